@@ -1,0 +1,172 @@
+//! The trait that every forecast model implements, whether a baseline or a diffusion model.
+
+use std::sync::Arc;
+
+use ndarray::Array3;
+use squall_fields::{Cadence, Ensemble, Grid, LeadTime, Variable, Window};
+
+/// What a model takes and gives, checked when it is wired to a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Coordinates {
+    /// Any of these sets of variables, in order; a frame must have them all.
+    pub variables: Vec<Vec<Variable>>,
+    /// The cadence that it was made for; `None` takes any.
+    pub cadence: Option<Cadence>,
+    /// Grid spacing in metres, smallest and largest; `None` takes any.
+    pub spacing_m: Option<(f64, f64)>,
+    /// Frames of context that it needs.
+    pub context_frames: usize,
+    /// Most leads that it can give; `None` gives any number.
+    pub max_leads: Option<usize>,
+    /// Smallest domain as `(rows, columns)`.
+    pub min_shape: (usize, usize),
+    /// Most members; `Some(1)` for a deterministic model.
+    pub max_members: Option<usize>,
+}
+
+/// What a stream will ask of a model, known when the graph is wired.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Context {
+    /// Name of the stream.
+    pub stream: Arc<str>,
+    /// Variables of its frames.
+    pub variables: Vec<Variable>,
+    /// Its cadence.
+    pub cadence: Cadence,
+    /// Its grid, if known before the first frame.
+    pub grid: Option<Arc<Grid>>,
+    /// Frames in its window.
+    pub window_frames: usize,
+    /// Leads that it wants.
+    pub leads: usize,
+    /// Members that it wants.
+    pub members: usize,
+}
+
+/// One forecast to make.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Name of the stream, part of the key of the random numbers.
+    pub stream: Arc<str>,
+    /// The context, with its mask.
+    pub window: Arc<Window>,
+    /// Leads to give, multiples of the cadence, ascending.
+    pub leads: Vec<LeadTime>,
+    /// Members to give.
+    pub members: usize,
+}
+
+/// What a model answers to one request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// One for each variable, `[member, lead, y, x]` on the window's grid.
+    pub ensembles: Vec<Ensemble>,
+    /// `[lead, y, x]`, of guided models.
+    pub precision: Option<Array3<f32>>,
+}
+
+/// Why a model gave no forecast.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The model does not fit the stream that it is wired to; every reason is named.
+    #[error("model {model} does not fit stream {stream}: {}", reasons.join("; "))]
+    DoesNotFit {
+        /// Name of the model.
+        model: String,
+        /// Name of the stream.
+        stream: String,
+        /// One sentence each: what was expected, what came.
+        reasons: Vec<String>,
+    },
+    /// The window cannot be forecast from, for example because every frame is missing.
+    #[error("window of {issue_time}: {reason}")]
+    Window {
+        /// Its issue time.
+        issue_time: squall_fields::IssueTime,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file of the model cannot be used.
+    #[error("model file {path}: {reason}")]
+    File {
+        /// Where it is.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The device or its library failed.
+    #[error("device: {0}")]
+    Device(String),
+}
+
+impl ModelError {
+    /// Whether the same request may succeed later.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, Self::Device(_))
+    }
+}
+
+/// A forecast model.
+///
+/// A prediction is a function of the request and of [`Forecaster::digest`] alone: never of the batch it
+/// is in, of earlier requests, or of the ensemble size (member 3 of 4 is member 3 of 40).
+pub trait Forecaster: Send {
+    /// Name for people, such as `extrapolation`.
+    fn name(&self) -> &str;
+
+    /// Hex digest of all that decides its output: weights, or name and parameters.
+    fn digest(&self) -> &str;
+
+    /// What it takes and gives.
+    fn coordinates(&self) -> Coordinates;
+
+    /// Device, instruction set and precision, such as `cpu avx512 f32`.
+    fn device(&self) -> String {
+        "cpu f32".to_owned()
+    }
+
+    /// Refuses, with every reason, a stream that the model was not made for.
+    fn check(&self, context: &Context) -> Result<(), ModelError> {
+        self.coordinates().check(self.name(), context)
+    }
+
+    /// Answers each request of a batch, in order.
+    fn forecast(&mut self, requests: &[Request]) -> Vec<Result<Prediction, ModelError>>;
+}
+
+impl Coordinates {
+    /// Compares with what a stream will ask.
+    pub fn check(&self, model: &str, context: &Context) -> Result<(), ModelError> {
+        let mut reasons = Vec::new();
+        if !self.variables.iter().any(|set| set.iter().all(|v| context.variables.contains(v))) {
+            let names = |set: &[Variable]| set.iter().map(|v| v.name()).collect::<Vec<_>>().join(", ");
+            let sets: Vec<_> = self.variables.iter().map(|set| names(set)).collect();
+            reasons.push(format!("takes variables {}, the stream has {}", sets.join(" or "), names(&context.variables)));
+        }
+        if let Some(cadence) = self.cadence.filter(|c| *c != context.cadence) {
+            let (a, b) = (cadence.step_seconds(), context.cadence.step_seconds());
+            reasons.push(format!("was made for a cadence of {a} s, the stream has {b} s"));
+        }
+        if context.window_frames < self.context_frames {
+            reasons.push(format!("needs {} frames, the window has {}", self.context_frames, context.window_frames));
+        }
+        if let Some(most) = self.max_leads.filter(|most| context.leads > *most) {
+            reasons.push(format!("gives at most {most} leads, {} are asked for", context.leads));
+        }
+        if let Some(most) = self.max_members.filter(|most| context.members > *most) {
+            reasons.push(format!("gives at most {most} members, {} are asked for", context.members));
+        }
+        if let Some(grid) = &context.grid {
+            let (rows, columns) = grid.shape();
+            if rows < self.min_shape.0 || columns < self.min_shape.1 {
+                let (r, c) = self.min_shape;
+                reasons.push(format!("needs at least {r} x {c} cells, the grid has {rows} x {columns}"));
+            }
+        }
+        if reasons.is_empty() {
+            return Ok(());
+        }
+        Err(ModelError::DoesNotFit { model: model.to_owned(), stream: context.stream.to_string(), reasons })
+    }
+}

@@ -1,0 +1,5 @@
+//! Forecast models: arrays in, ensembles out.
+
+pub mod forecaster;
+
+pub use forecaster::{Context, Coordinates, Forecaster, ModelError, Prediction, Request};
