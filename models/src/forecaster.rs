@@ -142,7 +142,11 @@ impl Coordinates {
         if !self.variables.iter().any(|set| set.iter().all(|v| context.variables.contains(v))) {
             let names = |set: &[Variable]| set.iter().map(|v| v.name()).collect::<Vec<_>>().join(", ");
             let sets: Vec<_> = self.variables.iter().map(|set| names(set)).collect();
-            reasons.push(format!("takes variables {}, the stream has {}", sets.join(" or "), names(&context.variables)));
+            reasons.push(format!(
+                "takes variables {}, the stream has {}",
+                sets.join(" or "),
+                names(&context.variables)
+            ));
         }
         if let Some(cadence) = self.cadence.filter(|c| *c != context.cadence) {
             let (a, b) = (cadence.step_seconds(), context.cadence.step_seconds());
