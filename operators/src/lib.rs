@@ -1,1 +1,3 @@
-//! Squall.
+//! The dataflow of Squall, one operator a file.
+
+pub mod ports;

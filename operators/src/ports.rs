@@ -1,0 +1,377 @@
+//! What the operators read from and write to, as traits.
+//!
+//! The dataflow knows neither Kafka nor files. It reads records from a *log* (partitions of records with
+//! offsets and timestamps), writes its results through a *ledger* (records and progress, all or nothing), keeps
+//! large fields in a *store*, and turns bytes into frames and forecasts into bytes through codecs. The crate
+//! `squall-connectors` implements each port, for Kafka and, as the twin that tests run on, in memory.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use squall_fields::{Forecast, Frame, Grid, InputRef, IssueTime, KnowledgeTime, ValidTime};
+
+/// One partition of one topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PartitionId {
+    /// Name of the topic.
+    pub topic: Arc<str>,
+    /// Number of the partition, from 0.
+    pub partition: i32,
+}
+
+impl PartitionId {
+    /// A partition of a topic.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.partition)
+    }
+}
+
+/// Headers of a record, in order; a name may occur more than once, and a value may be null.
+pub type Headers = Vec<(String, Option<Bytes>)>;
+
+/// A record as read from a log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Where it lies.
+    pub partition: PartitionId,
+    /// Its offset in the partition.
+    pub offset: i64,
+    /// The log's timestamp in milliseconds since 1970, of whichever type the topic has.
+    pub timestamp_ms: i64,
+    /// Key, if any.
+    pub key: Option<Bytes>,
+    /// Headers, in order.
+    pub headers: Headers,
+    /// Value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// Bytes that the value had in the log: more than `value` holds if it lay beyond the reader's bound and was cut.
+    pub value_bytes: u64,
+}
+
+impl Record {
+    /// The last header of that name, as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().rev().find(|(n, _)| n == name)?;
+        std::str::from_utf8(value.as_ref()?).ok()
+    }
+
+    /// Whether the value lay beyond the reader's bound and only its beginning was kept.
+    pub fn is_cut(&self) -> bool {
+        self.value_bytes > self.value.as_ref().map_or(0, |v| v.len() as u64)
+    }
+}
+
+/// Header of the record that ends a replay: nothing follows it in its partition. Its value is `true`.
+pub const END_OF_LOG_HEADER: &str = "squall-end-of-log";
+
+/// A record to write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outgoing {
+    /// Topic to write to.
+    pub topic: Arc<str>,
+    /// Partition, or chosen by the key.
+    pub partition: Option<i32>,
+    /// Key, if any.
+    pub key: Option<Bytes>,
+    /// Headers, in order.
+    pub headers: Headers,
+    /// Value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// Timestamp in milliseconds since 1970; `None` takes the machine's clock.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// Why a log could not be read, written or administered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The broker is away, overloaded or restarting: the same call may succeed later.
+    #[error("broker: {0}")]
+    Retriable(String),
+    /// The call can never succeed as it is: wrong credentials, no such topic, refused.
+    #[error("broker: {0}")]
+    Fatal(String),
+}
+
+/// Reads records of the partitions that were assigned to it. Belongs to one thread.
+pub trait LogReader: Send {
+    /// The partitions of a topic, ascending. A topic that does not exist is a fatal error.
+    fn partitions(&mut self, topic: &str) -> Result<Vec<PartitionId>, LogError>;
+
+    /// Reads these partitions, each from an offset, and no others. Offsets before the beginning start there.
+    fn assign(&mut self, start: &[(PartitionId, i64)]) -> Result<(), LogError>;
+
+    /// The next committed record of any partition that is not paused; `None` if none came within `timeout`.
+    fn poll(&mut self, timeout: Duration) -> Result<Option<Record>, LogError>;
+
+    /// Offset of the oldest record that the broker still has.
+    fn begin_offset(&mut self, partition: &PartitionId) -> Result<i64, LogError>;
+
+    /// Offset behind the newest committed record, asked of the broker at this moment. Control records count.
+    fn end_offset(&mut self, partition: &PartitionId) -> Result<i64, LogError>;
+
+    /// Every record before this offset has been delivered. Moves over control records and aborted records once the
+    /// reader has gone past them, so that it does reach the end offset.
+    fn position(&mut self, partition: &PartitionId) -> Result<i64, LogError>;
+
+    /// Delivers nothing more from a partition until [`LogReader::resume`]; others go on.
+    fn pause(&mut self, partition: &PartitionId) -> Result<(), LogError>;
+
+    /// Delivers again from a paused partition, without a gap.
+    fn resume(&mut self, partition: &PartitionId) -> Result<(), LogError>;
+}
+
+/// Writes records outside any transaction: for publishing observations.
+pub trait LogWriter: Send {
+    /// Queues a record; waits while the queue is full.
+    fn send(&mut self, record: Outgoing) -> Result<(), LogError>;
+
+    /// Waits until every queued record is acknowledged; the first failure is the error.
+    fn flush(&mut self, timeout: Duration) -> Result<(), LogError>;
+}
+
+/// Where to read a partition from after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Topic and partition.
+    #[serde(flatten)]
+    pub partition: PartitionId,
+    /// Offset to rewind to: the oldest record that an open window still holds.
+    pub rewind: i64,
+    /// Knowledge time of the record there.
+    pub knowledge: KnowledgeTime,
+    /// The first offset that was not known before the frontier. What lies between `rewind` and `next` only refills
+    /// windows; what lies at or behind `next` is known at the frontier or later.
+    pub next: i64,
+}
+
+/// Something that the machine's clock decided, and that a restart must decide again in the same way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Decision {
+    /// A record became visible after the wall clock had passed its timestamp, and took the frontier's time.
+    Late {
+        /// Topic and partition of the record.
+        #[serde(flatten)]
+        partition: PartitionId,
+        /// Its offset.
+        offset: i64,
+        /// When it counts as known.
+        knowledge: KnowledgeTime,
+    },
+}
+
+/// A window that has fired, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// Its issue time.
+    pub issue_time: IssueTime,
+    /// The revision that fires next; 0 for a window that is open and has not fired.
+    pub next_revision: u32,
+}
+
+/// What a stream knows besides the frames, which a restart reads again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StreamState {
+    /// Grid that the first valid frame set.
+    pub grid: Option<Grid>,
+    /// Oldest slot seen.
+    pub first_slot: Option<ValidTime>,
+    /// Windows that may still fire or be revised, oldest first.
+    pub windows: Vec<Issued>,
+}
+
+/// How far a ledger has come; committed in one transaction with the records that it speaks of.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Everything that was known before this time is committed.
+    pub frontier: KnowledgeTime,
+    /// One for each input partition.
+    pub positions: Vec<Position>,
+    /// Decisions on records at or behind the rewind offsets.
+    pub decisions: Vec<Decision>,
+    /// Digests of the models that the stream used last.
+    pub model_digests: Vec<String>,
+    /// The rest of the state.
+    pub state: StreamState,
+    /// Squall's version.
+    pub version: String,
+}
+
+/// Why a transaction was not committed. In every case nothing of it is visible.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// Another instance has opened the ledger; this one must stop.
+    #[error("ledger {ledger}: another instance has taken it over; this one stops")]
+    Fenced {
+        /// Name of the ledger.
+        ledger: String,
+    },
+    /// The broker is away, overloaded or restarting: the same commit may succeed later.
+    #[error("ledger {ledger}: {reason}")]
+    Retriable {
+        /// Name of the ledger.
+        ledger: String,
+        /// What the broker said.
+        reason: String,
+    },
+    /// The commit can never succeed as it is.
+    #[error("ledger {ledger}: {reason}")]
+    Fatal {
+        /// Name of the ledger.
+        ledger: String,
+        /// What the broker said.
+        reason: String,
+    },
+}
+
+/// The outputs of one stream and its progress, written together or not at all. Belongs to one thread.
+pub trait Ledger: Send {
+    /// Fences whoever had it open, and reads the last committed progress.
+    fn open(&mut self) -> Result<Option<Progress>, LedgerError>;
+
+    /// Commits records and progress in one transaction: all or nothing.
+    fn commit(&mut self, records: &[Outgoing], progress: &Progress) -> Result<(), LedgerError>;
+}
+
+/// Which clock a topic's timestamps come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timestamps {
+    /// The broker stamps each record when it is appended: live topics.
+    LogAppend,
+    /// The producer stamps it: replays.
+    Create,
+}
+
+/// How long a topic keeps its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// As the broker is set.
+    Broker,
+    /// For ever: replays, whose records carry old timestamps and would be deleted at once.
+    Forever,
+    /// The newest record of each key.
+    Compact,
+}
+
+/// A topic as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Which clock its timestamps come from.
+    pub timestamps: Timestamps,
+    /// How long it keeps records.
+    pub retention: Retention,
+    /// Largest record in bytes.
+    pub max_record_bytes: u64,
+}
+
+/// A topic as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Which clock its timestamps come from, if the broker says.
+    pub timestamps: Option<Timestamps>,
+    /// Largest record in bytes, if the broker says.
+    pub max_record_bytes: Option<u64>,
+}
+
+/// Makes readers, writers and ledgers of one log, and administers its topics. Shared by all threads.
+pub trait Connect: Send + Sync {
+    /// A reader, for one thread. Values beyond `max_record_bytes` arrive cut to their beginning.
+    fn reader(&self, max_record_bytes: u64) -> Result<Box<dyn LogReader>, LogError>;
+
+    /// A writer without transactions, for one thread.
+    fn writer(&self) -> Result<Box<dyn LogWriter>, LogError>;
+
+    /// The ledger of that name, not yet opened. Its progress goes to `progress_topic` under its name.
+    fn ledger(&self, name: &str, progress_topic: &str) -> Result<Box<dyn Ledger>, LogError>;
+
+    /// Each topic as it is, in the order asked for; `None` for one that does not exist.
+    fn describe(&self, topics: &[&str]) -> Result<Vec<Option<TopicInfo>>, LogError>;
+
+    /// Creates topics; one that exists already is left as it is.
+    fn create(&self, topics: &[TopicSpec]) -> Result<(), LogError>;
+}
+
+/// Why the store did not take or give a field.
+#[derive(Debug, thiserror::Error)]
+#[error("store, {name}: {reason}")]
+pub struct StoreError {
+    /// Name or URL of the object.
+    pub name: String,
+    /// What the store said.
+    pub reason: String,
+    /// Whether the same call may succeed later.
+    pub retriable: bool,
+}
+
+/// Keeps large fields outside the log.
+pub trait FieldStore: Send + Sync {
+    /// Writes an object whole, under a relative name with `/`, and says at which URL it can be had. A second
+    /// write of the same name and bytes changes nothing.
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<String, StoreError>;
+
+    /// Reads an object of at most `max_bytes` by its URL. Anything outside the places it may read is an error.
+    fn get(&self, url: &str, max_bytes: u64) -> Result<Bytes, StoreError>;
+}
+
+/// Why bytes are not a frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct DecodeError {
+    /// What was expected and what came, for a person.
+    pub reason: String,
+}
+
+impl DecodeError {
+    /// An error with that reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
+
+/// Turns bytes of one format into frames. Configured with what its source wants: variables, Z-R relation.
+pub trait FrameDecoder: Send + Sync {
+    /// Media types that it reads, such as `application/x-netcdf`.
+    fn content_types(&self) -> &[&'static str];
+
+    /// The frames in a payload, usually one, each with `input` as its origin.
+    fn decode(&self, payload: &Bytes, input: &InputRef) -> Result<Vec<Frame>, DecodeError>;
+}
+
+/// Why a forecast could not be written as a file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct EncodeError {
+    /// What failed, for a person.
+    pub reason: String,
+}
+
+/// Writes a forecast as a file. The same forecast gives the same bytes.
+pub trait ForecastEncoder: Send + Sync {
+    /// Media type of the file, such as `application/x-netcdf`.
+    fn content_type(&self) -> &'static str;
+
+    /// Ending of the file's name, without a dot, such as `nc`.
+    fn extension(&self) -> &'static str;
+
+    /// The file.
+    fn encode(&self, forecast: &Forecast) -> Result<Vec<u8>, EncodeError>;
+}
