@@ -1,0 +1,49 @@
+# Squall's two commands are `make demo` and `make test`; each sets up what it needs. `make help` lists the rest.
+
+CARGO ?= cargo
+SETUP := .ci/setup.sh
+# Always the same path, whatever libtorch it leads to: cargo then never rebuilds for a change of spelling.
+NATIVE := LIBTORCH="$(CURDIR)/target/libtorch"
+BROKER ?= memory
+OUT ?= out/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup build check format bench bench-models clean
+
+help: ## What there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
+	    while IFS='|' read -r target text; do printf '  make %-13s %s\n' "$$target" "$$text"; done
+
+demo: build ## Watch a forecast being made (BROKER=kafka: through a real Kafka; OUT=folder)
+	@if [ "$(BROKER)" = kafka ]; then $(SETUP) test; fi
+	target/release/squall demo --broker $(BROKER) --output $(OUT)
+
+test: ## Set up, then every check and test; ends with 'N passed, N failed'
+	@.ci/test.sh
+
+setup: ## Fetch libtorch, Kafka and the tests' Python packages into target/
+	@$(SETUP) test
+
+build: ## Set up and build target/release/squall
+	@$(SETUP) build
+	$(NATIVE) $(CARGO) build --release --locked --package squall-pipeline
+
+check: ## The fast loop: format, lints, unit tests
+	@$(SETUP) build
+	$(CARGO) fmt --all --check
+	$(NATIVE) $(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	$(NATIVE) $(CARGO) test --release --locked --workspace --exclude squall-tests --lib --bins
+
+format: ## Lay out the code as rustfmt wants it
+	$(CARGO) fmt --all
+
+bench: ## Benchmarks of every crate
+	@$(SETUP) build
+	$(NATIVE) $(CARGO) bench --locked --workspace
+
+bench-models: ## The models' benchmarks, beside PyTorch where it is at hand
+	@$(SETUP) build
+	$(NATIVE) $(CARGO) bench --locked --package squall-models
+
+clean: ## Remove everything that was built or fetched
+	rm -rf target out
