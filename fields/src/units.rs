@@ -1,5 +1,11 @@
 //! What a value is, and in what unit.
 
+mod convert;
+mod text;
+
+pub use convert::{Conversion, ConversionContext, DEFAULT_NO_ECHO_DBZ, UnitError};
+pub use text::ScaledUnit;
+
 use serde::{Deserialize, Serialize};
 
 /// A physical quantity that a frame or an ensemble holds, always in the unit of [`Variable::unit`].
