@@ -1,5 +1,7 @@
 //! Forecast models: arrays in, ensembles out.
 
+pub mod diffusion;
 pub mod forecaster;
+pub mod network;
 
 pub use forecaster::{Context, Coordinates, Forecaster, ModelError, Prediction, Request};

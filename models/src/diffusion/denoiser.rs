@@ -1,0 +1,140 @@
+//! Networks as solvers see them: noisy frames and a condition in, noise out.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::process::{Process, step_tensor};
+use super::schedule::Instant;
+use crate::network::VideoUNet;
+
+/// What the future frames of the *clean history* channels hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FutureCondition {
+    /// Nothing, as published.
+    #[default]
+    Zeros,
+    /// A first guess of each future frame, such as the Lagrangian extrapolation.
+    FirstGuess,
+}
+
+/// What a model is conditioned on: `[sample, frame, channel, y, x]` beside the noisy frames.
+///
+/// Channels of a frame: the clean history (C; future frames hold zeros or a first guess), a mask that is 1 where a
+/// clean value of the past is known (C missing pixels have value and mask 0), a mask that is 1 in the first future
+/// frame, then any extra channels.
+#[derive(Debug)]
+pub struct Condition {
+    /// `[sample, frame, C + 2 + extra, y, x]`.
+    pub channels: Tensor,
+}
+
+impl Clone for Condition {
+    fn clone(&self) -> Self {
+        Self { channels: self.channels.shallow_clone() }
+    }
+}
+
+/// The parts of a [`Condition`].
+#[derive(Debug)]
+pub struct ConditionParts<'a> {
+    /// `[sample, past frame, C, y, x]`, transformed; NaN where missing.
+    pub history: &'a Tensor,
+    /// Frames of the whole clip.
+    pub frames: i64,
+    /// `[sample, future frame, C, y, x]`, transformed, for [`FutureCondition::FirstGuess`].
+    pub first_guess: Option<&'a Tensor>,
+    /// `[sample, frame, extra, y, x]`: any more channels, such as position or time of day.
+    pub extra: Option<&'a Tensor>,
+}
+
+impl ConditionParts<'_> {
+    /// Lays the channels side by side.
+    pub fn assemble(&self) -> Condition {
+        let (samples, past, channels, height, width) = self.history.size5().unwrap_or_default();
+        let future = self.frames - past;
+        let options = (Kind::Float, self.history.device());
+        let known = self.history.isnan().logical_not().all_dim(2, true).to_kind(Kind::Float);
+        let history = self.history.nan_to_num(0.0, None, None) * &known;
+        let later = match self.first_guess {
+            Some(guess) => guess.nan_to_num(0.0, None, None),
+            None => Tensor::zeros([samples, future, channels, height, width], options),
+        };
+        let unknown = Tensor::zeros([samples, future, 1, height, width], options);
+        let first_future = Tensor::zeros([samples, self.frames, 1, height, width], options);
+        if future > 0 {
+            let _ = first_future.narrow(1, past, 1).fill_(1.0);
+        }
+        let clean = Tensor::cat(&[history, later], 1);
+        let mask = Tensor::cat(&[known, unknown], 1);
+        let mut parts = vec![clean, mask, first_future];
+        parts.extend(self.extra.map(Tensor::shallow_clone));
+        Condition { channels: Tensor::cat(&parts, 2) }
+    }
+}
+
+impl Condition {
+    /// The null condition of the same shape: all zero, masks too.
+    pub fn null(&self) -> Self {
+        Self { channels: self.channels.zeros_like() }
+    }
+
+    /// Each sample's condition or, where `keep` (one number a sample) is 0, the null condition.
+    pub fn dropped(&self, keep: &Tensor) -> Self {
+        let keep = keep.to_kind(Kind::Float).to_device(self.channels.device()).reshape([-1, 1, 1, 1, 1]);
+        Self { channels: &self.channels * keep }
+    }
+
+    /// One condition for `count` samples.
+    pub fn repeated(&self, count: i64) -> Self {
+        let mut size = self.channels.size();
+        size[0] = count;
+        Self { channels: self.channels.expand(&size, false) }
+    }
+
+    /// The network's input: noisy frames `[sample, frame, C, y, x]`, then these channels.
+    pub fn join(&self, x: &Tensor) -> Tensor {
+        Tensor::cat(&[x, &self.channels], 2)
+    }
+}
+
+/// Predicts the noise E in noisy frames, both `[sample, frame, C, y, x]` in x-space.
+pub trait Denoiser {
+    /// The noise under a condition.
+    fn noise(&self, x: &Tensor, at: &Instant, condition: &Condition) -> Tensor;
+
+    /// The noise under a condition and under none, as one batch of twice the size.
+    fn noise_pair(&self, x: &Tensor, at: &Instant, condition: &Condition) -> (Tensor, Tensor) {
+        let both = Condition { channels: Tensor::cat(&[&condition.channels, &condition.null().channels], 0) };
+        let noise = self.noise(&Tensor::cat(&[x, x], 0), at, &both);
+        let samples = x.size()[0];
+        (noise.narrow(0, 0, samples), noise.narrow(0, samples, samples))
+    }
+}
+
+impl<D: Denoiser + ?Sized> Denoiser for &D {
+    fn noise(&self, x: &Tensor, at: &Instant, condition: &Condition) -> Tensor {
+        (**self).noise(x, at, condition)
+    }
+
+    fn noise_pair(&self, x: &Tensor, at: &Instant, condition: &Condition) -> (Tensor, Tensor) {
+        (**self).noise_pair(x, at, condition)
+    }
+}
+
+/// A [`VideoUNet`] whose output means what a [`Process`] says.
+#[derive(Debug)]
+pub struct NetworkDenoiser<'a> {
+    /// The network.
+    pub network: &'a VideoUNet,
+    /// Gives its output a meaning.
+    pub process: &'a Process,
+}
+
+impl Denoiser for NetworkDenoiser<'_> {
+    fn noise(&self, x: &Tensor, at: &Instant, condition: &Condition) -> Tensor {
+        let steps = vec![at.step.unwrap_or(0); x.size()[0].max(0) as usize];
+        let output = self.network.forward(&condition.join(x), &step_tensor(&steps, x.device()));
+        self.process.noise_of(output, x, at)
+    }
+}

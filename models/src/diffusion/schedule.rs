@@ -1,0 +1,152 @@
+//! How much noise each diffusion step holds, and which steps a solver visits.
+
+use std::f64::consts::FRAC_PI_2;
+
+use serde::{Deserialize, Serialize};
+
+/// Diffusion steps of training.
+pub const STEPS: usize = 1000;
+
+/// The cosine schedule of Nichol and Dhariwal (2021), with that of the dynamical operator beside it.
+///
+/// Everything is kept in f64 and rounded where it meets a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// Share of the dynamical operator: 0 is plain diffusion.
+    pub ratio: f64,
+    /// Variance added by each step.
+    pub beta: Vec<f64>,
+    /// Product of `1 - beta`: the share of signal variance left.
+    pub alpha_bar: Vec<f64>,
+    /// As `beta`, of the operator.
+    pub gamma: Vec<f64>,
+    /// Product of `1 - gamma`: the operator's parameter g.
+    pub g: Vec<f64>,
+}
+
+/// The coefficients of one instant: `x = alpha * signal + sigma * noise`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Instant {
+    /// Diffusion index that the network is told; `None` at the end of sampling, where there is no noise.
+    pub step: Option<usize>,
+    /// Factor of the signal.
+    pub alpha: f64,
+    /// Factor of the noise.
+    pub sigma: f64,
+    /// Parameter of the operator D.
+    pub g: f64,
+}
+
+impl Instant {
+    /// Without noise.
+    pub const CLEAN: Self = Self { step: None, alpha: 1.0, sigma: 0.0, g: 1.0 };
+
+    /// Half the logarithm of the signal-to-noise ratio; infinite without noise.
+    pub fn lambda(&self) -> f64 {
+        (self.alpha / self.sigma).ln()
+    }
+
+    /// Noise relative to the signal.
+    pub fn kappa(&self) -> f64 {
+        self.sigma / self.alpha
+    }
+}
+
+/// Which diffusion steps a solver visits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grid {
+    /// `1 + i * (1000 / n)`: evenly in the index.
+    UniformT,
+    /// Evenly in the logarithm of the signal-to-noise ratio, from step 981 to 21, rounded to whole steps.
+    UniformLambda,
+}
+
+impl Schedule {
+    /// With the operator's share `ratio`, 0 to 1; above 0.9 the inverse operator is fragile.
+    ///
+    /// ```
+    /// use squall_models::diffusion::Schedule;
+    /// let plain = Schedule::cosine(0.0);
+    /// assert!(plain.g.iter().all(|g| *g == 1.0));
+    /// ```
+    pub fn cosine(ratio: f64) -> Self {
+        let n = STEPS as f64;
+        let f = |i: usize| (((i as f64 / n + 0.008) / 1.008) * FRAC_PI_2).cos().powi(2);
+        let signal: Vec<f64> = (0..=STEPS).map(|i| f(i) / f(0)).collect();
+        let operator: Vec<f64> = signal.iter().map(|s| ratio * s + (1.0 - ratio)).collect();
+        let increments = |h: &[f64]| h.windows(2).map(|w| (1.0 - w[1] / w[0]).clamp(0.0, 0.999)).collect::<Vec<_>>();
+        let products = |b: &[f64]| {
+            let mut product = 1.0;
+            b.iter()
+                .map(|b| {
+                    product *= 1.0 - b;
+                    product
+                })
+                .collect::<Vec<_>>()
+        };
+        let (beta, gamma) = (increments(&signal), increments(&operator));
+        Self { ratio, alpha_bar: products(&beta), g: products(&gamma), beta, gamma }
+    }
+
+    /// The coefficients at a diffusion index; beyond the last index, those of the last.
+    pub fn at(&self, step: usize) -> Instant {
+        let step = step.min(STEPS - 1);
+        let ab = self.alpha_bar[step];
+        Instant { step: Some(step), alpha: ab.sqrt(), sigma: (1.0 - ab).sqrt(), g: self.g[step] }
+    }
+
+    /// `count` instants (1 to 500), noisiest first; a solver then goes from the last one to [`Instant::CLEAN`].
+    pub fn grid(&self, grid: Grid, count: usize) -> Vec<Instant> {
+        let count = count.clamp(1, STEPS / 2);
+        let steps = match grid {
+            Grid::UniformT => (0..count).rev().map(|i| 1 + i * (STEPS / count)).collect(),
+            Grid::UniformLambda => self.uniform_lambda(count),
+        };
+        steps.into_iter().map(|k| self.at(k)).collect()
+    }
+
+    fn uniform_lambda(&self, count: usize) -> Vec<usize> {
+        const FIRST: usize = 981;
+        const LAST: usize = 21;
+        let (from, to) = (self.at(FIRST).lambda(), self.at(LAST).lambda());
+        let mut steps: Vec<usize> = (0..count)
+            .map(|i| {
+                let share = i as f64 / (count.max(2) - 1) as f64;
+                self.nearest(from + share * (to - from))
+            })
+            .collect();
+        steps.dedup();
+        steps
+    }
+
+    /// The index whose lambda lies nearest; lambda falls as the index grows.
+    fn nearest(&self, lambda: f64) -> usize {
+        let distance = |k: &usize| (self.at(*k).lambda() - lambda).abs();
+        (0..STEPS).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_descend_from_981_to_the_last_step() {
+        let schedule = Schedule::cosine(0.5);
+        let steps = |grid, n| schedule.grid(grid, n).iter().filter_map(|i| i.step).collect::<Vec<_>>();
+        let official = steps(Grid::UniformT, 50);
+        assert_eq!((official.len(), official[0], official[49]), (50, 981, 1));
+        let even = steps(Grid::UniformLambda, 10);
+        assert_eq!((even.len(), even[0], even[9]), (10, 981, 21));
+        assert!(even.windows(2).all(|w| w[0] > w[1]));
+    }
+
+    #[test]
+    fn signal_and_noise_share_the_variance() {
+        for k in [0, 500, 999] {
+            let i = Schedule::cosine(0.9).at(k);
+            assert!((i.alpha * i.alpha + i.sigma * i.sigma - 1.0).abs() < 1e-12);
+        }
+    }
+}

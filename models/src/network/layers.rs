@@ -1,0 +1,152 @@
+//! The few layers that the networks are made of.
+
+use tch::{Device, Kind, Tensor, nn};
+
+/// A convolution over rows and columns, with bias.
+#[derive(Debug)]
+pub struct Conv {
+    weight: Tensor,
+    bias: Tensor,
+    stride: i64,
+    padding: [i64; 2],
+}
+
+impl Conv {
+    /// Square kernel of side `kernel`, padded so that stride 1 keeps the size.
+    pub fn new(path: &nn::Path, from: i64, to: i64, kernel: i64, stride: i64) -> Self {
+        let weight = path.zeros("weight", &[to, from, kernel, kernel]);
+        Self { weight, bias: path.zeros("bias", &[to]), stride, padding: [kernel / 2; 2] }
+    }
+
+    /// As [`Conv::new`] with stride 2 and no padding; the caller pads.
+    pub fn unpadded(path: &nn::Path, from: i64, to: i64, kernel: i64, stride: i64) -> Self {
+        Self { padding: [0, 0], ..Self::new(path, from, to, kernel, stride) }
+    }
+
+    /// A kernel of three frames and one pixel: stored with the shape `[to, from, 3, 1, 1]` of a convolution over
+    /// (time, y, x), applied over (time, pixel).
+    pub fn temporal(path: &nn::Path, from: i64, to: i64) -> Self {
+        let weight = path.zeros("weight", &[to, from, 3, 1, 1]);
+        Self { weight, bias: path.zeros("bias", &[to]), stride: 1, padding: [1, 0] }
+    }
+
+    /// Type of its parameters.
+    pub fn kind(&self) -> Kind {
+        self.weight.kind()
+    }
+
+    /// `[n, from, y, x]` to `[n, to, y', x']`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let weight = if self.weight.dim() == 5 { self.weight.squeeze_dim(-1) } else { self.weight.shallow_clone() };
+        x.conv2d(&weight, Some(&self.bias), [self.stride; 2], self.padding, [1, 1], 1)
+    }
+}
+
+/// A linear map of the last dimension.
+#[derive(Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// With bias.
+    pub fn new(path: &nn::Path, from: i64, to: i64) -> Self {
+        Self { weight: path.zeros("weight", &[to, from]), bias: Some(path.zeros("bias", &[to])) }
+    }
+
+    /// Without bias.
+    pub fn unbiased(path: &nn::Path, from: i64, to: i64) -> Self {
+        Self { weight: path.zeros("weight", &[to, from]), bias: None }
+    }
+
+    /// `[..., from]` to `[..., to]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, self.bias.as_ref())
+    }
+}
+
+/// Group normalisation with 32 groups.
+#[derive(Debug)]
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// Over `channels` channels.
+    pub fn new(path: &nn::Path, channels: i64, eps: f64) -> Self {
+        Self { weight: path.zeros("weight", &[channels]), bias: path.zeros("bias", &[channels]), eps }
+    }
+
+    /// `[n, c, y, x]`, each group of `c/32` channels of a sample together.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.group_norm(32, Some(&self.weight), Some(&self.bias), self.eps, true)
+    }
+
+    /// Followed by SiLU, in place where no gradient is wanted.
+    pub fn forward_silu(&self, x: &Tensor) -> Tensor {
+        silu(self.forward(x))
+    }
+}
+
+/// Layer normalisation of the last dimension.
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl LayerNorm {
+    /// Over `channels` channels.
+    pub fn new(path: &nn::Path, channels: i64) -> Self {
+        Self { weight: path.zeros("weight", &[channels]), bias: path.zeros("bias", &[channels]) }
+    }
+
+    /// `[..., channels]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm([self.weight.size()[0]], Some(&self.weight), Some(&self.bias), 1e-5, true)
+    }
+}
+
+/// SiLU, in place where no gradient is wanted.
+pub fn silu(mut x: Tensor) -> Tensor {
+    if x.requires_grad() { x.silu() } else { x.silu_() }
+}
+
+/// Scaled dot-product attention without mask; `q`, `k`, `v` are `[batch, head, token, channel]`.
+///
+/// CUDA kernels take at most 65,535 heads; more are split.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    const MOST_HEADS: i64 = 32_768;
+    let part = |q: &Tensor, k: &Tensor, v: &Tensor| {
+        Tensor::scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, false, None, false)
+    };
+    if !q.device().is_cuda() || q.size()[1] <= MOST_HEADS {
+        return part(q, k, v);
+    }
+    let split = |x: &Tensor| x.split(MOST_HEADS, 1);
+    let parts: Vec<Tensor> = split(q).iter().zip(&split(k)).zip(&split(v)).map(|((q, k), v)| part(q, k, v)).collect();
+    Tensor::cat(&parts, 1)
+}
+
+/// `[cos(k f_j), sin(k f_j)]`, `f_j = 10000^(-j/(channels/2))`: a row of `channels` numbers for each position.
+pub fn sinusoids(positions: &Tensor, channels: i64) -> Tensor {
+    let half = channels / 2;
+    let device = positions.device();
+    let frequencies: Vec<f32> = (0..half).map(|j| (-(1e4f32.ln()) * j as f32 / half as f32).exp()).collect();
+    let frequencies = Tensor::from_slice(&frequencies).to_device(device).unsqueeze(0);
+    let angles = positions.to_kind(Kind::Float).unsqueeze(1) * frequencies;
+    Tensor::cat(&[angles.cos(), angles.sin()], 1)
+}
+
+/// The same values with channels-last memory; a view if they already are.
+pub fn channels_last(x: &Tensor) -> Tensor {
+    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
+/// 0, 1, ..., `count - 1` on a device.
+pub fn positions(count: i64, device: Device) -> Tensor {
+    Tensor::arange(count, (Kind::Float, device))
+}
