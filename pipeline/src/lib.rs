@@ -1,1 +1,5 @@
-//! Squall.
+//! The program `squall` as a library: configuration, graph, run time, commands.
+//!
+//! The crates below hold mechanisms; what is decided for a user (defaults, topics, exit codes) is here.
+
+pub mod config;

@@ -1,0 +1,56 @@
+//! What is wrong with a configuration, and where it says so.
+
+use std::fmt;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// `file:line`, the name of an environment variable, or a flag.
+    pub place: String,
+    /// Path of the setting, such as `streams.rain.patience`; empty for the file as a whole.
+    pub setting: String,
+    /// What was expected and what came.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.setting.is_empty() {
+            write!(f, "{}: {}", self.place, self.message)
+        } else {
+            write!(f, "{}: {}: {}", self.place, self.setting, self.message)
+        }
+    }
+}
+
+/// Everything that is wrong with a configuration, one line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fault) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            fault.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// `; did you mean "..."?` for the candidate that is nearest to a name, or nothing.
+pub(super) fn suggestion<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    let near = |candidate: &&str| strsim::damerau_levenshtein(name, candidate);
+    match candidates.into_iter().min_by_key(near) {
+        Some(best) if near(&best) <= 1 + name.len() / 4 => format!("; did you mean \"{best}\"?"),
+        _ => String::new(),
+    }
+}
+
+/// Names in quotation marks, separated by commas.
+pub(super) fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}

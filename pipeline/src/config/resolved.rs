@@ -1,0 +1,293 @@
+//! What a configuration means, after every layer was read and every fault was found.
+//!
+//! Nothing here is optional unless its absence has a meaning, every name refers to something that
+//! exists, and every quantity has its type: the graph is wired from these types without further checks.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use squall_fields::{Cadence, Grid, LeadTime, Variable, ZRelation};
+
+use super::quantity::{Property, as_bytes, as_duration, as_optional_duration};
+
+/// One running instance of Squall.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Config {
+    /// Name of the instance: prefix of its transactional ids, and its CloudEvents source.
+    pub name: Arc<str>,
+    /// Where observations come from and forecasts go to.
+    pub log: LogConfig,
+    /// Where the fields of forecasts are kept.
+    pub store: StoreConfig,
+    /// How the dataflow runs.
+    pub runtime: RuntimeConfig,
+    /// Where metrics are served; `None` serves none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsConfig>,
+    /// Topics that belong to no single stream.
+    pub topics: TopicsConfig,
+    /// Observations that come in, in the order of the file.
+    pub sources: Vec<SourceConfig>,
+    /// Forecasts that go out, in the order of the file.
+    pub streams: Vec<StreamConfig>,
+}
+
+/// The kind of log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogKind {
+    /// Apache Kafka.
+    Kafka,
+    /// The log embedded in the process: partitions and transactions in memory, gone at the end.
+    Memory,
+}
+
+/// The log and how to reach it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LogConfig {
+    /// Which log.
+    pub kind: LogKind,
+    /// Brokers to ask first, `host:port` separated by commas; empty for the memory log.
+    pub bootstrap_servers: String,
+    /// Whether missing topics are created; otherwise they are one error that names all of them.
+    pub create_topics: bool,
+    /// How long the broker lets a transaction stay open before it aborts it.
+    #[serde(serialize_with = "as_duration")]
+    pub transaction_timeout: Duration,
+    /// Passed on to librdkafka as they are, in the order of their names.
+    pub properties: std::collections::BTreeMap<String, Property>,
+}
+
+/// The store of forecast fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoreConfig {
+    /// A folder, or a URL `file://...` or `s3://bucket/prefix`.
+    pub url: String,
+}
+
+/// What makes the dataflow's time advance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    /// Live: an idle source advances with the machine's clock.
+    Wall,
+    /// Replay: records alone move time, up to the end offsets seen at start or an end-of-log record.
+    Log,
+}
+
+/// How the dataflow runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuntimeConfig {
+    /// Timely worker threads, at least 1.
+    pub workers: usize,
+    /// What makes time advance.
+    pub clock: Clock,
+    /// Sources read only while fewer bytes than this are in flight.
+    #[serde(serialize_with = "as_bytes")]
+    pub max_bytes_in_flight: u64,
+}
+
+/// The HTTP endpoint for metrics, health and frontiers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MetricsConfig {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+}
+
+/// Topics that belong to no single stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TopicsConfig {
+    /// Records that could not be used, with the reason.
+    pub dead_letters: Arc<str>,
+    /// Compacted, one partition: what each ledger has committed.
+    pub progress: Arc<str>,
+}
+
+/// Observations of one kind on one grid.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SourceConfig {
+    /// Name, by which streams refer to it.
+    pub name: Arc<str>,
+    /// Topic that holds its records.
+    pub topic: Arc<str>,
+    /// Partitions of the topic, if Squall creates it.
+    pub partitions: i32,
+    /// Variables that are read from each record, in the order of a frame's planes.
+    pub variables: Vec<Variable>,
+    /// Rhythm of the slots.
+    #[serde(serialize_with = "super::quantity::as_cadence")]
+    pub cadence: Cadence,
+    /// A record valid later than it was known by more than this is a dead letter.
+    #[serde(serialize_with = "as_duration")]
+    pub future_tolerance: Duration,
+    /// A larger record is a dead letter.
+    #[serde(serialize_with = "as_bytes")]
+    pub max_record_bytes: u64,
+    /// Turns reflectivity into rain rate.
+    pub z_relation: ZRelation,
+    /// The grid that frames must have; `None`: the first valid frame sets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grid: Option<Arc<Grid>>,
+    /// Checks of each frame.
+    pub quality: QualityConfig,
+}
+
+/// Checks of each frame of a source.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct QualityConfig {
+    /// Values outside `[lowest, highest]`, in the variable's unit, become missing.
+    pub range: [f32; 2],
+    /// A frame with a larger share of missing cells (0 to 1) is a dead letter; 1 accepts all but an empty frame.
+    pub max_missing: f32,
+    /// A cell that differs from the median of its neighbours by more than this, in the variable's unit, becomes
+    /// missing; `None` looks for no spikes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spikes: Option<f32>,
+    /// A frame that repeats this many frames before it, value for value, is stale and a dead letter; `None` looks for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<u32>,
+}
+
+/// Forecasts that are made from one source by one model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StreamConfig {
+    /// Name: part of every forecast's identity.
+    pub name: Arc<str>,
+    /// Name of the source that it forecasts.
+    pub source: Arc<str>,
+    /// Frames that make a window, at least 1.
+    pub window_frames: usize,
+    /// How long after its slot an incomplete window waits.
+    #[serde(serialize_with = "as_duration")]
+    pub patience: Duration,
+    /// How long after its slot late inputs still make revisions.
+    #[serde(serialize_with = "as_duration")]
+    pub horizon: Duration,
+    /// Number of leads, one cadence step apart, at least 1.
+    pub leads: usize,
+    /// Members of the ensemble, at least 1.
+    pub members: usize,
+    /// What makes the forecast.
+    pub model: ModelConfig,
+    /// Device that runs the model, `cpu`, `cuda` or `cuda:N`; streams with the same text share one device thread.
+    pub device: Arc<str>,
+    /// A fallback is published when the model has not answered this long after the window fired; `None` waits.
+    #[serde(serialize_with = "as_optional_duration", skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Duration>,
+    /// Thresholds of the exceedance probabilities, ascending, in the variable's unit.
+    pub thresholds: Vec<f32>,
+    /// Quantiles, ascending, between 0 and 1.
+    pub quantiles: Vec<f32>,
+    /// What is written and published.
+    pub products: Vec<Product>,
+    /// Topics of its products.
+    pub topics: StreamTopics,
+}
+
+/// What makes a stream's forecasts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ModelConfig {
+    /// A model that needs no weights.
+    Named {
+        /// `persistence`, `extrapolation` or `lagrangian-probability`.
+        name: Arc<str>,
+        /// Parameters given beside the name.
+        #[serde(flatten)]
+        parameters: serde_json::Map<String, serde_json::Value>,
+    },
+    /// Trained weights.
+    File {
+        /// A safetensors file whose metadata says what it is.
+        file: PathBuf,
+        /// Whether a newer file under that path is taken up at a slot boundary.
+        watch: bool,
+        /// Sampler parameters given beside the file.
+        #[serde(flatten)]
+        parameters: serde_json::Map<String, serde_json::Value>,
+    },
+}
+
+/// A product of an ensemble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Product {
+    /// Mean of the members.
+    Mean,
+    /// Quantiles over the members.
+    Quantiles,
+    /// Probabilities of exceeding each threshold.
+    Probabilities,
+    /// The members themselves.
+    Ensemble,
+}
+
+/// Topics of a stream's products.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StreamTopics {
+    /// One JSON record for each forecast.
+    pub index: Arc<str>,
+    /// Exceedance probabilities, packed in tiles.
+    pub probabilities: Arc<str>,
+    /// Quantiles, packed in tiles.
+    pub quantiles: Arc<str>,
+}
+
+impl Config {
+    /// The source of a stream.
+    ///
+    /// # Panics
+    /// Never for a loaded configuration, whose streams name existing sources.
+    pub fn source_of(&self, stream: &StreamConfig) -> &SourceConfig {
+        self.source(&stream.source).expect("checked when the configuration was loaded")
+    }
+
+    /// The source of that name.
+    pub fn source(&self, name: &str) -> Option<&SourceConfig> {
+        self.sources.iter().find(|source| &*source.name == name)
+    }
+
+    /// The stream of that name.
+    pub fn stream(&self, name: &str) -> Option<&StreamConfig> {
+        self.streams.iter().find(|stream| &*stream.name == name)
+    }
+}
+
+impl StreamConfig {
+    /// The leads of this stream on its source's cadence, ascending.
+    pub fn lead_times(&self, cadence: Cadence) -> Vec<LeadTime> {
+        cadence.leads(self.leads)
+    }
+
+    /// Whether a product is wanted.
+    pub fn wants(&self, product: Product) -> bool {
+        self.products.contains(&product)
+    }
+}
+
+impl ModelConfig {
+    /// The parameters beside the name or file.
+    pub fn parameters(&self) -> &serde_json::Map<String, serde_json::Value> {
+        match self {
+            Self::Named { parameters, .. } | Self::File { parameters, .. } => parameters,
+        }
+    }
+}
+
+impl Product {
+    /// Every product, in the order of the file format.
+    pub const ALL: [Self; 4] = [Self::Mean, Self::Quantiles, Self::Probabilities, Self::Ensemble];
+
+    /// Name as in a configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Quantiles => "quantiles",
+            Self::Probabilities => "probabilities",
+            Self::Ensemble => "ensemble",
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What a person reads when a configuration is wrong, and what a right one means.
+
+use super::{Config, Faults, Layers, LogKind, ModelConfig, Product};
+
+const RIGHT: &str = r#"
+name = "here"
+
+[log]
+kind = "kafka"
+bootstrap_servers = "127.0.0.1:9092"
+[log.properties]
+security.protocol = "sasl_ssl"
+"sasl.password" = "hunter2"
+
+[[sources]]
+name = "radar"
+variables = ["rain_rate"]
+cadence = "5 min"
+
+[[sources]]
+name = "arpege-wind"
+topic = "obs.wind.v1"
+variables = ["eastward_wind", "northward_wind"]
+cadence = "1 h"
+
+[[streams]]
+name = "rain"
+source = "radar"
+model = { name = "extrapolation", seed = 7 }
+thresholds = [0.1, 1, 5.0]
+
+[[streams]]
+name = "a-wind"
+source = "arpege-wind"
+model = { name = "persistence" }
+products = ["mean", "ensemble"]
+"#;
+
+fn right() -> Layers {
+    Layers::from_text("right.toml", RIGHT)
+}
+
+fn faults(text: &str) -> Vec<String> {
+    match Layers::from_text("x.toml", text).load() {
+        Ok(_) => Vec::new(),
+        Err(Faults(faults)) => faults.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn defaults_are_laid_under_each_table() {
+    let config = right().load().unwrap();
+    assert_eq!(&*config.sources[0].topic, "obs.radar.v1");
+    assert_eq!(config.sources[0].quality.range, [0.0, 500.0]);
+    assert_eq!(config.sources[1].quality.range, [-120.0, 120.0]);
+    assert_eq!(config.streams[0].thresholds, [0.1, 1.0, 5.0]);
+    assert_eq!(config.streams[1].products, [Product::Mean, Product::Ensemble]);
+    assert_eq!(config.streams[1].members, 8);
+    assert_eq!(config.log.kind, LogKind::Kafka);
+    let ModelConfig::Named { name, parameters } = &config.streams[0].model else { panic!("a named model") };
+    assert_eq!((&**name, &parameters["seed"]), ("extrapolation", &serde_json::json!(7)));
+}
+
+#[test]
+fn later_layers_win_setting_by_setting() {
+    let environment = [
+        ("SQUALL__STREAMS__A_WIND__LEADS", "3"),
+        ("SQUALL__LOG__PROPERTIES__SASL_PASSWORD", "other"),
+        ("SQUALL__RUNTIME__WORKERS", "2"),
+        ("PATH", "/bin"),
+    ];
+    let layers = right()
+        .environment(environment.map(|(key, value)| (key.to_owned(), value.to_owned())))
+        .set("runtime.workers=4")
+        .set("log.properties.ssl.ca.location=/etc/ca.pem")
+        .set("streams.rain.patience=90 s");
+    let config = layers.load().unwrap();
+    assert_eq!(config.runtime.workers, 4);
+    assert_eq!((config.streams[0].leads, config.streams[1].leads), (12, 3));
+    assert_eq!(config.streams[0].patience.as_secs(), 90);
+    assert_eq!(config.log.properties["sasl.password"].reveal(), "other");
+    assert_eq!(config.log.properties["security.protocol"].reveal(), "sasl_ssl");
+    assert_eq!(config.log.properties["ssl.ca.location"].reveal(), "/etc/ca.pem");
+}
+
+#[test]
+fn what_is_printed_loads_to_the_same() {
+    let config = right().load().unwrap();
+    let printed = config.to_toml();
+    assert!(!printed.contains("hunter2"), "{printed}");
+    let mut again: Config =
+        Layers::from_text("printed.toml", &printed).load().unwrap_or_else(|f| panic!("{f}\n{printed}"));
+    assert_eq!(again.log.properties["sasl.password"].reveal(), "***");
+    again.log.properties.clone_from(&config.log.properties);
+    assert_eq!(again, config);
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn every_fault_is_reported_at_once_with_its_line() {
+    let text = r#"
+nam = "here"
+[runtime]
+workers = 0
+clock = "sundial"
+max_bytes_in_flight = "much"
+[[sources]]
+name = "radar"
+variables = ["rain_rat"]
+cadence = 5
+[[sources]]
+name = "radar"
+[[streams]]
+name = "rain"
+source = "radar"
+patience = "1 h"
+thresholds = [1.0, 0.1]
+quantiles = [0.5, 1.5]
+model = { name = "extrapolaton" }
+device = "gpu"
+[[streams]]
+source = "radar"
+[streams.topics]
+index = "a topic"
+"#;
+    insta::assert_snapshot!(faults(text).join("\n"), @r#"
+x.toml:2: nam: there is no such setting; did you mean "name"?
+x.toml:4: runtime.workers: expected a whole number from 1 to 256, got 0
+x.toml:5: runtime.clock: expected one of "wall", "log", got "sundial"
+x.toml:6: runtime.max_bytes_in_flight: expected a size such as "64 MiB", got "much"
+x.toml:9: sources.radar.variables: expected one of "rain_rate", "reflectivity", "precipitation_amount", "eastward_wind", "northward_wind", "x_wind", "y_wind", "wind_speed", got "rain_rat"; did you mean "rain_rate"?
+x.toml:10: sources.radar.cadence: expected a duration such as "5 min", got 5
+x.toml:11: sources.radar: the name is given twice; the first is in line 7
+x.toml:16: streams.rain.patience: must not exceed the horizon: got 1 h, the horizon is 30 min
+x.toml:17: streams.rain.thresholds: expected ascending values, got 1 before 0.1
+x.toml:18: streams.rain.quantiles: expected values between 0 and 1, got 1.5
+x.toml:19: streams.rain.model.name: expected one of "persistence", "extrapolation", "lagrangian-probability", got "extrapolaton"; did you mean "extrapolation"?
+x.toml:20: streams.rain.device: expected "cpu", "cuda" or "cuda:N", got "gpu"
+x.toml:21: streams.?: name is missing: expected name = "..."
+"#);
+}
+
+#[test]
+fn what_settings_say_about_each_other_is_checked() {
+    let text = r#"
+[log]
+kind = "kafka"
+[[sources]]
+name = "radar"
+topic = "one"
+variables = ["rain_rate"]
+cadence = "5 min"
+max_record_bytes = "1 GiB"
+[[sources]]
+name = "wind"
+topic = "one"
+variables = ["x_wind", "x_wind"]
+cadence = "5 min"
+[[streams]]
+name = "rain"
+source = "rada"
+patience = "1 h"
+quantiles = [0.5, 0.1]
+model = { name = "persistence" }
+topics = { index = "one" }
+"#;
+    insta::assert_snapshot!(faults(text).join("\n"), @r#"
+x.toml:2: log: bootstrap_servers is missing: expected bootstrap_servers = "host:port"
+x.toml:9: sources.radar.max_record_bytes: must not exceed runtime.max_bytes_in_flight
+x.toml:12: sources.wind.topic: source "radar" reads "one" already
+x.toml:13: sources.wind.variables: "x_wind" is given twice
+x.toml:15: streams.rain.thresholds: probabilities are among the products: expected thresholds = [...]
+x.toml:17: streams.rain.source: no source is named "rada"; did you mean "radar"?
+x.toml:18: streams.rain.patience: must not exceed the horizon: got 1 h, the horizon is 30 min
+x.toml:19: streams.rain.quantiles: expected ascending values, got 0.5 before 0.1
+x.toml:21: streams.rain.topics.index: source "wind" reads "one": it must not be written to
+"#);
+}
+
+#[test]
+fn a_syntax_error_has_its_line() {
+    insta::assert_snapshot!(faults("name = \"a\"\n[log\nkind = 1").join("\n"), @"x.toml:2: unclosed table, expected `]`");
+}
+
+#[test]
+fn a_fault_names_the_variable_or_flag_that_made_it() {
+    let layers = right()
+        .environment([("SQUALL__RUNTIME__WORKERS".into(), "many".into())])
+        .set("streams.rain.lead=3")
+        .set("nonsense");
+    insta::assert_snapshot!(layers.load().unwrap_err(), @r#"
+--set nonsense: expected path=value, such as streams.rain.leads=6
+SQUALL__RUNTIME__WORKERS: runtime.workers: expected a whole number from 1 to 256, got "many"
+--set streams.rain.lead: streams.rain.lead: there is no such setting; did you mean "leads"?
+"#);
+}
+
+#[test]
+fn an_empty_file_says_what_is_needed() {
+    insta::assert_snapshot!(faults("").join("\n"), @r#"
+x.toml:1: sources: at least one is needed: expected [[sources]]
+x.toml:1: streams: at least one is needed: expected [[streams]]
+"#);
+}
