@@ -2,4 +2,7 @@
 //!
 //! The crates below hold mechanisms; what is decided for a user (defaults, topics, exit codes) is here.
 
+pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod logging;

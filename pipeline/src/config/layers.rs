@@ -32,6 +32,7 @@ const PREFIX: &str = "SQUALL__";
 /// # name = "rain"
 /// # source = "radar"
 /// # model = { name = "persistence" }
+/// # thresholds = [1.0]
 /// # "#;
 /// let layers = Layers::from_text("rain.toml", text)
 ///     .environment([("SQUALL__STREAMS__RAIN__LEADS".into(), "6".into())])

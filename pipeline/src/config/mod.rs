@@ -19,6 +19,7 @@
 //!     name = "rain"
 //!     source = "rader"
 //!     model = { name = "extrapolation" }
+//!     thresholds = [0.1, 1.0]
 //! "#;
 //! let faults = Layers::from_text("rain.toml", text).load().unwrap_err();
 //! assert_eq!(

@@ -1,0 +1,150 @@
+//! The command line: what can be asked, and what an answer looks like.
+//!
+//! Exit codes: 0 for done, 1 for a failure on the way, 2 for a command line or a configuration that cannot work.
+//! An error is one printed line, followed by its causes; a faulty configuration is one line for each fault.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::commands;
+use crate::config::Faults;
+use crate::logging::{self, LogFormat};
+
+/// Nowcasts of precipitation and wind from a stream of observations, with their probabilities.
+#[derive(Debug, Parser)]
+#[command(name = "squall", version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Begin here:
+  squall demo                                   watch a storm being forecast, then look into out/demo
+  squall forecast configs/fmi-radar.toml --input event.nc --at 2016-09-28T16:00:00Z --output out
+  squall inspect file event.nc                  what a NetCDF or ODIM file holds
+
+Then continuously, from Kafka:
+  squall inspect config configs/radar.toml      the configuration with every default filled in
+  squall run configs/radar.toml                 forecasts until SIGTERM or Ctrl-C
+  squall publish event.nc --config configs/radar.toml --speed 60x
+
+`squall COMMAND --help` explains each command. Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.";
+
+/// What holds for every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// How log lines look on stderr.
+    #[arg(long, global = true, value_enum, default_value = "human", env = "SQUALL_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// Log more: -v for what happens, -vv for how. The variable RUST_LOG chooses finer.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Shows what a configuration, a file, the topics or a running instance hold.
+    #[command(subcommand)]
+    Inspect(commands::inspect::Inspect),
+    /// Prints completions for a shell.
+    #[command(after_help = "Example:\n  squall completions bash > ~/.local/share/bash-completion/completions/squall")]
+    Completions(Completions),
+}
+
+/// Arguments of `squall completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell.
+    shell: clap_complete::Shell,
+}
+
+impl Completions {
+    fn run(self) {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "squall", &mut script);
+        commands::print(&String::from_utf8_lossy(&script));
+    }
+}
+
+impl Command {
+    /// Whether the command runs long enough that its log lines are wanted without `-v`.
+    fn is_service(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Inspect(inspect) => inspect.run(),
+            Self::Completions(completions) => {
+                completions.run();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Reads the command line, does what it asks, and says how the process should end.
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, with exit code 0. A closed stdout is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    logging::start(cli.global.log_format, cli.global.verbose, cli.command.is_service());
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+/// Prints an error and says which exit code it deserves.
+fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(faults) = error.downcast_ref::<Faults>() {
+        let count = faults.0.len();
+        let plural = if count == 1 { "" } else { "s" };
+        eprintln!("{faults}\nerror: {count} fault{plural} in the configuration");
+        return ExitCode::from(2);
+    }
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  because: {cause}");
+    }
+    ExitCode::from(if error.is::<commands::Usage>() { 2 } else { 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_argument_is_explained() {
+        fn walk(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{} has no explanation", command.get_name());
+            for argument in command.get_arguments().filter(|a| !["help", "version"].contains(&a.get_id().as_str())) {
+                assert!(argument.get_help().is_some(), "{} {} has no help", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+}

@@ -1,0 +1,72 @@
+//! One file a command: its arguments, and what it does with them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::config::{Config, Layers};
+
+pub mod inspect;
+
+/// A command line that cannot work; the program ends with exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Settings laid over a configuration file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Overrides {
+    /// Change a setting, such as streams.rain.leads=6 (may be repeated).
+    #[arg(long = "set", value_name = "SETTING=VALUE")]
+    set: Vec<String>,
+}
+
+impl Overrides {
+    /// Reads a configuration: the file, the environment, and these settings.
+    ///
+    /// # Errors
+    /// The file cannot be read, or anything in any layer is wrong.
+    pub fn load(&self, path: &Path) -> anyhow::Result<Config> {
+        let layers = Layers::from_file(path)
+            .map_err(|error| Usage(format!("cannot read the configuration {}: {error}", path.display())))?;
+        self.apply(layers)
+    }
+
+    /// Lays the environment and these settings over layers.
+    ///
+    /// # Errors
+    /// Anything in any layer is wrong.
+    pub fn apply(&self, layers: Layers) -> anyhow::Result<Config> {
+        let layers = self.set.iter().fold(layers.process_environment(), |layers, set| layers.set(set));
+        Ok(layers.load()?)
+    }
+}
+
+/// A configuration file and settings laid over it.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigFile {
+    /// Configuration file (TOML); see configs/ for examples.
+    #[arg(value_name = "CONFIG")]
+    path: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+impl ConfigFile {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or anything in any layer is wrong.
+    pub fn load(&self) -> anyhow::Result<Config> {
+        self.overrides.load(&self.path)
+    }
+}
+
+/// Prints to stdout; a reader that has gone away (`squall ... | head`) ends the program quietly.
+pub fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
