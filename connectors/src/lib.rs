@@ -1,1 +1,10 @@
-//! Squall.
+//! The outside world: implementations of the ports that the operators declare.
+//!
+//! Files ([`netcdf`], [`odim`], [`archive`]), the object store ([`store`]), and logs. What comes from
+//! outside is never trusted: sizes are bounded before anything is allocated, a name in a message is
+//! never handed to a library as a path, and whatever is wrong becomes an error that says what was
+//! expected, what came and where.
+
+pub mod error;
+pub mod netcdf;
+pub mod options;

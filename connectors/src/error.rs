@@ -1,0 +1,106 @@
+//! What can be wrong with a file.
+
+use std::io;
+use std::path::PathBuf;
+
+use squall_fields::ErrorKind;
+use squall_fields::crs::CrsError;
+use squall_fields::time_units::TimeUnitsError;
+use squall_fields::units::UnitError;
+use thiserror::Error;
+
+/// Why a file, or bytes that should be one, could not be read or written.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// The file could not be opened, read or written.
+    #[error("{path}: {source}", path = .path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The bytes are no file of this format.
+    #[error("expected {expected}, got {got}")]
+    NotRecognised {
+        /// The format.
+        expected: &'static str,
+        /// The first bytes, or what they are.
+        got: String,
+    },
+    /// The format's library refused it.
+    #[error("{what}: {reason}")]
+    Malformed {
+        /// What was read.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It is larger than is allowed.
+    #[error("{what} is {got}, at most {limit} is allowed")]
+    TooLarge {
+        /// What is too large, and in which unit.
+        what: &'static str,
+        /// How large it is.
+        got: u64,
+        /// How large it may be.
+        limit: u64,
+    },
+    /// It uses a feature of the format that could reach outside the bytes, or load code.
+    #[error("{feature} is refused in a file from outside")]
+    Forbidden {
+        /// The feature.
+        feature: String,
+    },
+    /// It has no variable of the wanted kind.
+    #[error("expected a variable that gives {wanted}, found: {found}")]
+    NoVariable {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        found: String,
+    },
+    /// It has no such field.
+    #[error("field {index} was asked for, there are {count}")]
+    NoField {
+        /// What was asked for.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// A unit is unknown or does not fit.
+    #[error("{variable}: {source}")]
+    Unit {
+        /// Name of the variable.
+        variable: String,
+        /// What is wrong.
+        source: UnitError,
+    },
+    /// The reference system is missing or unknown.
+    #[error(transparent)]
+    Crs(#[from] CrsError),
+    /// The times cannot be read.
+    #[error(transparent)]
+    Time(#[from] TimeUnitsError),
+}
+
+impl FileError {
+    /// A malformed thing, in short.
+    pub(crate) fn malformed(what: impl Into<String>, reason: impl ToString) -> Self {
+        Self::Malformed { what: what.into(), reason: reason.to_string() }
+    }
+
+    /// Who can help.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::User,
+            Self::Io { .. } => ErrorKind::Device,
+            _ => ErrorKind::Data,
+        }
+    }
+
+    /// Whether the same call may succeed later: only what the system refused.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() != io::ErrorKind::NotFound)
+    }
+}

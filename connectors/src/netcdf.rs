@@ -1,0 +1,19 @@
+//! CF-NetCDF: gridded observations in, forecasts out.
+//!
+//! Reading goes from [`schema`] (what is in the file: axes, times, variables by their CF standard
+//! names) over a plan for the wanted variables to [`read::Reader`], which reads one field at a time
+//! and unpacks it ([`unpack`]). The library and HDF5 share one process-wide lock: only reading holds it, unpacking
+//! does not.
+//!
+//! Bytes from a message are opened in memory. A name that a message gives is never passed to the
+//! library, which would open remote addresses.
+
+mod attributes;
+pub mod plan;
+pub mod read;
+#[cfg(test)]
+mod real_data;
+pub mod schema;
+pub mod unpack;
+
+pub use read::Reader;
