@@ -1,5 +1,6 @@
 //! Forecast models: arrays in, ensembles out.
 
+pub mod baselines;
 pub mod diffusion;
 pub mod forecaster;
 pub mod network;

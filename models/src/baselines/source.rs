@@ -1,0 +1,107 @@
+//! What an extrapolation takes from a window.
+
+use std::sync::Arc;
+
+use ndarray::{ArrayView2, CowArray, Ix2};
+use squall_fields::{Frame, LeadTime, Variable, Window, ZRelation};
+
+use super::{
+    motion::{MotionField, MotionParams, estimate},
+    perturbation::Scale,
+};
+use crate::ModelError;
+
+/// Variables that move with the rain.
+const RAIN: [Variable; 3] = [Variable::RainRate, Variable::Reflectivity, Variable::PrecipitationAmount];
+
+/// A window with at least one frame that holds rain.
+pub(super) struct Source<'a> {
+    window: &'a Window,
+    /// The newest present frame.
+    pub(super) newest: &'a Arc<Frame>,
+    /// Its rain variables, at least one; the motion comes from the first.
+    pub(super) variables: Vec<Variable>,
+    /// Steps from the newest present frame to the issue time.
+    behind: usize,
+}
+
+impl<'a> Source<'a> {
+    /// # Errors
+    /// [`ModelError::Window`] if no frame is present or the newest holds no rain.
+    pub(super) fn new(window: &'a Window) -> Result<Self, ModelError> {
+        let fault = |reason| ModelError::Window { issue_time: window.issue_time, reason };
+        let newest =
+            window.newest().ok_or_else(|| fault(format!("none of its {} frames is present", window.frames.len())))?;
+        let variables: Vec<Variable> = newest.variables.iter().copied().filter(|v| RAIN.contains(v)).collect();
+        if variables.is_empty() {
+            return Err(fault("its frames hold no rain variable".to_owned()));
+        }
+        let behind = window.frames.iter().rev().position(Option::is_some).unwrap_or(0);
+        Ok(Self { window, newest, variables, behind })
+    }
+
+    /// Times from the newest present frame, in steps, of leads from the issue time.
+    pub(super) fn steps(&self, leads: &[LeadTime]) -> Vec<f32> {
+        let step = self.window.cadence.step_seconds() as f64;
+        leads.iter().map(|lead| (lead.seconds() as f64 / step + self.behind as f64) as f32).collect()
+    }
+
+    /// A variable of the newest present frame.
+    pub(super) fn plane(&self, variable: Variable) -> Result<ArrayView2<'a, f32>, ModelError> {
+        self.newest.plane(variable).ok_or_else(|| ModelError::Window {
+            issue_time: self.window.issue_time,
+            reason: format!("its newest frame lacks {}", variable.name()),
+        })
+    }
+
+    /// The motion over the window, or the steering wind, or none.
+    pub(super) fn motion(&self, params: &MotionParams, steering_wind_factor: Option<f32>) -> MotionField {
+        let shape = self.newest.grid.shape();
+        let frames: Vec<(f64, CowArray<'_, f32, Ix2>)> = self
+            .window
+            .frames
+            .iter()
+            .enumerate()
+            .filter_map(|(index, frame)| Some((index as f64, self.rain_rate(frame.as_deref()?)?)))
+            .filter(|(_, field)| field.dim() == shape)
+            .collect();
+        let views: Vec<_> = frames.iter().map(|(time, field)| (*time, field.view())).collect();
+        estimate(&views, params)
+            .or_else(|| self.steering(steering_wind_factor?))
+            .unwrap_or_else(|| MotionField::zero(shape))
+    }
+
+    /// The rain of a frame in mm/h.
+    fn rain_rate<'f>(&self, frame: &'f Frame) -> Option<CowArray<'f, f32, Ix2>> {
+        let plane = frame.plane(self.variables[0])?;
+        Some(match self.variables[0] {
+            Variable::Reflectivity => plane.mapv(|dbz| ZRelation::default().rain_rate_mm_h(dbz)).into(),
+            Variable::PrecipitationAmount => {
+                let per_hour = 3600.0 / self.window.cadence.step_seconds() as f32;
+                plane.mapv(|amount| amount * per_hour).into()
+            }
+            _ => plane.into(),
+        })
+    }
+
+    /// The mean wind of the newest frame that has one, in cells per step.
+    fn steering(&self, factor: f32) -> Option<MotionField> {
+        let step_seconds = self.window.cadence.step_seconds();
+        let pairs = [(Variable::XWind, Variable::YWind), (Variable::EastwardWind, Variable::NorthwardWind)];
+        let [x, y] = self.window.frames.iter().rev().flatten().find_map(|frame| {
+            pairs.iter().find_map(|(x, y)| Some([mean(frame.plane(*x)?)?, mean(frame.plane(*y)?)?]))
+        })?;
+        let [dx, dy] = Scale::new(&self.newest.grid, step_seconds).cell_km;
+        let km_per_step = f64::from(factor) * step_seconds as f64 / 1000.0;
+        // Rows run from north to south.
+        let (u, v) = (x * km_per_step / dx, -y * km_per_step / dy);
+        Some(MotionField::uniform(self.newest.grid.shape(), u as f32, v as f32))
+    }
+}
+
+/// Mean of the valid cells.
+fn mean(plane: ArrayView2<'_, f32>) -> Option<f64> {
+    let valid = plane.iter().filter(|v| v.is_finite());
+    let (sum, n) = valid.fold((0f64, 0u64), |(sum, n), v| (sum + f64::from(*v), n + 1));
+    (n > 0).then(|| sum / n as f64)
+}
