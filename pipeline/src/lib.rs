@@ -2,6 +2,7 @@
 //!
 //! The crates below hold mechanisms; what is decided for a user (defaults, topics, exit codes) is here.
 
+pub mod broker;
 pub mod cli;
 pub mod commands;
 pub mod config;
