@@ -9,11 +9,23 @@
 //! library, which would open remote addresses.
 
 mod attributes;
+pub mod codec;
+pub mod create;
+pub mod forecast;
+pub mod forecast_read;
+pub mod observations;
 pub mod plan;
 pub mod read;
 #[cfg(test)]
 mod real_data;
+#[cfg(test)]
+mod round_trip;
 pub mod schema;
 pub mod unpack;
 
+pub use codec::{NetcdfDecoder, NetcdfEncoder};
+pub use create::{RowOrder, Storage, WriteOptions};
+pub use forecast::{ForecastExtras, PercentileField, ProbabilityField, forecast_bytes};
+pub use forecast_read::{forecast_from_bytes, read_forecast};
+pub use observations::{frame_bytes, write_frames};
 pub use read::Reader;

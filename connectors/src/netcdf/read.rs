@@ -277,7 +277,7 @@ pub fn digest_of_values(values: &Array3<f32>) -> String {
 }
 
 /// NetCDF-4 (HDF5) or one of the classic formats, by the first bytes.
-fn recognise(bytes: &[u8]) -> Result<(), FileError> {
+pub(super) fn recognise(bytes: &[u8]) -> Result<(), FileError> {
     if bytes.starts_with(b"\x89HDF\r\n\x1a\n") || (bytes.starts_with(b"CDF") && matches!(bytes.get(3), Some(1 | 2 | 5)))
     {
         return Ok(());

@@ -90,8 +90,7 @@ impl Product {
         let mut product = Self { factor: 1.0, kilogram: 0, metre: 0, second: 0, hourly_depth: false };
         let (mut depth, mut sign, mut terms) = (false, 1, 0);
         let spaced = text.replace("**", "^").replace('/', " / ").replace(['*', '.', '·'], " ");
-        let mut words = spaced.split_whitespace().peekable();
-        while let Some(word) = words.next() {
+        for word in spaced.split_whitespace() {
             if word == "/" || word == "per" {
                 sign = -1;
                 continue;

@@ -1,0 +1,302 @@
+//! What every NetCDF file that Squall writes has in common: grid, packing, and bytes that are the
+//! same for the same content.
+//!
+//! The library cannot give a NetCDF-4 file as bytes, so it is written to a temporary file and read
+//! back. Nothing of the machine's clock goes into it: a forecast's name in the store is its digest.
+
+use std::path::Path;
+
+use ::netcdf::{AttributeValue, Extent, FileMut, Options, VariableMut};
+use ndarray::{ArrayView2, Axis as NdAxis};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use squall_fields::crs::CfValue;
+use squall_fields::{Axis, Grid};
+
+use super::read::guarded;
+use crate::error::FileError;
+
+/// Order of the rows in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowOrder {
+    /// As in memory.
+    #[default]
+    NorthFirst,
+    /// As most models write.
+    SouthFirst,
+}
+
+/// How values are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Storage {
+    /// 16-bit integers with a step of 0.01 of the unit, or coarser where the range needs it.
+    #[default]
+    Packed,
+    /// 32-bit floating point, exact.
+    Float,
+}
+
+/// How files are written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WriteOptions {
+    /// Order of the rows.
+    pub rows: RowOrder,
+    /// How values are stored.
+    pub storage: Storage,
+    /// Level of the deflate filter, 0 (none) to 9. Beyond 2 rain fields shrink little and take much longer.
+    pub deflate: u8,
+    /// Whether latitude and longitude of every cell are written where the grid is projected. The CF
+    /// conventions ask for them; a file of a few fields is mostly coordinates then.
+    pub lat_lon: bool,
+    /// The publisher, for the attribute `institution`.
+    pub institution: String,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self {
+            rows: RowOrder::NorthFirst,
+            storage: Storage::Packed,
+            deflate: 1,
+            lat_lon: true,
+            institution: "unknown".to_owned(),
+        }
+    }
+}
+
+/// Builds a file and gives its bytes.
+pub(super) fn to_bytes(build: impl FnOnce(&mut FileMut) -> Result<(), FileError>) -> Result<Vec<u8>, FileError> {
+    let io = |source| FileError::Io { path: std::env::temp_dir(), source };
+    let folder = tempfile::tempdir().map_err(io)?;
+    let path = folder.path().join("squall.nc");
+    create(&path, build)?;
+    std::fs::read(&path).map_err(io)
+}
+
+/// Builds a file at a path, in place of one that is there: it appears whole or not at all.
+pub(super) fn to_path(path: &Path, build: impl FnOnce(&mut FileMut) -> Result<(), FileError>) -> Result<(), FileError> {
+    let io = |source| FileError::Io { path: path.to_owned(), source };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let place = tempfile::Builder::new().prefix(".squall-").tempdir_in(folder).map_err(io)?;
+    let unfinished = place.path().join("squall.nc");
+    create(&unfinished, build)?;
+    std::fs::rename(&unfinished, path).map_err(io)
+}
+
+fn create(path: &Path, build: impl FnOnce(&mut FileMut) -> Result<(), FileError>) -> Result<(), FileError> {
+    let name = path.display().to_string();
+    guarded(&name, || {
+        let mut file = ::netcdf::create_with(path, Options::NETCDF4).map_err(|e| FileError::malformed(&name, e))?;
+        build(&mut file)?;
+        file.close().map_err(|e| FileError::malformed(&name, e))
+    })
+}
+
+/// An error of the library while something is written.
+pub(super) fn failed<'a>(what: &'a str) -> impl Fn(::netcdf::Error) -> FileError + 'a {
+    move |error| FileError::malformed(format!("writing {what}"), error)
+}
+
+/// Sets attributes of a variable.
+pub(super) fn describe(variable: &mut VariableMut<'_>, attributes: &[(&str, &str)]) -> Result<(), FileError> {
+    for (name, value) in attributes {
+        variable.put_attribute(name, *value).map_err(failed(name))?;
+    }
+    Ok(())
+}
+
+/// Writes a coordinate variable of f64.
+fn coordinate(file: &mut FileMut, name: &str, axis: Axis, attributes: &[(&str, &str)]) -> Result<(), FileError> {
+    file.add_dimension(name, axis.len).map_err(failed(name))?;
+    let mut variable = file.add_variable::<f64>(name, &[name]).map_err(failed(name))?;
+    describe(&mut variable, attributes)?;
+    variable.put_values(&axis.centres(), ..).map_err(failed(name))
+}
+
+/// How a grid lies in a file that is being written.
+pub(super) struct GridInFile {
+    /// Names of the dimensions of rows and columns.
+    pub(super) rows: &'static str,
+    pub(super) columns: &'static str,
+    /// Auxiliary coordinates for the attribute `coordinates`.
+    pub(super) auxiliary: &'static str,
+    /// Whether there is a variable `crs`.
+    pub(super) has_crs: bool,
+    flip: bool,
+    chunk: (usize, usize),
+}
+
+impl GridInFile {
+    /// Writes dimensions, coordinates and grid mapping.
+    pub(super) fn write(file: &mut FileMut, grid: &Grid, options: &WriteOptions) -> Result<Self, FileError> {
+        let flip = options.rows == RowOrder::SouthFirst;
+        let y = if flip { grid.y.reversed() } else { grid.y };
+        let projection = if grid.proj.is_empty() { None } else { Some(grid.projection()?) };
+        let (angular, geographic) = projection.as_ref().map_or((false, false), |p| (p.is_angular(), p.is_geographic()));
+        let (rows, columns, standard_y, standard_x, unit_y, unit_x) = match (angular, geographic) {
+            (_, true) => ("latitude", "longitude", "latitude", "longitude", "degrees_north", "degrees_east"),
+            (true, _) => ("rlat", "rlon", "grid_latitude", "grid_longitude", "degrees", "degrees"),
+            _ => ("y", "x", "projection_y_coordinate", "projection_x_coordinate", "m", "m"),
+        };
+        coordinate(file, rows, y, &[("standard_name", standard_y), ("units", unit_y), ("axis", "Y")])?;
+        coordinate(file, columns, grid.x, &[("standard_name", standard_x), ("units", unit_x), ("axis", "X")])?;
+        let has_crs = projection.is_some();
+        if has_crs {
+            let mut crs = file.add_variable::<i32>("crs", &[]).map_err(failed("crs"))?;
+            for (name, value) in grid.crs_to_cf()? {
+                let value = match value {
+                    CfValue::Text(text) => AttributeValue::Str(text),
+                    CfValue::Numbers(v) if v.len() == 1 => AttributeValue::Double(v[0]),
+                    CfValue::Numbers(v) => AttributeValue::Doubles(v),
+                };
+                crs.put_attribute(&name, value).map_err(failed("crs"))?;
+            }
+            crs.put_value(0i32, ()).map_err(failed("crs"))?;
+        }
+        let chunk = (grid.y.len.clamp(1, 512), grid.x.len.clamp(1, 512));
+        let mut this = Self { rows, columns, auxiliary: "", has_crs, flip, chunk };
+        if options.lat_lon && has_crs && !geographic {
+            this.write_places(file, grid, options)?;
+            this.auxiliary = "latitude longitude";
+        }
+        Ok(this)
+    }
+
+    /// Latitude and longitude of every cell, to a millionth of a degree (0.1 m).
+    fn write_places(&self, file: &mut FileMut, grid: &Grid, options: &WriteOptions) -> Result<(), FileError> {
+        const STEP: f64 = 1e-6;
+        let (lat, lon) = grid.lat_lon_fields()?;
+        for (name, unit, values) in [("latitude", "degrees_north", lat), ("longitude", "degrees_east", lon)] {
+            let mut variable = file.add_variable::<i32>(name, &[self.rows, self.columns]).map_err(failed(name))?;
+            variable.set_fill_value(i32::MIN).map_err(failed(name))?;
+            variable.set_chunking(&[self.chunk.0, self.chunk.1]).map_err(failed(name))?;
+            variable.set_compression(i32::from(options.deflate), true).map_err(failed(name))?;
+            describe(&mut variable, &[("standard_name", name), ("units", unit)])?;
+            variable.put_attribute("scale_factor", STEP).map_err(failed(name))?;
+            let pack = |v: &f64| if v.is_finite() { (v / STEP).round() as i32 } else { i32::MIN };
+            let packed: Vec<i32> = self.in_file_order(values.view()).iter().map(pack).collect();
+            variable.put_values(&packed, ..).map_err(failed(name))?;
+        }
+        Ok(())
+    }
+
+    fn in_file_order<'a, T>(&self, mut field: ArrayView2<'a, T>) -> ArrayView2<'a, T> {
+        if self.flip {
+            field.invert_axis(NdAxis(0));
+        }
+        field
+    }
+}
+
+/// A dense variable that is written field by field: `[leading.., y, x]`.
+pub(super) struct DenseWriter<'f, 'g> {
+    variable: VariableMut<'f>,
+    grid: &'g GridInFile,
+    /// `None` for f32.
+    packing: Option<Step>,
+    name: String,
+}
+
+/// Packing into 16-bit integers: value = packed * scale + offset.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Step {
+    pub(super) scale: f32,
+    pub(super) offset: f32,
+}
+
+/// The packed value that means missing.
+const MISSING: i16 = i16::MIN;
+
+impl Step {
+    /// 0.01 of the unit around 0, coarser if the values reach beyond 327.67.
+    pub(super) fn for_values<'a>(values: impl ParallelIterator<Item = &'a f32>) -> Self {
+        let largest = values.copied().filter(|v| v.is_finite()).map(f32::abs).reduce(|| 0.0, f32::max);
+        Self { scale: (largest / 32_767.0).max(0.01), offset: 0.0 }
+    }
+
+    fn pack(self, value: f32) -> i16 {
+        if value.is_finite() {
+            ((value - self.offset) / self.scale).round().clamp(-32_767.0, 32_767.0) as i16
+        } else {
+            MISSING
+        }
+    }
+}
+
+impl<'f, 'g> DenseWriter<'f, 'g> {
+    /// Adds a variable with its fill value, chunks and filter.
+    pub(super) fn add(
+        file: &'f mut FileMut,
+        name: &str,
+        leading: &[&str],
+        grid: &'g GridInFile,
+        packing: Option<Step>,
+        deflate: u8,
+    ) -> Result<Self, FileError> {
+        let dimensions: Vec<&str> = leading.iter().copied().chain([grid.rows, grid.columns]).collect();
+        let chunk: Vec<usize> = leading.iter().map(|_| 1).chain([grid.chunk.0, grid.chunk.1]).collect();
+        let mut variable = match packing {
+            Some(_) => file.add_variable::<i16>(name, &dimensions).map_err(failed(name))?,
+            None => file.add_variable::<f32>(name, &dimensions).map_err(failed(name))?,
+        };
+        match packing {
+            Some(_) => variable.set_fill_value(MISSING).map_err(failed(name))?,
+            None => variable.set_fill_value(f32::NAN).map_err(failed(name))?,
+        }
+        variable.set_chunking(&chunk).map_err(failed(name))?;
+        if deflate > 0 {
+            variable.set_compression(i32::from(deflate.min(9)), true).map_err(failed(name))?;
+        }
+        if let Some(step) = packing {
+            variable.put_attribute("scale_factor", step.scale).map_err(failed(name))?;
+            variable.put_attribute("add_offset", step.offset).map_err(failed(name))?;
+        }
+        if grid.has_crs {
+            variable.put_attribute("grid_mapping", "crs").map_err(failed(name))?;
+        }
+        Ok(Self { variable, grid, packing, name: name.to_owned() })
+    }
+
+    /// Sets text attributes.
+    pub(super) fn describe(&mut self, attributes: &[(&str, &str)]) -> Result<(), FileError> {
+        describe(&mut self.variable, attributes)
+    }
+
+    /// Sets `coordinates` to the scalar and auxiliary coordinates.
+    pub(super) fn coordinates(&mut self, scalar: &str) -> Result<(), FileError> {
+        let all = format!("{scalar} {}", self.grid.auxiliary);
+        if all.trim().is_empty() { Ok(()) } else { self.describe(&[("coordinates", all.trim())]) }
+    }
+
+    /// Writes one field at an index of the leading dimensions.
+    pub(super) fn put(&mut self, at: &[usize], field: ArrayView2<'_, f32>) -> Result<(), FileError> {
+        let (rows, columns) = field.dim();
+        let field = self.grid.in_file_order(field);
+        let field = field.as_standard_layout();
+        let values = field.as_slice().unwrap_or_default();
+        let extents: Vec<Extent> = at
+            .iter()
+            .map(|i| Extent::from(*i..i + 1))
+            .chain([Extent::from(0..rows), Extent::from(0..columns)])
+            .collect();
+        match self.packing {
+            Some(step) => {
+                let packed: Vec<i16> = values.par_iter().with_min_len(1 << 16).map(|v| step.pack(*v)).collect();
+                self.variable.put_values(&packed, extents).map_err(failed(&self.name))
+            }
+            None => self.variable.put_values(values, extents).map_err(failed(&self.name)),
+        }
+    }
+}
+
+/// Rounds as packing does: what a reader will see.
+#[cfg(test)]
+pub(super) fn as_stored(values: &ndarray::Array2<f32>, step: Step) -> ndarray::Array2<f32> {
+    values.mapv(|v| match step.pack(v) {
+        MISSING => f32::NAN,
+        packed => f32::from(packed) * step.scale + step.offset,
+    })
+}

@@ -1,0 +1,187 @@
+//! Forecast files back into forecasts: for verification, for `inspect`, and for tests.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ::netcdf::{Extent, File};
+use ndarray::{Array4, Axis as NdAxis};
+use squall_fields::{
+    Conversion, Ensemble, Forecast, ForecastId, IssueTime, KnowledgeTime, LeadTime, Provenance, Variable,
+};
+
+use super::attributes::text;
+use super::forecast::{ForecastExtras, PercentileField, ProbabilityField};
+use super::plan::Packing;
+use super::read::{guarded, recognise};
+use super::schema::{self, Placement, Schema, VariableInfo};
+use super::unpack::{Layout, unpack};
+use crate::error::FileError;
+use crate::options::{Limits, ReadOptions};
+
+/// Every variable that a forecast may hold.
+const VARIABLES: [Variable; 8] = [
+    Variable::RainRate,
+    Variable::Reflectivity,
+    Variable::PrecipitationAmount,
+    Variable::EastwardWind,
+    Variable::NorthwardWind,
+    Variable::XWind,
+    Variable::YWind,
+    Variable::WindSpeed,
+];
+
+/// Reads the file of a forecast that [`super::forecast_bytes`] wrote.
+///
+/// # Errors
+/// [`FileError`] says what was expected of the file.
+pub fn read_forecast(path: &Path, limits: &Limits) -> Result<(Forecast, ForecastExtras), FileError> {
+    let bytes = std::fs::read(path).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
+    forecast_from_bytes(&bytes, limits)
+}
+
+/// As [`read_forecast`], from bytes.
+///
+/// # Errors
+/// As [`read_forecast`].
+pub fn forecast_from_bytes(bytes: &[u8], limits: &Limits) -> Result<(Forecast, ForecastExtras), FileError> {
+    recognise(bytes)?;
+    guarded("forecast", || {
+        let file = ::netcdf::open_mem(None, bytes).map_err(|e| FileError::malformed("forecast", e))?;
+        let schema = Schema::of(&file);
+        let options = ReadOptions { limits: *limits, ..ReadOptions::default() };
+        let any = schema.variables.iter().find(|v| v.shape.len() >= 3);
+        let any = any.ok_or_else(|| FileError::malformed("forecast", "it has no field"))?;
+        let placement = schema::placement(&file, &schema, any, &options)?;
+        Reading { file: &file, schema: &schema, placement, limits }.forecast()
+    })
+}
+
+struct Reading<'a> {
+    file: &'a File,
+    schema: &'a Schema,
+    placement: Placement,
+    limits: &'a Limits,
+}
+
+impl Reading<'_> {
+    fn forecast(&self) -> Result<(Forecast, ForecastExtras), FileError> {
+        let leads = self.numbers("forecast_period")?;
+        let issue_time = self.numbers("forecast_reference_time")?.first().copied();
+        let issue_time = issue_time.ok_or_else(|| FileError::malformed("forecast_reference_time", "it is empty"))?;
+        let (mut ensembles, mut extras) = (Vec::new(), ForecastExtras::default());
+        for variable in VARIABLES {
+            if let Some(info) = self.schema.variable(variable.standard_name()).filter(|v| v.shape.len() == 4) {
+                ensembles.push(Ensemble { variable, values: self.dense(info)? });
+            }
+            let name = |vicinity| format!("probability_of_{}{vicinity}_above_threshold", variable.standard_name());
+            for (in_vicinity, name) in [(false, name("")), (true, name("_in_vicinity"))] {
+                if let Some(info) = self.schema.variable(&name) {
+                    let (thresholds, values) = (self.leading(info)?, self.dense(info)?);
+                    extras.probabilities.push(ProbabilityField { variable, thresholds, values, in_vicinity });
+                }
+            }
+            if let Some(info) = self.schema.variable(&format!("{}_percentiles", variable.standard_name())) {
+                let (percentiles, values) = (self.leading(info)?, self.dense(info)?);
+                extras.percentiles.push(PercentileField { variable, percentiles, values });
+            }
+        }
+        let precision = self.schema.variable("precision").map(|info| self.dense(info)).transpose()?;
+        let forecast = Forecast {
+            id: ForecastId {
+                stream: Arc::from(self.text("squall_stream")),
+                model_digest: Arc::from(self.text("squall_model_digest")),
+                issue_time: IssueTime::from_unix_seconds(issue_time as i64),
+                revision: self.text("squall_revision").parse().unwrap_or(0),
+            },
+            known_at: KnowledgeTime::from_unix_ms(self.text("squall_known_at_ms").parse().unwrap_or(0)),
+            grid: Arc::new(self.placement.grid.clone()),
+            leads: leads.into_iter().map(|seconds| LeadTime::from_seconds(seconds as i64)).collect(),
+            ensembles,
+            precision: precision.map(|values: Array4<f32>| values.index_axis_move(NdAxis(0), 0)),
+            provenance: self.provenance()?,
+        };
+        Ok((forecast, extras))
+    }
+
+    fn text(&self, name: &str) -> &str {
+        text(&self.schema.attributes, name).unwrap_or_default()
+    }
+
+    fn provenance(&self) -> Result<Provenance, FileError> {
+        let json = |name: &str| if self.text(name).is_empty() { "[]" } else { self.text(name) }.to_owned();
+        let wrong = |e| FileError::malformed("provenance", e);
+        Ok(Provenance {
+            inputs: serde_json::from_str(&json("squall_inputs")).map_err(wrong)?,
+            window_mask: self.text("squall_window_mask").chars().map(|c| c == '1').collect(),
+            seed: self.text("squall_seed").parse().unwrap_or(0),
+            model: self.text("squall_model").to_owned(),
+            code_version: self.text("squall_code_version").to_owned(),
+            device: self.text("squall_device").to_owned(),
+            degraded: serde_json::from_str(&json("squall_degraded")).map_err(wrong)?,
+        })
+    }
+
+    fn numbers(&self, name: &str) -> Result<Vec<f64>, FileError> {
+        let info = self.schema.variable(name).ok_or_else(|| FileError::malformed(name, "expected in a forecast"))?;
+        schema::read_numbers(self.file, info, self.limits.max_fields)
+    }
+
+    /// The coordinate of the first dimension.
+    fn leading(&self, info: &VariableInfo) -> Result<Vec<f32>, FileError> {
+        let name = info.dimensions.first().map(String::as_str).unwrap_or_default();
+        Ok(self.numbers(name)?.into_iter().map(|v| v as f32).collect())
+    }
+
+    /// `[first, lead, y, x]` in the variable's unit; a variable without first dimension has one entry there.
+    fn dense(&self, info: &VariableInfo) -> Result<Array4<f32>, FileError> {
+        let (rows, columns) = self.placement.grid.shape();
+        let (first, leads) = match info.shape[..] {
+            [first, leads, y, x] if (y, x) == (rows, columns) => (first, leads),
+            [leads, y, x] if (y, x) == (rows, columns) => (1, leads),
+            _ => return Err(FileError::malformed(&info.name, format!("unexpected shape {:?}", info.shape))),
+        };
+        let cells = [first, leads, rows, columns].iter().fold(1u64, |n, len| n.saturating_mul(*len as u64));
+        let limit = (self.limits.max_cells as u64).saturating_mul(64);
+        if cells > limit {
+            return Err(FileError::TooLarge { what: "number of values", got: cells, limit });
+        }
+        let mut out = Array4::zeros((first, leads, rows, columns));
+        for (i, mut fields) in out.axis_iter_mut(NdAxis(0)).enumerate() {
+            for (lead, mut field) in fields.axis_iter_mut(NdAxis(0)).enumerate() {
+                let at: &[usize] = if info.shape.len() == 4 { &[i, lead] } else { &[lead] };
+                self.field(info, at, &mut field)?;
+            }
+        }
+        Ok(out)
+    }
+
+    fn field(
+        &self,
+        info: &VariableInfo,
+        at: &[usize],
+        out: &mut ndarray::ArrayViewMut2<'_, f32>,
+    ) -> Result<(), FileError> {
+        let Placement { flip_rows, flip_columns, grid } = &self.placement;
+        let (rows, columns) = grid.shape();
+        let layout = Layout { rows, columns, flip_rows: *flip_rows, flip_columns: *flip_columns, transposed: false };
+        let extents: Vec<Extent> = at
+            .iter()
+            .map(|i| Extent::from(*i..i + 1))
+            .chain([Extent::from(0..rows), Extent::from(0..columns)])
+            .collect();
+        let wrong = |e| FileError::malformed(&info.name, e);
+        let variable = self.file.variable(&info.name).ok_or_else(|| FileError::malformed(&info.name, "it is gone"))?;
+        let packing = Packing::of(info);
+        use ::netcdf::types::{IntType, NcVariableType};
+        if variable.vartype() == NcVariableType::Int(IntType::I16) {
+            let mut raw = vec![0i16; rows * columns];
+            variable.get_values_into(&mut raw, extents).map_err(wrong)?;
+            unpack(&raw, &packing, Conversion::Scale(1.0), layout, out.view_mut());
+        } else {
+            let mut raw = vec![0f32; rows * columns];
+            variable.get_values_into(&mut raw, extents).map_err(wrong)?;
+            unpack(&raw, &packing, Conversion::Scale(1.0), layout, out.view_mut());
+        }
+        Ok(())
+    }
+}
