@@ -4,5 +4,6 @@ pub mod baselines;
 pub mod diffusion;
 pub mod forecaster;
 pub mod network;
+pub mod simulate;
 
 pub use forecaster::{Context, Coordinates, Forecaster, ModelError, Prediction, Request};

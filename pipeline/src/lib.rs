@@ -6,4 +6,7 @@ pub mod broker;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod http;
 pub mod logging;
+pub mod maps;
+pub mod signals;

@@ -1,0 +1,85 @@
+//! SIGINT and SIGTERM: the first asks to end cleanly, the second ends at once.
+
+use std::io;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, after, bounded, select};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// Set once, for good, when the program should end. Clones see the same.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// Closed when the stop is set.
+    closed: Receiver<()>,
+}
+
+/// Sets a [`Stop`]; dropping it does, too.
+#[derive(Debug)]
+pub struct Stopper(#[expect(dead_code, reason = "dropped to close the channel")] Sender<()>);
+
+impl Stop {
+    /// A stop that is set by hand.
+    ///
+    /// ```
+    /// let (stop, stopper) = squall_pipeline::signals::Stop::by_hand();
+    /// assert!(!stop.is_set());
+    /// drop(stopper);
+    /// assert!(stop.is_set());
+    /// ```
+    pub fn by_hand() -> (Self, Stopper) {
+        let (sender, closed) = bounded(0);
+        (Self { closed }, Stopper(sender))
+    }
+
+    /// A stop that SIGINT or SIGTERM sets. A second signal ends the process at once, with 128 plus its number.
+    ///
+    /// # Errors
+    /// The handlers cannot be installed.
+    pub fn on_signal() -> io::Result<Self> {
+        let (stop, stopper) = Self::by_hand();
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            let mut stopper = Some(stopper);
+            for signal in signals.forever() {
+                if stopper.take().is_none() {
+                    // No destructors: whoever asks twice wants out, and an open transaction is aborted by the broker.
+                    signal_hook::low_level::exit(128 + signal);
+                }
+                eprintln!("stopping; once more ends at once");
+            }
+        })?;
+        Ok(stop)
+    }
+
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        matches!(self.closed.try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected))
+    }
+
+    /// Waits until it is set.
+    pub fn wait(&self) {
+        let _ = self.closed.recv();
+    }
+
+    /// Waits until it is set, but no longer than this; says whether it is.
+    pub fn wait_for(&self, limit: Duration) -> bool {
+        select! {
+            recv(self.closed) -> _ => true,
+            recv(after(limit)) -> _ => self.is_set(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_sets_the_stop() {
+        let stop = Stop::on_signal().unwrap();
+        assert!(!stop.wait_for(Duration::ZERO));
+        signal_hook::low_level::raise(SIGTERM).unwrap();
+        assert!(stop.wait_for(Duration::from_secs(10)));
+    }
+}
