@@ -1,14 +1,25 @@
 //! Diffusion models: CogDPM, DyDiff, and what they are composed of.
 //!
-//! A model is a [`process`] (how frames are noised), a [`denoiser`] (a network and its conditioning), guidance and a
-//! solver. The dynamical process is the variance-preserving one seen through an [`operator`] over the frames, so that
-//! no solver exists twice and a further composition costs no new sampler.
+//! A model is a [`process`] (how frames are noised), a [`denoiser`] (a network and its conditioning), [`guidance`] and
+//! a [`solver`]; a [`sampler`] ties them together. The dynamical process is the variance-preserving one seen through an
+//! [`operator`] over the frames, so that no solver exists twice and a further composition costs no new sampler.
 
 pub mod denoiser;
+pub mod guidance;
+pub mod noise;
 pub mod operator;
 pub mod process;
+pub mod sampler;
 pub mod schedule;
+pub mod solver;
+pub mod tiles;
+pub mod transform;
 
 pub use denoiser::{Condition, ConditionParts, Denoiser, FutureCondition, NetworkDenoiser};
+pub use guidance::{Guidance, PrecisionConfig};
 pub use process::{Process, Target};
+pub use sampler::{Sample, Sampler, SamplerConfig};
 pub use schedule::{Grid, Instant, Schedule};
+pub use solver::{Method, SolverConfig};
+pub use tiles::{Tiled, Tiling};
+pub use transform::Transform;

@@ -1,0 +1,121 @@
+//! From noise and a condition to frames.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::denoiser::{Condition, Denoiser};
+use super::guidance::{Guidance, Precision};
+use super::process::Process;
+use super::schedule::Instant;
+use super::solver::{SolverConfig, clean};
+
+/// How to sample.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SamplerConfig {
+    /// Solver, grid and number of steps.
+    pub solver: SolverConfig,
+    /// Guidance.
+    pub guidance: Guidance,
+}
+
+/// What sampling gives.
+#[derive(Debug)]
+pub struct Sample {
+    /// `[sample, frame, channel, y, x]`: the whole clip, history included.
+    pub frames: Tensor,
+    /// `[sample, frame, y, x]`, of guided sampling with enough steps: where the prediction kept changing.
+    pub precision: Option<Tensor>,
+}
+
+/// What an observer of sampling sees after each step.
+#[derive(Debug)]
+pub struct Progress<'a> {
+    /// Number of the step, from 0.
+    pub step: usize,
+    /// The clean frames predicted at its start, `[sample, frame, channel, y, x]`.
+    pub clean: &'a Tensor,
+    /// The state at its end, in y-space.
+    pub y: &'a Tensor,
+    /// The instant at its end.
+    pub at: Instant,
+}
+
+/// Draws samples of frames for a condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampler {
+    /// How frames are noised.
+    pub process: Process,
+    /// How to sample.
+    pub config: SamplerConfig,
+}
+
+impl Sampler {
+    /// Samples clips from standard normal `noise` `[sample, frame, channel, y, x]`. Takes no gradients.
+    pub fn sample(&self, denoiser: &dyn Denoiser, condition: &Condition, noise: &Tensor) -> Sample {
+        self.sample_observed(denoiser, condition, noise, &mut |_| ())
+    }
+
+    /// As [`Sampler::sample`], showing each step to an observer.
+    pub fn sample_observed(
+        &self,
+        denoiser: &dyn Denoiser,
+        condition: &Condition,
+        noise: &Tensor,
+        observe: &mut dyn FnMut(&Progress),
+    ) -> Sample {
+        // Of this thread alone, hence here.
+        tch::no_grad(|| self.run(denoiser, condition, noise, observe))
+    }
+
+    fn run(
+        &self,
+        denoiser: &dyn Denoiser,
+        condition: &Condition,
+        noise: &Tensor,
+        observe: &mut dyn FnMut(&Progress),
+    ) -> Sample {
+        let instants = self.config.solver.instants(&self.process.schedule);
+        let mut solver = self.config.solver.solver(instants.len() - 1);
+        let mut precision = match &self.config.guidance {
+            Guidance::None => None,
+            Guidance::Precision(config) => Some(Precision::new(config)),
+        };
+        // The first instant holds no signal to speak of, so its state is the noise itself.
+        let mut y = noise.shallow_clone();
+        for (step, pair) in instants.windows(2).enumerate() {
+            let (from, to) = (&pair[0], &pair[1]);
+            let noise = self.noise(denoiser, condition, &y, from, step, precision.as_mut());
+            let next = solver.step(&y, &noise, from, to);
+            observe(&Progress { step, clean: &clean(&y, &noise, from), y: &next, at: *to });
+            y = next;
+        }
+        Sample { frames: y, precision: precision.and_then(|p| p.map()) }
+    }
+
+    /// The guided noise in y-space.
+    fn noise(
+        &self,
+        denoiser: &dyn Denoiser,
+        condition: &Condition,
+        y: &Tensor,
+        at: &Instant,
+        step: usize,
+        precision: Option<&mut Precision>,
+    ) -> Tensor {
+        let x = self.process.to_network(y, at);
+        let from_network = |noise: Tensor| self.process.from_network(&noise, at);
+        let (Guidance::Precision(config), Some(precision)) = (&self.config.guidance, precision) else {
+            return from_network(denoiser.noise(&x, at, condition));
+        };
+        if !config.needs_pair(step) {
+            let noise = from_network(denoiser.noise(&x, at, condition));
+            precision.push(&clean(y, &noise, at));
+            return noise;
+        }
+        let (conditional, unconditional) = denoiser.noise_pair(&x, at, condition);
+        let (conditional, unconditional) = (from_network(conditional), from_network(unconditional));
+        let weight = precision.push(&clean(y, &conditional, at));
+        config.combine(&conditional, &unconditional, weight.as_ref())
+    }
+}

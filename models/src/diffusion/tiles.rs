@@ -1,0 +1,143 @@
+//! Domains larger than a network's tile: overlapping tiles, blended at every step of the solver.
+//!
+//! The solver keeps one state over the whole domain. At each step the noise is predicted tile by tile and averaged
+//! with weights that fall to almost zero at a tile's edge (Bar-Tal et al. 2023), so neighbours agree at every step
+//! and no seam can grow. Tiles and members are evaluated in batches of one fixed shape, so that a result never
+//! depends on what else is in the batch.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::denoiser::{Condition, Denoiser};
+use super::schedule::Instant;
+
+/// Size of tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tiling {
+    /// Rows and columns of a tile, multiples of the network's stride.
+    pub tile: (usize, usize),
+    /// Least rows and columns that neighbours share; less than half a tile.
+    pub overlap: usize,
+}
+
+impl Tiling {
+    /// Rows and columns of the domain that covers `rows` x `columns` cells: at least one tile.
+    pub fn domain(&self, rows: usize, columns: usize) -> (usize, usize) {
+        (rows.max(self.tile.0), columns.max(self.tile.1))
+    }
+
+    /// First rows and columns of the tiles of a domain, row by row.
+    ///
+    /// ```
+    /// use squall_models::diffusion::Tiling;
+    /// let tiling = Tiling { tile: (64, 64), overlap: 16 };
+    /// assert_eq!(tiling.origins(64, 150), [(0, 0), (0, 43), (0, 86)]);
+    /// ```
+    pub fn origins(&self, rows: usize, columns: usize) -> Vec<(usize, usize)> {
+        let columns = along(columns, self.tile.1, self.overlap);
+        let rows = along(rows, self.tile.0, self.overlap);
+        rows.iter().flat_map(|y| columns.iter().map(|x| (*y, *x))).collect()
+    }
+
+    /// Weight of each cell of a tile, `[y, x]`: 1 inside, falling linearly over the overlap.
+    fn weights(&self) -> Tensor {
+        let ramp = |length: usize| {
+            let most = (self.overlap + 1) as f32;
+            let weight = |i: usize| ((i + 1).min(length - i) as f32).min(most) / most;
+            Tensor::from_slice(&(0..length).map(weight).collect::<Vec<f32>>())
+        };
+        ramp(self.tile.0).unsqueeze(1) * ramp(self.tile.1).unsqueeze(0)
+    }
+}
+
+/// Evenly spaced starts of the fewest tiles that overlap enough.
+fn along(length: usize, tile: usize, overlap: usize) -> Vec<usize> {
+    if length <= tile {
+        return vec![0];
+    }
+    let stride = tile.saturating_sub(overlap).max(1);
+    let count = (length - tile).div_ceil(stride) + 1;
+    (0..count).map(|i| i * (length - tile) / (count - 1)).collect()
+}
+
+/// A denoiser of domains, made from a denoiser of tiles.
+#[derive(Debug)]
+pub struct Tiled<D> {
+    denoiser: D,
+    tiling: Tiling,
+    batch: usize,
+    weights: Tensor,
+}
+
+impl<D: Denoiser> Tiled<D> {
+    /// Evaluates `batch` tiles at a time.
+    pub fn new(denoiser: D, tiling: Tiling, batch: usize) -> Self {
+        Self { denoiser, tiling, batch: batch.max(1), weights: tiling.weights() }
+    }
+
+    /// Runs `evaluate` on batches of tiles and blends each of its `outputs` outputs over the domain.
+    fn blend(
+        &self,
+        x: &Tensor,
+        condition: &Condition,
+        outputs: usize,
+        evaluate: impl Fn(&Tensor, &Condition) -> Vec<Tensor>,
+    ) -> Vec<Tensor> {
+        let (members, _, _, rows, columns) = x.size5().unwrap_or_default();
+        let origins = self.tiling.origins(rows as usize, columns as usize);
+        let single = origins.len() == 1;
+        let weights = self.weights.to_device(x.device());
+        let sums: Vec<Tensor> = (0..outputs).map(|_| x.zeros_like()).collect();
+        let total = Tensor::zeros([rows, columns], (Kind::Float, x.device()));
+        for (y0, x0) in &origins {
+            let _ = self.cut(&total, *y0, *x0).g_add_(&weights);
+        }
+        let work: Vec<(i64, (usize, usize))> =
+            (0..members).flat_map(|m| origins.iter().map(move |origin| (m, *origin))).collect();
+        for chunk in work.chunks(self.batch) {
+            let gather = |from: &Tensor| {
+                let entry = |i: usize| {
+                    // The shape is fixed: what is left over repeats the last entry.
+                    let (member, (y0, x0)) = chunk[i.min(chunk.len() - 1)];
+                    self.cut(&from.narrow(0, member.min(from.size()[0] - 1), 1), y0, x0)
+                };
+                Tensor::cat(&(0..self.batch).map(entry).collect::<Vec<_>>(), 0)
+            };
+            let tiles = Condition { channels: gather(&condition.channels) };
+            for (sum, output) in sums.iter().zip(evaluate(&gather(x), &tiles)) {
+                for (i, (member, (y0, x0))) in chunk.iter().enumerate() {
+                    let part = output.narrow(0, i as i64, 1);
+                    let mut place = self.cut(&sum.narrow(0, *member, 1), *y0, *x0);
+                    if single {
+                        place.copy_(&part);
+                    } else {
+                        let _ = place.g_add_(&(part * &weights));
+                    }
+                }
+            }
+        }
+        if single { sums } else { sums.into_iter().map(|sum| sum / &total).collect() }
+    }
+
+    /// The tile that starts at a row and column: a view of the last two dimensions.
+    fn cut(&self, from: &Tensor, y0: usize, x0: usize) -> Tensor {
+        from.narrow(-2, y0 as i64, self.tiling.tile.0 as i64).narrow(-1, x0 as i64, self.tiling.tile.1 as i64)
+    }
+}
+
+impl<D: Denoiser> Denoiser for Tiled<D> {
+    fn noise(&self, x: &Tensor, at: &Instant, condition: &Condition) -> Tensor {
+        let mut outputs = self.blend(x, condition, 1, |x, condition| vec![self.denoiser.noise(x, at, condition)]);
+        outputs.pop().unwrap_or_default()
+    }
+
+    fn noise_pair(&self, x: &Tensor, at: &Instant, condition: &Condition) -> (Tensor, Tensor) {
+        let mut outputs = self.blend(x, condition, 2, |x, condition| {
+            let (conditional, unconditional) = self.denoiser.noise_pair(x, at, condition);
+            vec![conditional, unconditional]
+        });
+        let unconditional = outputs.pop().unwrap_or_default();
+        (outputs.pop().unwrap_or_default(), unconditional)
+    }
+}
