@@ -25,6 +25,14 @@ pub struct UNetConfig {
     pub attention: Vec<i64>,
     /// Attention heads.
     pub heads: i64,
+    /// Side of the square of pixels that enters the network as channels of one cell; 1 as published. Channels of a
+    /// cell at the input are `in_channels * patch^2`. A larger patch makes all levels cheaper by its square.
+    #[serde(default = "no_patch")]
+    pub patch: i64,
+}
+
+fn no_patch() -> i64 {
+    1
 }
 
 impl UNetConfig {
@@ -38,6 +46,7 @@ impl UNetConfig {
             res_blocks: 2,
             attention: vec![1, 2, 4],
             heads: 4,
+            patch: 1,
         }
     }
 
@@ -51,12 +60,13 @@ impl UNetConfig {
             res_blocks: 1,
             attention: vec![1, 2],
             heads: 2,
+            patch: 1,
         }
     }
 
     /// Rows and columns must be multiples of this.
     pub fn stride(&self) -> usize {
-        1 << self.mult.len().saturating_sub(1)
+        self.patch.max(1) as usize * (1 << self.mult.len().saturating_sub(1))
     }
 
     /// What is wrong with the sizes, one sentence each; empty if nothing is.
@@ -64,6 +74,9 @@ impl UNetConfig {
         let mut faults = Vec::new();
         if self.mult.is_empty() || self.res_blocks == 0 || self.out_channels < 1 || self.in_channels < 1 {
             faults.push("a network needs at least one level, one residual block a level and one channel".to_owned());
+        }
+        if self.patch < 1 {
+            faults.push("a patch has at least one pixel".to_owned());
         }
         for width in self.mult.iter().map(|m| m * self.channels).chain([self.channels]) {
             if width < 32 || width % 32 != 0 {

@@ -59,13 +59,13 @@ impl VideoUNet {
     /// assert_eq!(parameters, 2_059_634);
     /// ```
     pub fn new(path: &nn::Path, config: &UNetConfig) -> Self {
-        let (ch, emb) = (config.channels, 4 * config.channels);
+        let (ch, emb, area) = (config.channels, 4 * config.channels, config.patch * config.patch);
         let time = path / "time_embed";
         let attends = |factor: i64| config.attention.contains(&factor);
         let transformer = |p: nn::Path, c: i64| Layer::Transformer(SpatialVideoTransformer::new(&p, c, config.heads));
 
         let down = path / "input_blocks";
-        let mut input_blocks = vec![vec![Layer::Conv(Conv::new(&(&down / 0 / 0), config.in_channels, ch, 3, 1))]];
+        let mut input_blocks = vec![vec![Layer::Conv(Conv::new(&(&down / 0 / 0), config.in_channels * area, ch, 3, 1))]];
         let (mut widths, mut width, mut factor) = (vec![ch], ch, 1);
         for (level, mult) in config.mult.iter().enumerate() {
             for _ in 0..config.res_blocks {
@@ -120,7 +120,7 @@ impl VideoUNet {
             middle_block,
             output_blocks,
             norm_out: GroupNorm::new(&(path / "out" / 0), ch, 1e-5),
-            conv_out: Conv::new(&(path / "out" / 2), ch, config.out_channels, 3, 1),
+            conv_out: Conv::new(&(path / "out" / 2), ch, config.out_channels * area, 3, 1),
             config: config.clone(),
         }
     }
@@ -153,7 +153,7 @@ impl VideoUNet {
         // Every use of the embedding goes through SiLU first.
         let embedding = silu(time);
 
-        let mut h = channels_last(&x.reshape([samples * frames, channels, height, width]).to_kind(kind));
+        let mut h = channels_last(&self.into_cells(x.reshape([samples * frames, channels, height, width]).to_kind(kind)));
         let mut skips = Vec::with_capacity(self.input_blocks.len());
         let run = |layers: &[Layer], mut h: Tensor| {
             for layer in layers {
@@ -173,7 +173,17 @@ impl VideoUNet {
             h = run(layers, Tensor::cat(&[h, skip], 1));
             tap(&format!("output_blocks.{i}"), &h);
         }
-        let out = self.conv_out.forward(&self.norm_out.forward_silu(&h));
+        let out = self.into_pixels(self.conv_out.forward(&self.norm_out.forward_silu(&h)));
         out.reshape([samples, frames, self.config.out_channels, height, width]).to_kind(x.kind())
+    }
+
+    /// Squares of pixels to channels of a cell.
+    fn into_cells(&self, x: Tensor) -> Tensor {
+        if self.config.patch == 1 { x } else { x.pixel_unshuffle(self.config.patch) }
+    }
+
+    /// Channels of a cell to squares of pixels.
+    fn into_pixels(&self, x: Tensor) -> Tensor {
+        if self.config.patch == 1 { x } else { x.pixel_shuffle(self.config.patch) }
     }
 }
