@@ -1,0 +1,192 @@
+//! The broker that the tests share, and a plain client of it.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use squall_pipeline::broker::{BrokerOptions, DevBroker};
+
+/// How long any single exchange with the broker may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Largest record that the tests' broker and producer take.
+const LARGEST: &str = "268435456";
+
+/// A record as the tests read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// Timestamp in milliseconds.
+    pub timestamp_ms: i64,
+    /// Key.
+    pub key: Vec<u8>,
+    /// Headers in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Value; empty for a tombstone.
+    pub value: Vec<u8>,
+}
+
+impl Seen {
+    /// The last header of that name as text; empty if there is none.
+    pub fn header(&self, name: &str) -> String {
+        let found = self.headers.iter().rev().find(|(n, _)| n == name);
+        found.map_or(String::new(), |(_, value)| String::from_utf8_lossy(value).into_owned())
+    }
+}
+
+/// A record as the tests write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Partition.
+    pub partition: i32,
+    /// Timestamp in milliseconds.
+    pub timestamp_ms: i64,
+    /// Key.
+    pub key: Vec<u8>,
+    /// Headers in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Value.
+    pub value: Vec<u8>,
+}
+
+impl Sent {
+    /// The same record again, to be known at another time and to lie in another partition.
+    pub fn again(seen: &Seen, partition: i32, timestamp_ms: i64) -> Self {
+        let Seen { key, headers, value, .. } = seen.clone();
+        Self { partition, timestamp_ms, key, headers, value }
+    }
+
+    /// With one header set to another text.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, text: &str) -> Self {
+        self.headers.retain(|(n, _)| n != name);
+        self.headers.push((name.to_owned(), text.as_bytes().to_vec()));
+        self
+    }
+}
+
+/// A running broker and how to talk to it.
+pub struct Kafka {
+    broker: DevBroker,
+}
+
+impl Kafka {
+    /// The one broker of this test binary, started at first use. It ends with the process.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Kafka> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let large = ["message.max.bytes", "socket.request.max.bytes", "replica.fetch.max.bytes"];
+            let properties = large.map(|key| (key.to_owned(), LARGEST.to_owned())).to_vec();
+            let options = BrokerOptions { properties, ..Default::default() };
+            let broker = DevBroker::start_with(&options).unwrap_or_else(|error| panic!("{error}"));
+            Kafka { broker }
+        })
+    }
+
+    /// `bootstrap.servers`.
+    pub fn address(&self) -> &str {
+        self.broker.bootstrap_servers()
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.address());
+        config
+    }
+
+    /// Creates a topic for a replay: no retention by time, timestamps as the producer gives them.
+    pub fn create(&self, topic: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
+            .set("retention.ms", "-1")
+            .set("message.timestamp.type", "CreateTime")
+            .set("max.message.bytes", LARGEST);
+        let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
+        let results = futures::executor::block_on(admin.create_topics([&new], &options)).expect("an answer");
+        for result in results {
+            result.unwrap_or_else(|(name, code)| panic!("{name}: {code}"));
+        }
+    }
+
+    /// Names of the topics that begin with a prefix.
+    pub fn topics(&self, prefix: &str) -> Vec<String> {
+        let consumer: BaseConsumer = self.client().create().expect("a consumer");
+        let metadata = consumer.fetch_metadata(None, LIMIT).expect("metadata");
+        let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+        let mut names: Vec<_> = names.filter(|name| name.starts_with(prefix)).collect();
+        names.sort();
+        names
+    }
+
+    /// Writes records in order and waits until all are acknowledged.
+    pub fn write(&self, topic: &str, records: &[Sent]) {
+        let mut config = self.client();
+        config.set("message.max.bytes", LARGEST).set("enable.idempotence", "true").set("linger.ms", "5");
+        config.set("queue.buffering.max.kbytes", "1048576");
+        let producer: BaseProducer = config.create().expect("a producer");
+        for record in records {
+            let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header { key, value: Some(value) })
+            });
+            let mut next = BaseRecord::to(topic)
+                .partition(record.partition)
+                .timestamp(record.timestamp_ms)
+                .key(&record.key)
+                .headers(headers)
+                .payload(&record.value);
+            while let Err((error, back)) = producer.send(next) {
+                let full = matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
+                assert!(full, "{topic}: {error}");
+                producer.poll(Duration::from_millis(20));
+                next = back;
+            }
+        }
+        producer.flush(LIMIT).unwrap_or_else(|error| panic!("{topic}: {error}"));
+        assert_eq!(producer.in_flight_count(), 0);
+    }
+
+    /// Every committed record of a topic, by partition and offset; none if there is no such topic.
+    pub fn read(&self, topic: &str) -> Vec<Seen> {
+        let mut config = self.client();
+        config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+        config.set("group.id", "tests").set("enable.auto.commit", "false").set("receive.message.max.bytes", "1000000000");
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let metadata = consumer.fetch_metadata(Some(topic), LIMIT).expect("metadata");
+        let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|p| p.id()).collect();
+        let mut list = TopicPartitionList::new();
+        for partition in &partitions {
+            list.add_partition_offset(topic, *partition, Offset::Beginning).expect("a valid offset");
+        }
+        consumer.assign(&list).expect("an assignment");
+        let (mut open, mut seen, start) = (partitions.len(), Vec::new(), Instant::now());
+        while open > 0 {
+            assert!(start.elapsed() < LIMIT, "{topic}: {open} partitions not read to their end");
+            match consumer.poll(Duration::from_millis(200)) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+                Some(Err(error)) => panic!("{topic}: {error}"),
+                Some(Ok(message)) => seen.push(Seen {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+                    key: message.key().unwrap_or_default().to_vec(),
+                    headers: message.headers().map_or_else(Vec::new, |headers| {
+                        let one = |h: Header<'_, &[u8]>| (h.key.to_owned(), h.value.unwrap_or_default().to_vec());
+                        headers.iter().map(one).collect()
+                    }),
+                    value: message.payload().unwrap_or_default().to_vec(),
+                }),
+            }
+        }
+        seen.sort_by_key(|record| (record.partition, record.offset));
+        seen
+    }
+}

@@ -1,0 +1,92 @@
+//! Rain to forecast: real radar where it is at hand, otherwise simulated.
+
+use std::path::{Path, PathBuf};
+
+use crate::setting::LIMIT;
+use crate::{Running, squall};
+
+/// An archive of radar frames.
+pub struct Rain {
+    /// Its file.
+    pub file: PathBuf,
+    /// Valid time of each frame, in seconds since 1970.
+    pub slots: Vec<i64>,
+}
+
+impl Rain {
+    /// The first `frames` frames of a small, fast event: the Gothenburg radar, or without `SQUALL_DATA` a simulated
+    /// storm. The archive is written to `folder`.
+    pub fn small(folder: &Path, frames: usize) -> Self {
+        match data("radar_openmrg_20150827.nc") {
+            Some(file) => Self::first(&file, folder, frames),
+            None => Self::simulated(folder, frames),
+        }
+    }
+
+    /// The whole Finnish event of 2016, if `SQUALL_DATA` is set.
+    pub fn finnish() -> Option<Self> {
+        data("radar_fmi_20160928.nc").map(|file| Self::open(&file))
+    }
+
+    /// An archive that is there.
+    pub fn open(file: &Path) -> Self {
+        let open = netcdf::open(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let time = open.variable("time").expect("a time coordinate");
+        let units: String = match time.attribute_value("units") {
+            Some(Ok(netcdf::AttributeValue::Str(units))) => units,
+            other => panic!("units of time: {other:?}"),
+        };
+        let (step, since) = units.split_once(" since ").expect("a unit since a date");
+        let step = match step {
+            "seconds" => 1.0,
+            "minutes" => 60.0,
+            "hours" => 3600.0,
+            other => panic!("time in {other}"),
+        };
+        let date = since.trim_end_matches('Z').replace('T', " ");
+        let date = if date.len() == 10 { format!("{date} 00:00:00") } else { date };
+        let origin = chrono::NaiveDateTime::parse_from_str(&date, "%Y-%m-%d %H:%M:%S").expect("a date").and_utc();
+        let values = time.get_values::<f64, _>(..).expect("times");
+        let slots = values.iter().map(|value| origin.timestamp() + (value * step).round() as i64).collect();
+        Self { file: file.to_owned(), slots }
+    }
+
+    fn first(file: &Path, folder: &Path, frames: usize) -> Self {
+        // ncks is not everywhere, and the tests' Python is.
+        let out = folder.join("rain.nc");
+        let code = "import sys, xarray\n\
+                    source, target, frames = sys.argv[1:]\n\
+                    data = xarray.open_dataset(source, mask_and_scale=False, decode_times=False)\n\
+                    data.isel(time=slice(0, int(frames))).to_netcdf(target)\n";
+        let arguments = ["-c", code, &file.display().to_string(), &out.display().to_string(), &frames.to_string()];
+        Running::start(folder, &crate::program::python(), &arguments).success(LIMIT);
+        Self::open(&out)
+    }
+
+    fn simulated(folder: &Path, frames: usize) -> Self {
+        eprintln!("SQUALL_DATA is not set: simulated rain instead of the Gothenburg radar");
+        let out = folder.join("rain.nc");
+        let (path, frames) = (out.display().to_string(), frames.to_string());
+        let arguments = ["simulate", "--output", &path, "--frames", &frames, "--size", "48x48", "--seed", "1"];
+        Running::start(folder, &squall(), &arguments).success(LIMIT);
+        Self::open(&out)
+    }
+
+    /// The issue times of windows of `frames` frames that are full, RFC 3339.
+    pub fn full_windows(&self, frames: usize) -> Vec<String> {
+        let full = self.slots.windows(frames).filter(|window| window.windows(2).all(|pair| pair[1] - pair[0] == 300));
+        full.map(|window| rfc3339(window[frames - 1])).collect()
+    }
+}
+
+/// `2016-09-28T16:00:00Z`.
+pub fn rfc3339(seconds: i64) -> String {
+    let time = chrono::DateTime::from_timestamp(seconds, 0).expect("a time of this age");
+    time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
+/// A file of the real data, if there is any.
+fn data(name: &str) -> Option<PathBuf> {
+    let file = PathBuf::from(std::env::var_os("SQUALL_DATA")?).join(name);
+    file.exists().then_some(file)
+}
