@@ -133,9 +133,10 @@ impl Kafka {
         config.set("queue.buffering.max.kbytes", "1048576");
         let producer: BaseProducer = config.create().expect("a producer");
         for record in records {
-            let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-                headers.insert(Header { key, value: Some(value) })
-            });
+            let headers = record
+                .headers
+                .iter()
+                .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
             let mut next = BaseRecord::to(topic)
                 .partition(record.partition)
                 .timestamp(record.timestamp_ms)
@@ -157,7 +158,10 @@ impl Kafka {
     pub fn read(&self, topic: &str) -> Vec<Seen> {
         let mut config = self.client();
         config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
-        config.set("group.id", "tests").set("enable.auto.commit", "false").set("receive.message.max.bytes", "1000000000");
+        config
+            .set("group.id", "tests")
+            .set("enable.auto.commit", "false")
+            .set("receive.message.max.bytes", "1000000000");
         let consumer: BaseConsumer = config.create().expect("a consumer");
         let metadata = consumer.fetch_metadata(Some(topic), LIMIT).expect("metadata");
         let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|p| p.id()).collect();

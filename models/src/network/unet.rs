@@ -65,7 +65,8 @@ impl VideoUNet {
         let transformer = |p: nn::Path, c: i64| Layer::Transformer(SpatialVideoTransformer::new(&p, c, config.heads));
 
         let down = path / "input_blocks";
-        let mut input_blocks = vec![vec![Layer::Conv(Conv::new(&(&down / 0 / 0), config.in_channels * area, ch, 3, 1))]];
+        let mut input_blocks =
+            vec![vec![Layer::Conv(Conv::new(&(&down / 0 / 0), config.in_channels * area, ch, 3, 1))]];
         let (mut widths, mut width, mut factor) = (vec![ch], ch, 1);
         for (level, mult) in config.mult.iter().enumerate() {
             for _ in 0..config.res_blocks {
@@ -153,7 +154,8 @@ impl VideoUNet {
         // Every use of the embedding goes through SiLU first.
         let embedding = silu(time);
 
-        let mut h = channels_last(&self.into_cells(x.reshape([samples * frames, channels, height, width]).to_kind(kind)));
+        let mut h =
+            channels_last(&self.into_cells(x.reshape([samples * frames, channels, height, width]).to_kind(kind)));
         let mut skips = Vec::with_capacity(self.input_blocks.len());
         let run = |layers: &[Layer], mut h: Tensor| {
             for layer in layers {

@@ -1,0 +1,112 @@
+"""Reads what a run has left, as somebody would who knows docs/formats.md and nothing else.
+
+usage: read_everything.py BROKER PREFIX STORE
+
+Every topic with that prefix is read with read_committed; every NetCDF file is opened with xarray. Prints one line of JSON
+with what was found; anything that is not as documented is an error.
+"""
+
+import json
+import pathlib
+import struct
+import sys
+
+import numpy
+import xarray
+import zstandard
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+
+def read(consumer: Consumer, topic: str) -> list:
+    partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
+    messages, open_partitions = [], set(partitions)
+    while open_partitions:
+        message = consumer.poll(60)
+        assert message is not None, f"{topic}: no answer"
+        if message.error():
+            assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+            open_partitions.discard(message.partition())
+        else:
+            messages.append(message)
+    return messages
+
+
+def check_headers(message) -> None:
+    headers = {name: value.decode() for name, value in message.headers()}
+    assert headers["ce_specversion"] == "1.0"
+    for name in ("ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "content-type", "stream", "issue-time",
+                 "revision", "members", "degraded", "model-digest", "traceparent"):
+        assert headers.get(name), f"{message.topic()}: no header {name}"
+
+
+def check_index(message) -> dict:
+    check_headers(message)
+    assert len(message.value()) <= 8192, "a WIS2 notification has at most 8192 bytes"
+    index = json.loads(message.value())
+    assert index["type"] == "Feature" and index["geometry"]["type"] == "Polygon"
+    ring = index["geometry"]["coordinates"][0]
+    assert ring[0] == ring[-1] and all(-180 <= x <= 180 and -90 <= y <= 90 for x, y in ring)
+    properties = index["properties"]
+    for name in ("pubtime", "start_datetime", "end_datetime", "data_id", "integrity", "squall"):
+        assert name in properties, f"index: no {name}"
+    assert len(index["links"]) == 1 and index["links"][0]["rel"] in ("canonical", "update")
+    squall = properties["squall"]
+    assert message.key().decode() == f"{squall['stream']}|{squall['model_digest']}|{squall['issue_time']}"
+    return index
+
+
+def check_tile(message) -> tuple:
+    check_headers(message)
+    value = message.value()
+    assert value[:4] == b"SQT1" and len(value) < 1_000_000
+    length, = struct.unpack_from("<I", value, 4)
+    header = json.loads(value[8:8 + length])
+    raw = zstandard.decompress(value[8 + length:])
+    raw = numpy.frombuffer(raw, header["dtype"]).reshape(header["shape"])
+    values = numpy.where(raw == header["missing"], numpy.nan, raw * header["scale"] + header["offset"])
+    assert header["shape"][0] == len(header["levels"])
+    if header["product"] == "probability":
+        known = values[~numpy.isnan(values)]
+        assert known.size == 0 or (known.min() >= 0 and known.max() <= 1)
+        assert not (numpy.diff(values, axis=0) > 1e-6).any(), "a higher threshold is not exceeded more often"
+    return header, values
+
+
+def check_file(path: pathlib.Path, index: dict | None) -> int:
+    with xarray.open_dataset(path, decode_timedelta=False) as data:
+        data.load()
+        assert data.attrs["Conventions"].startswith("CF-1.")
+        assert "forecast_reference_time" in data.variables and "forecast_period" in data.variables
+        ensembles = [v for v in data.data_vars.values() if "realization" in v.dims]
+        assert ensembles, f"{path}: no ensemble"
+        if index is not None:
+            squall = index["properties"]["squall"]
+            assert data.sizes["realization"] == squall["members"]
+            assert data.sizes["time"] == len(squall["lead_seconds"])
+        return len(data.variables)
+
+
+def main(broker: str, prefix: str, store: str) -> None:
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": f"{prefix}.reader", "enable.partition.eof": True,
+                         "isolation.level": "read_committed", "enable.auto.commit": False})
+    topics = sorted(name for name in consumer.list_topics(timeout=60).topics if name.startswith(prefix))
+    messages = {topic.removeprefix(prefix + "."): read(consumer, topic) for topic in topics}
+    consumer.close()
+    indices = [check_index(message) for message in messages.get("index", [])]
+    tiles = [check_tile(message) for kind in ("probabilities", "quantiles") for message in messages.get(kind, [])]
+    by_file = {index["links"][0]["href"].removeprefix("file://"): index for index in indices}
+    files = sorted(pathlib.Path(store).rglob("*.nc"))
+    variables = [check_file(path, by_file.get(str(path))) for path in files]
+    missing = set(by_file) - {str(path) for path in files}
+    assert not missing, f"the index points at files that are not there: {missing}"
+    print(json.dumps({
+        "topics": {kind: len(found) for kind, found in messages.items()},
+        "products": sorted({header["product"] for header, _ in tiles}),
+        "files": len(files),
+        "variables": sum(variables),
+    }))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

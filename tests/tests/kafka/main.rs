@@ -1,0 +1,7 @@
+//! The whole path on a real broker: one binary of tests, so that one Apache Kafka serves them all.
+
+mod clients;
+mod dead_letters;
+mod event;
+mod order;
+mod windows;
