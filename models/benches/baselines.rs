@@ -36,14 +36,14 @@ fn frames() -> Vec<Array2<f32>> {
     (0..4).map(|t| rain(t as f32)).collect()
 }
 
-#[divan::bench]
+#[divan::bench(sample_count = 10)]
 fn motion_of_four_frames(bencher: Bencher<'_, '_>) {
     let frames = frames();
     let timed: Vec<_> = frames.iter().enumerate().map(|(t, f)| (t as f64, f.view())).collect();
     bencher.bench(|| estimate(&timed, &MotionParams::default()));
 }
 
-#[divan::bench]
+#[divan::bench(sample_count = 10)]
 fn advection_of_12_leads(bencher: Bencher<'_, '_>) {
     let frames = frames();
     let timed: Vec<_> = frames.iter().enumerate().map(|(t, f)| (t as f64, f.view())).collect();
@@ -52,14 +52,14 @@ fn advection_of_12_leads(bencher: Bencher<'_, '_>) {
     bencher.bench(|| extrapolate(frames[3].view(), &motion, &steps));
 }
 
-#[divan::bench(args = [1, 8])]
+#[divan::bench(args = [1, 8], sample_count = 5)]
 fn ensemble_of_12_leads(bencher: Bencher<'_, '_>, members: usize) {
     let Some(event) = Event::read("radar_fmi_20160928.nc") else { return };
     let request = event.request(event.middle(), 12, members);
     bencher.bench(|| Extrapolation::default().forecast(std::slice::from_ref(&request)));
 }
 
-#[divan::bench]
+#[divan::bench(sample_count = 10)]
 fn lagrangian_probability_of_12_leads(bencher: Bencher<'_, '_>) {
     let Some(event) = Event::read("radar_fmi_20160928.nc") else { return };
     let request = event.request(event.middle(), 12, 1);

@@ -4,6 +4,7 @@ pub mod baselines;
 pub mod diffusion;
 pub mod forecaster;
 pub mod network;
+pub mod scores;
 pub mod simulate;
 
 pub use forecaster::{Context, Coordinates, Forecaster, ModelError, Prediction, Request};

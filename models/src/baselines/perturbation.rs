@@ -86,20 +86,10 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// Of a grid in degrees the size in the middle; the distortion of a projection is ignored.
+    /// As [`Grid::spacing_m`] has it; a grid whose reference system cannot be read is taken to be in metres.
     pub(crate) fn new(grid: &Grid, step_seconds: i64) -> Self {
-        let (x, y) = (grid.x.step.abs(), grid.y.step.abs());
-        let is = |word: &str| grid.proj.contains(word);
-        let cell_km = if is("longlat") || is("latlong") || is("EPSG:4326") {
-            const KM_PER_DEGREE: f64 = 111.195;
-            let middle = grid.y.centre(grid.y.len / 2).to_radians();
-            [x * KM_PER_DEGREE * middle.cos().max(0.01), y * KM_PER_DEGREE]
-        } else if is("+units=km") {
-            [x, y]
-        } else {
-            [x / 1000.0, y / 1000.0]
-        };
-        Self { cell_km, step_minutes: step_seconds as f64 / 60.0 }
+        let (dy, dx) = grid.spacing_m().unwrap_or((grid.y.step.abs(), grid.x.step.abs()));
+        Self { cell_km: [dx / 1000.0, dy / 1000.0], step_minutes: step_seconds as f64 / 60.0 }
     }
 }
 

@@ -1,4 +1,6 @@
 //! Real events for tests and benchmarks, found through `SQUALL_DATA`.
+// Each test that includes this uses a part of it.
+#![allow(dead_code)]
 
 use std::{path::PathBuf, sync::Arc};
 

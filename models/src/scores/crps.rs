@@ -1,0 +1,170 @@
+//! Continuous ranked probability score of an ensemble.
+//!
+//! Two estimators, and one must say which. The *biased* one scores the empirical distribution of the
+//! M members, and so charges a small ensemble for being small. The *fair* one (Ferro 2014) estimates what
+//! infinitely many members would score; it is not defined for a single member.
+
+use ndarray::{ArrayView2, ArrayView3};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::ratio;
+
+/// Of one case, `(biased, fair)`; `members` are sorted on the way. Fair is `None` with one member, both
+/// are with a missing value or without members.
+///
+/// (1/M) sum |x - y| - (1/2MM) sum sum |x - x'|, and the same with M(M-1) instead of MM; the double sum in
+/// O(M log M) by sorting.
+///
+/// ```
+/// use squall_models::scores::crps;
+/// assert_eq!(crps(&mut [1.0, 0.0], 1.0), Some((0.25, Some(0.0))));
+/// ```
+pub fn crps(members: &mut [f32], observed: f32) -> Option<(f64, Option<f64>)> {
+    if members.is_empty() || observed.is_nan() || members.iter().any(|x| x.is_nan()) {
+        return None;
+    }
+    members.sort_unstable_by(f32::total_cmp);
+    let m = members.len() as f64;
+    let y = f64::from(observed);
+    let (mut error, mut pairs) = (0f64, 0f64);
+    for (i, x) in members.iter().map(|x| f64::from(*x)).enumerate() {
+        error += (x - y).abs();
+        // The member is the larger of a pair with i others, the smaller with the rest.
+        pairs += (2.0 * i as f64 + 1.0 - m) * x;
+    }
+    let (error, pairs) = (error / m, pairs / m);
+    let fair = (members.len() > 1).then(|| error - pairs / (m - 1.0));
+    Some((error - pairs / m, fair))
+}
+
+/// Sums of the CRPS over cases, weighted if need be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Crps {
+    biased: f64,
+    fair: f64,
+    weight: f64,
+    /// Weight of cases that have a fair score.
+    fair_weight: f64,
+}
+
+impl Crps {
+    /// Adds one case; a missing value makes it not count.
+    pub fn add_case(&mut self, members: &mut [f32], observed: f32, weight: f64) {
+        if let Some((biased, fair)) = crps(members, observed) {
+            self.biased += weight * biased;
+            self.weight += weight;
+            if let Some(fair) = fair {
+                self.fair += weight * fair;
+                self.fair_weight += weight;
+            }
+        }
+    }
+
+    /// Adds every cell of members `[member, y, x]` and an observation `[y, x]`.
+    pub fn add(&mut self, members: ArrayView3<'_, f32>, observed: ArrayView2<'_, f32>) {
+        let rows: Vec<Self> = (0..observed.nrows())
+            .into_par_iter()
+            .map_init(
+                || vec![0f32; members.dim().0],
+                |case, y| {
+                    let mut sum = Self::default();
+                    for (x, observed) in observed.row(y).iter().enumerate() {
+                        let column = members.slice(ndarray::s![.., y, x]);
+                        case.iter_mut().zip(column).for_each(|(c, v)| *c = *v);
+                        sum.add_case(case, *observed, 1.0);
+                    }
+                    sum
+                },
+            )
+            .collect();
+        // In order of rows, so that the sum does not depend on the threads.
+        *self = rows.iter().fold(*self, |sum, row| sum.merge(row));
+    }
+
+    /// The sums of both.
+    #[must_use]
+    pub fn merge(&self, other: &Self) -> Self {
+        Self {
+            biased: self.biased + other.biased,
+            fair: self.fair + other.fair,
+            weight: self.weight + other.weight,
+            fair_weight: self.fair_weight + other.fair_weight,
+        }
+    }
+
+    /// Weight of the cases that counted: their number, if each weighs 1.
+    pub fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    /// Mean of the biased estimator.
+    pub fn biased(&self) -> Option<f64> {
+        ratio(self.biased, self.weight)
+    }
+
+    /// Mean of the fair estimator, over the cases with two members or more.
+    pub fn fair(&self) -> Option<f64> {
+        ratio(self.fair, self.fair_weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, Array3};
+    use proptest::prelude::*;
+
+    use super::{super::close, *};
+
+    #[test]
+    fn golden_values() {
+        let third = 1.0 / 6.0;
+        for (members, y, biased, fair) in [
+            (vec![0.0, 1.0], 1.0, 0.25, 0.0),
+            (vec![0.0, 0.0, 1.0, 2.0], 0.0, 0.3125, third),
+            (vec![0.0, 0.0, 1.0, 2.0], 1.0, 0.3125, third),
+            (vec![0.0, 0.0, 1.0, 2.0], 0.5, 0.3125, third),
+            (vec![1.0, 2.0, 3.0, 4.0], 2.0, 0.375, third),
+            (vec![1.0, 2.0, 3.0, 4.0], 2.5, 0.375, third),
+            (vec![4.0, 1.0, 3.0, 2.0], 5.0, 1.875, 1.0 + 2.0 / 3.0),
+        ] {
+            let (b, f) = crps(&mut members.clone(), y).unwrap();
+            assert!((b - biased).abs() < 1e-12 && (f.unwrap() - fair).abs() < 1e-12, "{members:?} {y}: {b} {f:?}");
+        }
+        assert_eq!(crps(&mut [3.0], 5.0), Some((2.0, None)));
+        assert_eq!(crps(&mut [], 5.0), None);
+        assert_eq!(crps(&mut [1.0, f32::NAN], 5.0), None);
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_double_sum(members in prop::collection::vec(-10f32..10.0, 1..20), y in -12f32..12.0) {
+            let m = members.len() as f64;
+            let each = |f: &dyn Fn(f64) -> f64| members.iter().map(|x| f(f64::from(*x))).sum::<f64>();
+            let error = each(&|x| (x - f64::from(y)).abs()) / m;
+            let pairs = each(&|x| each(&|z| (x - z).abs()));
+            let (biased, fair) = crps(&mut members.clone(), y).unwrap();
+            prop_assert!((biased - (error - pairs / (2.0 * m * m))).abs() < 1e-12);
+            if let Some(fair) = fair {
+                prop_assert!((fair - (error - pairs / (2.0 * m * (m - 1.0)))).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn fields_equal_cases_and_merge() {
+        let members = Array3::from_shape_fn((5, 6, 7), |(m, y, x)| ((m * 31 + y * 17 + x * 5) % 13) as f32);
+        let mut observed = Array2::from_shape_fn((6, 7), |(y, x)| ((y * 3 + x) % 11) as f32);
+        observed[[2, 3]] = f32::NAN;
+        let mut whole = Crps::default();
+        whole.add(members.view(), observed.view());
+        let mut cases = Crps::default();
+        for ((y, x), o) in observed.indexed_iter() {
+            cases.add_case(&mut members.slice(ndarray::s![.., y, x]).to_vec(), *o, 1.0);
+        }
+        assert_eq!(whole.weight(), 41.0);
+        assert!(close(whole.fair(), cases.fair().unwrap(), 1e-12));
+        assert!(close(whole.merge(&cases).biased(), whole.biased().unwrap(), 1e-12));
+        assert_eq!(Crps::default().biased(), None);
+    }
+}

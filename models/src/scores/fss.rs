@@ -1,0 +1,100 @@
+//! Fractions skill score: right, if not exactly there (Roberts and Lean 2008).
+
+use ndarray::{Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+
+use super::{Event, ratio};
+
+/// Sums of the fractions skill score; merged sums give the score over all cases (Mittermaier 2021).
+///
+/// Fractions are of a square window of `scale` cells around every cell, where what lies outside the
+/// domain is no event. An even window reaches one cell further to the north and west.
+/// Cells that are missing in either field are no event in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fss {
+    squared_difference: f64,
+    reference: f64,
+}
+
+impl Fss {
+    /// Adds two fields of one shape.
+    pub fn add(&mut self, forecast: ArrayView2<'_, f32>, observed: ArrayView2<'_, f32>, event: Event, scale: usize) {
+        debug_assert_eq!(forecast.dim(), observed.dim(), "fields of one shape");
+        let both = |own: ArrayView2<'_, f32>, other: ArrayView2<'_, f32>| {
+            ndarray::Zip::from(own).and(other).map_collect(|a, b| f32::from(event.holds(*a) && !b.is_nan()))
+        };
+        self.add_probabilities(both(forecast, observed).view(), both(observed, forecast).view(), scale);
+    }
+
+    /// Adds probabilities of an event and whether it happened (1 or 0), without missing values.
+    pub fn add_probabilities(&mut self, forecast: ArrayView2<'_, f32>, observed: ArrayView2<'_, f32>, scale: usize) {
+        let (forecast, observed) = (fractions(forecast, scale), fractions(observed, scale));
+        for (f, o) in forecast.iter().zip(&observed) {
+            self.squared_difference += (f - o) * (f - o);
+            self.reference += f * f + o * o;
+        }
+    }
+
+    /// The sums of both.
+    #[must_use]
+    pub fn merge(&self, other: &Self) -> Self {
+        Self {
+            squared_difference: self.squared_difference + other.squared_difference,
+            reference: self.reference + other.reference,
+        }
+    }
+
+    /// 1 is perfect, 0 without any overlap; `None` if there was no event at all.
+    pub fn score(&self) -> Option<f64> {
+        ratio(self.squared_difference, self.reference).map(|r| 1.0 - r)
+    }
+}
+
+/// Mean over the window of every cell, from a table of sums.
+fn fractions(events: ArrayView2<'_, f32>, scale: usize) -> Array2<f64> {
+    let (rows, columns) = events.dim();
+    let mut sums = Array2::<f64>::zeros((rows + 1, columns + 1));
+    for ((y, x), event) in events.indexed_iter() {
+        sums[[y + 1, x + 1]] = f64::from(*event) + sums[[y, x + 1]] + sums[[y + 1, x]] - sums[[y, x]];
+    }
+    let (scale, before) = (scale.max(1), scale / 2);
+    let range = |i: usize, n: usize| (i.saturating_sub(before), (i + scale - before).min(n));
+    Array2::from_shape_fn((rows, columns), |(y, x)| {
+        let ((y0, y1), (x0, x1)) = (range(y, rows), range(x, columns));
+        (sums[[y1, x1]] - sums[[y0, x1]] - sums[[y1, x0]] + sums[[y0, x0]]) / (scale * scale) as f64
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::s;
+
+    use super::{super::close, *};
+
+    #[test]
+    fn golden_values() {
+        let (mut forecast, mut observed) = (Array2::<f32>::zeros((8, 10)), Array2::<f32>::zeros((8, 10)));
+        observed.slice_mut(s![2..5, 3..6]).fill(1.0);
+        forecast.slice_mut(s![3..6, 5..8]).fill(1.0);
+        for (scale, expected) in
+            [(1, 0.2222222), (2, 0.32), (3, 0.4432133), (4, 0.5739796), (5, 0.6705625), (7, 0.7951070)]
+        {
+            let mut fss = Fss::default();
+            fss.add(forecast.view(), observed.view(), Event::AtLeast(1.0), scale);
+            assert!(close(fss.score(), expected, 1e-7), "{scale}: {:?} {expected}", fss.score());
+            assert_eq!(fss.merge(&fss).score(), fss.score());
+        }
+    }
+
+    #[test]
+    fn no_event_has_no_score_and_missing_cells_are_none() {
+        let mut field = Array2::<f32>::zeros((5, 5));
+        let mut fss = Fss::default();
+        fss.add(field.view(), field.view(), Event::AtLeast(1.0), 3);
+        assert_eq!(fss.score(), None);
+        let other = field.mapv(|_| f32::NAN);
+        field.fill(2.0);
+        fss.add(field.view(), other.view(), Event::AtLeast(1.0), 3);
+        assert_eq!(fss.score(), None);
+    }
+}
