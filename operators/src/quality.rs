@@ -1,0 +1,469 @@
+//! Lets through the frames that a stream may use, and says of every other why not.
+//!
+//! All partitions of a source meet here, in the order of the log: whether a frame is a duplicate, and which grid the
+//! first valid one sets, does not depend on interleaving or on the number of workers.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
+
+use ndarray::ArrayView2;
+use rayon::prelude::*;
+use squall_fields::time::TICK_MS;
+use squall_fields::{Cadence, Frame, Grid, KnowledgeTime, ValidTime, Variable};
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::Operator;
+
+use crate::control::Control;
+use crate::dead_letter::{DeadLetter, Reason};
+use crate::decode::Decoded;
+use crate::local::Local;
+use crate::order::{Reorder, frontier_of};
+use crate::source::Arrived;
+use crate::{Tick, events};
+
+/// What a source accepts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QualityConfig {
+    /// Name of the source, for logs and metrics.
+    pub source: Arc<str>,
+    /// Variables that every frame must have.
+    pub variables: Vec<Variable>,
+    /// The rhythm of its slots.
+    pub cadence: Cadence,
+    /// How much later than known a frame may be valid, in seconds.
+    pub future_tolerance_seconds: i64,
+    /// Values outside become missing, in the unit of the variables.
+    pub range: (f32, f32),
+    /// A cell that differs from the median of its neighbours by more than this becomes missing; `None` looks for none.
+    pub spikes: Option<f32>,
+    /// Largest share of missing cells, 0 to 1.
+    pub max_missing: f32,
+    /// A frame that repeats this many slots before it, value for value, is stale; `None` looks for none.
+    pub stale: Option<u32>,
+    /// How long after its slot a frame is remembered for telling duplicates, in milliseconds: as long as the
+    /// windows hold it ([`crate::window::WindowConfig::memory_ms`]), so that a restart remembers the same.
+    pub memory_ms: i64,
+    /// The grid that every frame must have; `None` takes that of the first valid frame.
+    pub grid: Option<Arc<Grid>>,
+}
+
+/// A frame that passed.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// The frame.
+    pub frame: Arc<Frame>,
+    /// The record that held it.
+    pub arrived: Arrived,
+    /// Whether it replaces another frame of its slot.
+    pub correction: bool,
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Debug)]
+pub enum Checked {
+    /// It is used.
+    Frame(Accepted),
+    /// Its record goes to dead letters.
+    Dead(Arc<DeadLetter>),
+}
+
+/// The pure core: judges frames in the order of the log.
+///
+/// ```
+/// use squall_fields::{Cadence, Variable};
+/// use squall_operators::quality::{Quality, QualityConfig};
+/// let config = QualityConfig::new("radar", vec![Variable::RainRate], Cadence::every_seconds(300).unwrap());
+/// let quality = Quality::new(config);
+/// assert!(quality.grid().is_none()); // until the first valid frame
+/// ```
+#[derive(Clone, Debug)]
+pub struct Quality {
+    config: QualityConfig,
+    grid: Option<(Arc<Grid>, String)>,
+    /// Content of the newest frame of each slot.
+    seen: BTreeMap<ValidTime, u64>,
+}
+
+type Fault = (Reason, String);
+
+impl QualityConfig {
+    /// A source that accepts everything that is a frame of its variables on its slots.
+    pub fn new(source: &str, variables: Vec<Variable>, cadence: Cadence) -> Self {
+        Self {
+            source: source.into(),
+            variables,
+            cadence,
+            future_tolerance_seconds: 600,
+            range: (f32::NEG_INFINITY, f32::INFINITY),
+            spikes: None,
+            max_missing: 1.0,
+            stale: None,
+            memory_ms: 3 * 3_600_000,
+            grid: None,
+        }
+    }
+}
+
+impl Quality {
+    /// Judges by a configuration.
+    pub fn new(config: QualityConfig) -> Self {
+        let grid = config.grid.clone().map(|grid| (grid.clone(), grid.id()));
+        Self { config, grid, seen: BTreeMap::new() }
+    }
+
+    /// The grid of the source, once it is known.
+    pub fn grid(&self) -> Option<&Arc<Grid>> {
+        self.grid.as_ref().map(|(grid, _)| grid)
+    }
+
+    /// Judges a frame known at a time: the frame as it may be used, and whether it replaces another of its slot.
+    ///
+    /// Cells outside the range and spikes become missing; a frame without such cells is passed on without a copy.
+    pub fn check(
+        &mut self,
+        frame: Arc<Frame>,
+        known_at: KnowledgeTime,
+    ) -> Result<(Arc<Frame>, bool), (Reason, String)> {
+        self.check_time(&frame, known_at)?;
+        self.check_shape(&frame)?;
+        let content = fingerprint(&frame);
+        let frame = self.clean(frame);
+        self.check_missing(&frame)?;
+        let memory_ms = self.config.memory_ms;
+        let over = |slot: ValidTime| slot.unix_seconds() * 1000 + memory_ms + TICK_MS as i64 - 1;
+        self.seen.retain(|slot, _| KnowledgeTime::from_unix_ms(over(*slot)) >= known_at);
+        let before = self.seen.get(&frame.slot).copied();
+        if before == Some(content) {
+            return Err((Reason::Duplicate, format!("the frame of {} again", frame.slot)));
+        }
+        if let Some(repeats) = self.config.stale {
+            let cadence = self.config.cadence;
+            let mut earlier = (1..=i64::from(repeats)).map(|back| cadence.step(frame.slot, -back));
+            if repeats > 0 && earlier.all(|slot| self.seen.get(&slot) == Some(&content)) {
+                return Err((
+                    Reason::Stale,
+                    format!("the same values as in the {repeats} slots before {}", frame.slot),
+                ));
+            }
+        }
+        if self.grid.is_none() {
+            self.grid = Some((frame.grid.clone(), frame.grid.id()));
+        }
+        self.seen.insert(frame.slot, content);
+        Ok((frame, before.is_some()))
+    }
+
+    fn check_time(&self, frame: &Frame, known_at: KnowledgeTime) -> Result<(), Fault> {
+        let QualityConfig { cadence, future_tolerance_seconds, .. } = &self.config;
+        let slot = frame.slot;
+        if !cadence.is_slot(slot) {
+            return Err((Reason::WrongSlot, format!("{slot} is no slot of every {} s", cadence.step_seconds())));
+        }
+        let ahead = slot.unix_seconds() - (known_at.unix_ms() / 1000) as i64;
+        if ahead > *future_tolerance_seconds {
+            let detail = format!("valid at {slot}, {ahead} s after it was known, at most {future_tolerance_seconds}");
+            return Err((Reason::Future, detail));
+        }
+        Ok(())
+    }
+
+    fn check_shape(&self, frame: &Frame) -> Result<(), Fault> {
+        if let Some(lacks) = self.config.variables.iter().find(|v| frame.plane(**v).is_none()) {
+            return Err((Reason::WrongVariables, format!("no {}", lacks.name())));
+        }
+        let (planes, rows, columns) = frame.values.dim();
+        if planes != frame.variables.len() || (rows, columns) != frame.grid.shape() {
+            let detail = format!("values are {planes} x {rows} x {columns}, the grid {:?}", frame.grid.shape());
+            return Err((Reason::WrongVariables, detail));
+        }
+        if let Some((grid, id)) = &self.grid
+            && !Arc::ptr_eq(grid, &frame.grid)
+            && *id != frame.grid.id()
+        {
+            let (theirs, ours) = (&frame.grid, grid);
+            let detail = format!(
+                "{:?} cells of {} from ({}, {}); the source has {:?} cells of {} from ({}, {})",
+                theirs.shape(),
+                theirs.proj,
+                theirs.x.first,
+                theirs.y.first,
+                ours.shape(),
+                ours.proj,
+                ours.x.first,
+                ours.y.first,
+            );
+            return Err((Reason::WrongGrid, detail));
+        }
+        Ok(())
+    }
+
+    fn check_missing(&self, frame: &Frame) -> Result<(), Fault> {
+        let max_missing = self.config.max_missing;
+        let missing = 1.0 - frame.completeness();
+        if missing >= 1.0 {
+            return Err((Reason::AllMissing, "every value is missing or out of range".into()));
+        }
+        if missing > max_missing {
+            return Err((Reason::TooMuchMissing, format!("{missing:.3} missing, at most {max_missing}")));
+        }
+        Ok(())
+    }
+
+    /// The frame without the cells that cannot be true.
+    fn clean(&self, frame: Arc<Frame>) -> Arc<Frame> {
+        let (low, high) = self.config.range;
+        let outside = |v: f32| v < low || v > high;
+        let mut bad: Vec<usize> = Vec::new();
+        if (low, high) != (f32::NEG_INFINITY, f32::INFINITY) {
+            bad.extend(frame.values.iter().enumerate().filter(|(_, v)| outside(**v)).map(|(i, _)| i));
+        }
+        if let Some(excess) = self.config.spikes {
+            let cells = frame.grid.cells();
+            for (plane, values) in frame.values.outer_iter().enumerate() {
+                bad.extend(spikes(values, excess).into_iter().map(|cell| plane * cells + cell));
+            }
+        }
+        if bad.is_empty() {
+            return frame;
+        }
+        let mut frame = Arc::unwrap_or_clone(frame);
+        let columns = frame.grid.x.len;
+        let cells = frame.grid.cells();
+        for index in bad {
+            let cell = index % cells;
+            frame.values[[index / cells, cell / columns, cell % columns]] = f32::NAN;
+        }
+        frame.into()
+    }
+}
+
+/// Indices of the cells that differ from the median of their neighbours by more than `excess`.
+fn spikes(plane: ArrayView2<'_, f32>, excess: f32) -> Vec<usize> {
+    let (rows, columns) = plane.dim();
+    let in_row = |row: usize| {
+        let is_spike = move |column: &usize| {
+            let value = plane[[row, *column]];
+            median_around(plane, row, *column).is_some_and(|median| (value - median).abs() > excess)
+        };
+        (0..columns).filter(is_spike).map(move |column| row * columns + column).collect::<Vec<_>>()
+    };
+    (0..rows).into_par_iter().flat_map_iter(in_row).collect()
+}
+
+/// Median of the values around a cell; `None` with fewer than three.
+fn median_around(plane: ArrayView2<'_, f32>, row: usize, column: usize) -> Option<f32> {
+    let (rows, columns) = plane.dim();
+    let mut around = [0f32; 8];
+    let mut count = 0;
+    for r in row.saturating_sub(1)..(row + 2).min(rows) {
+        for c in column.saturating_sub(1)..(column + 2).min(columns) {
+            if (r, c) != (row, column) && plane[[r, c]].is_finite() {
+                around[count] = plane[[r, c]];
+                count += 1;
+            }
+        }
+    }
+    let around = &mut around[..count];
+    around.sort_unstable_by(f32::total_cmp);
+    (count >= 3).then(|| (around[(count - 1) / 2] + around[count / 2]) / 2.0)
+}
+
+/// Digest of what a frame says, whatever file said it: for telling a duplicate from a correction.
+fn fingerprint(frame: &Frame) -> u64 {
+    let mut hash = DefaultHasher::new();
+    hash.write(bytes_of(frame.values.as_slice(), || frame.values.iter().copied().collect()).as_ref());
+    if let Some(quality) = &frame.quality {
+        hash.write(bytes_of(quality.as_slice(), || quality.iter().copied().collect()).as_ref());
+    }
+    hash.finish()
+}
+
+fn bytes_of<'a>(slice: Option<&'a [f32]>, copy: impl FnOnce() -> Vec<f32>) -> std::borrow::Cow<'a, [u8]> {
+    match slice {
+        Some(values) => bytemuck::cast_slice(values).into(),
+        None => bytemuck::cast_slice(&copy()).to_vec().into(),
+    }
+}
+
+/// Judges all frames of a stream on one worker, in the order of the log.
+pub fn quality<'scope>(
+    decoded: StreamVec<'scope, Tick, Local<Decoded>>,
+    config: QualityConfig,
+    stream: Arc<str>,
+    worker: usize,
+    control: Arc<Control>,
+) -> StreamVec<'scope, Tick, Local<Checked>> {
+    let together = Exchange::new(move |_: &Local<Decoded>| worker as u64);
+    decoded.unary_frontier(together, "Quality", move |_capability, _info| {
+        let mut core = Quality::new(config.clone());
+        let mut waiting = Reorder::default();
+        move |(input, frontier), output| {
+            input.for_each_time(|time, batches| {
+                let capability = time.retain(output.output_index());
+                for Local(decoded) in batches.flat_map(|batch| batch.drain(..)) {
+                    waiting.push(*capability.time(), decoded.place(), (capability.clone(), decoded));
+                }
+            });
+            if control.is_done() {
+                waiting.clear();
+                return;
+            }
+            let frontier = frontier_of(frontier);
+            while let Some((_, (capability, decoded))) = waiting.pop_before(frontier) {
+                let mut session = output.session(&capability);
+                for checked in judge(&mut core, decoded) {
+                    announce(&config.source, &stream, &checked);
+                    session.give(Local(checked));
+                }
+            }
+        }
+    })
+}
+
+/// Judges the frames of one record. A record that only refills windows makes no dead letters: they are committed.
+pub fn judge(core: &mut Quality, decoded: Decoded) -> Vec<Checked> {
+    let Decoded { arrived, outcome } = decoded;
+    let mut checked = Vec::new();
+    let mut dead = |fault| {
+        if !arrived.refill {
+            checked.push(Checked::Dead(Decoded::dead(&arrived, fault).into()));
+        }
+    };
+    let frames = match outcome {
+        Ok(frames) => frames,
+        Err(fault) => {
+            dead(fault);
+            return checked;
+        }
+    };
+    for frame in frames {
+        match core.check(frame, arrived.at) {
+            Ok((frame, correction)) => {
+                checked.push(Checked::Frame(Accepted { frame, arrived: arrived.clone(), correction }))
+            }
+            Err(fault) if !arrived.refill => checked.push(Checked::Dead(Decoded::dead(&arrived, fault).into())),
+            Err(_) => {}
+        }
+    }
+    checked
+}
+
+fn announce(source: &str, stream: &str, checked: &Checked) {
+    match checked {
+        Checked::Frame(Accepted { frame, arrived, correction }) if !arrived.refill => {
+            events::FrameAccepted { stream, slot: frame.slot, correction: *correction }.emit();
+        }
+        Checked::Frame(_) => {}
+        Checked::Dead(letter) => events::RecordRejected { source, letter }.emit(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::tests::{Words, record};
+    use crate::ports::FrameDecoder;
+    use squall_fields::InputRef;
+
+    fn frame(text: &str) -> Arc<Frame> {
+        let input = InputRef { topic: "obs".into(), partition: 0, offset: 0, digest: "".into() };
+        Words.decode(&bytes::Bytes::copy_from_slice(text.as_bytes()), &input).unwrap().remove(0).into()
+    }
+
+    fn config() -> QualityConfig {
+        QualityConfig::new("radar", vec![Variable::RainRate], Cadence::every_seconds(300).unwrap())
+    }
+
+    fn at(seconds: i64) -> KnowledgeTime {
+        KnowledgeTime::from_unix_ms(seconds * 1000)
+    }
+
+    /// Whether the frame replaces another, or why it is refused.
+    fn check(quality: &mut Quality, text: &str, known: i64) -> Result<bool, Reason> {
+        quality.check(frame(text), at(known)).map(|(_, correction)| correction).map_err(|(reason, _)| reason)
+    }
+
+    fn fault(config: QualityConfig, text: &str, known: i64) -> Option<Reason> {
+        check(&mut Quality::new(config), text, known).err()
+    }
+
+    #[test]
+    fn accepts_a_good_frame_and_learns_its_grid() {
+        let mut quality = Quality::new(config());
+        let good = frame("300 0 1 NaN");
+        let (passed, _) = quality.check(good.clone(), at(310)).unwrap();
+        assert!(Arc::ptr_eq(&good, &passed), "no copy");
+        assert_eq!(quality.grid().map(|g| g.shape()), Some((1, 3)));
+        assert_eq!(check(&mut quality, "600 0 1", 610), Err(Reason::WrongGrid));
+    }
+
+    #[test]
+    fn tells_a_duplicate_from_a_correction() {
+        let mut quality = Quality::new(config());
+        assert_eq!(check(&mut quality, "300 0 1", 310), Ok(false));
+        assert_eq!(check(&mut quality, "300 0 1", 320), Err(Reason::Duplicate));
+        assert_eq!(check(&mut quality, "300 0 2", 330), Ok(true));
+        assert_eq!(check(&mut quality, "300 0 1", 340), Ok(true), "back again is a correction too");
+    }
+
+    #[test]
+    fn each_fault_has_its_reason() {
+        assert_eq!(fault(config(), "301 1", 310), Some(Reason::WrongSlot));
+        assert_eq!(fault(config(), "3000 1", 310), Some(Reason::Future));
+        assert_eq!(fault(config(), "900 1", 310), None, "within the tolerance");
+        assert_eq!(fault(config(), "300 NaN NaN", 310), Some(Reason::AllMissing));
+        let missing = QualityConfig { max_missing: 0.4, ..config() };
+        assert_eq!(fault(missing, "300 NaN 1", 310), Some(Reason::TooMuchMissing));
+        let wind = QualityConfig { variables: vec![Variable::EastwardWind], ..config() };
+        assert_eq!(fault(wind, "300 1", 310), Some(Reason::WrongVariables));
+    }
+
+    #[test]
+    fn what_cannot_be_true_becomes_missing() {
+        let range = QualityConfig { range: (0.0, 300.0), ..config() };
+        let (clean, _) = Quality::new(range).check(frame("300 301 -1 300 NaN 0"), at(310)).unwrap();
+        let missing: Vec<_> = clean.values.iter().map(|v| v.is_nan()).collect();
+        assert_eq!(missing, [true, true, false, true, false]);
+        let mut plane = ndarray::Array2::from_elem((5, 5), 1.0);
+        plane[[2, 2]] = 90.0;
+        plane[[0, 4]] = f32::NAN;
+        assert_eq!(spikes(plane.view(), 50.0), [12]);
+        plane[[2, 3]] = 80.0;
+        plane[[3, 2]] = 80.0;
+        plane[[3, 3]] = 80.0;
+        assert_eq!(spikes(plane.view(), 80.0), [12], "against the median of 1 and three of 80");
+    }
+
+    #[test]
+    fn a_frozen_radar_is_stale() {
+        let mut quality = Quality::new(QualityConfig { stale: Some(2), ..config() });
+        assert_eq!(check(&mut quality, "300 0 1", 310), Ok(false));
+        assert_eq!(check(&mut quality, "600 0 1", 610), Ok(false));
+        assert_eq!(check(&mut quality, "900 0 1", 910), Err(Reason::Stale));
+        assert_eq!(check(&mut quality, "900 0 2", 920), Ok(false));
+    }
+
+    #[test]
+    fn what_refills_makes_no_dead_letters_but_is_remembered() {
+        let mut quality = Quality::new(config());
+        let decoded = |text: &str, refill| {
+            let record = Arc::new(record("text/x-words", text.as_bytes()));
+            let arrived = Arrived { record, at: at(310), decided: false, refill, read_at_us: 0 };
+            Decoded { arrived, outcome: Ok(vec![frame(text)]) }
+        };
+        assert_eq!(judge(&mut quality, decoded("301 1", true)).len(), 0);
+        assert!(matches!(judge(&mut quality, decoded("300 1", true))[..], [Checked::Frame(_)]));
+        assert!(matches!(judge(&mut quality, decoded("300 1", false))[..], [Checked::Dead(_)]));
+    }
+
+    #[test]
+    fn forgets_slots_beyond_its_memory() {
+        let mut quality = Quality::new(QualityConfig { memory_ms: 600_000, ..config() });
+        for slot in 0..20 {
+            check(&mut quality, &format!("{} {slot}", slot * 300), slot * 300).unwrap();
+            assert!(quality.seen.len() <= 3);
+        }
+    }
+}
