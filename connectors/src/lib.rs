@@ -6,5 +6,7 @@
 //! expected, what came and where.
 
 pub mod error;
+pub mod memory;
 pub mod netcdf;
 pub mod options;
+pub mod progress;
