@@ -6,5 +6,6 @@ pub mod forecaster;
 pub mod network;
 pub mod scores;
 pub mod simulate;
+pub mod training;
 
 pub use forecaster::{Context, Coordinates, Forecaster, ModelError, Prediction, Request};

@@ -9,6 +9,7 @@ pub mod guidance;
 pub mod noise;
 pub mod operator;
 pub mod process;
+pub mod residual;
 pub mod sampler;
 pub mod schedule;
 pub mod solver;

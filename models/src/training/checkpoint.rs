@@ -1,0 +1,111 @@
+//! A run on disk: weights, average, optimizer state, step and configuration in one safetensors file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use tch::{Kind, Tensor};
+
+use super::TrainingError;
+use super::config::TrainingConfig;
+
+const FORMAT: &str = "squall-checkpoint-1";
+
+/// A saved run.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The configuration, with what was fitted.
+    pub config: TrainingConfig,
+    /// Steps done.
+    pub step: u64,
+    /// By `group/name`, all f32.
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl Checkpoint {
+    /// Without tensors.
+    pub(super) fn new(config: TrainingConfig, step: u64) -> Self {
+        Self { config, step, tensors: BTreeMap::new() }
+    }
+
+    /// Adds a group of tensors.
+    pub(super) fn add(&mut self, group: &str, tensors: &BTreeMap<String, Tensor>) {
+        for (name, tensor) in tensors {
+            let shape = tensor.size().iter().map(|n| *n as usize).collect();
+            let flat = tensor.detach().to_device(tch::Device::Cpu).to_kind(Kind::Float).flatten(0, -1).contiguous();
+            let mut values = vec![0f32; flat.numel()];
+            let count = values.len();
+            flat.copy_data(&mut values, count);
+            self.tensors.insert(format!("{group}/{name}"), (shape, values));
+        }
+    }
+
+    /// Fills a group of tensors.
+    pub(super) fn restore(&self, group: &str, into: &mut BTreeMap<String, Tensor>) -> Result<(), TrainingError> {
+        let wrong = |reason: String| TrainingError::Checkpoint { path: format!("group {group}"), reason };
+        for (name, tensor) in into.iter_mut() {
+            let found = self.tensors.get(&format!("{group}/{name}"));
+            let (shape, values) = found.ok_or_else(|| wrong(format!("{name} is missing")))?;
+            let expected: Vec<usize> = tensor.size().iter().map(|n| *n as usize).collect();
+            if *shape != expected {
+                return Err(wrong(format!("{name} has the shape {shape:?}, {expected:?} was expected")));
+            }
+            let value = Tensor::from_slice(values).reshape(tensor.size());
+            tch::no_grad(|| tensor.copy_(&value));
+        }
+        Ok(())
+    }
+
+    /// The averaged weights, f32, by name.
+    pub fn averaged(&self) -> BTreeMap<String, Tensor> {
+        let of_group = |(name, (shape, values)): (&String, &(Vec<usize>, Vec<f32>))| {
+            let shape: Vec<i64> = shape.iter().map(|n| *n as i64).collect();
+            Some((name.strip_prefix("ema/")?.to_owned(), Tensor::from_slice(values).reshape(shape)))
+        };
+        self.tensors.iter().filter_map(of_group).collect()
+    }
+
+    /// Writes it beside its place and moves it there, so that a crash leaves the old one whole.
+    ///
+    /// # Errors
+    /// [`TrainingError::Checkpoint`] if it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), TrainingError> {
+        let wrong = |reason: String| TrainingError::Checkpoint { path: path.display().to_string(), reason };
+        let config = serde_json::to_string(&self.config).map_err(|e| wrong(e.to_string()))?;
+        let metadata = HashMap::from([
+            ("format".to_owned(), FORMAT.to_owned()),
+            ("config".to_owned(), config),
+            ("step".to_owned(), self.step.to_string()),
+        ]);
+        let mut views = Vec::with_capacity(self.tensors.len());
+        for (name, (shape, values)) in &self.tensors {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
+            views.push((name.clone(), view.map_err(|e| wrong(e.to_string()))?));
+        }
+        let temporary = path.with_extension("partial");
+        safetensors::serialize_to_file(views, Some(metadata), &temporary).map_err(|e| wrong(e.to_string()))?;
+        std::fs::rename(&temporary, path).map_err(|e| wrong(e.to_string()))
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`TrainingError::Checkpoint`] if it is none.
+    pub fn load(path: &Path) -> Result<Self, TrainingError> {
+        let wrong = |reason: String| TrainingError::Checkpoint { path: path.display().to_string(), reason };
+        let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let entry = |key: &str| metadata.get(key).ok_or_else(|| wrong(format!("has no {key}; is it a checkpoint?")));
+        if entry("format")? != FORMAT {
+            return Err(wrong(format!("has the format {}, {FORMAT} was expected", entry("format")?)));
+        }
+        let config = serde_json::from_str(entry("config")?).map_err(|e| wrong(e.to_string()))?;
+        let step = entry("step")?.parse().map_err(|_| wrong("its step is no number".to_owned()))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let values = |data: &[u8]| data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let tensors =
+            file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), values(view.data())))).collect();
+        Ok(Self { config, step, tensors })
+    }
+}

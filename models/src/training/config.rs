@@ -1,0 +1,224 @@
+//! What decides a training run, apart from its data. All of it is kept in checkpoints.
+
+use serde::{Deserialize, Serialize};
+
+use crate::diffusion::{Target, Transform, residual::Residual};
+use crate::network::UNetConfig;
+
+/// The type that the network computes in. Parameters, averages and the optimizer are always f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits with the range of f32: on GPUs, and on CPUs with AMX, several times faster.
+    Bf16,
+}
+
+/// The cheap forecast that a model conditions on, and whose error it diffuses if there is a `residual`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstGuess {
+    /// None: the future frames of the condition are empty.
+    #[default]
+    None,
+    /// The newest frame, unchanged.
+    Persistence,
+    /// The newest frame, moved on along the motion of the rain.
+    Extrapolation,
+}
+
+/// The steps of the optimizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Steps over which it rises from 0.
+    pub warm_up: u64,
+    /// Share of it that is left at the last step; it falls along a cosine.
+    pub final_share: f64,
+    /// Decay of the running mean of the gradient.
+    pub beta1: f64,
+    /// Decay of the running mean of its square.
+    pub beta2: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this norm.
+    pub clip_norm: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            learning_rate: 1e-4,
+            warm_up: 200,
+            final_share: 1.0,
+            beta1: 0.9,
+            beta2: 0.999,
+            weight_decay: 0.01,
+            clip_norm: 1.0,
+        }
+    }
+}
+
+/// How crops are drawn: with probability in proportion to `floor + mean(1 - exp(-rate))` for rain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CropConfig {
+    /// Rows and columns of a crop.
+    pub size: usize,
+    /// Pixels from one possible place of a crop to the next.
+    pub stride: usize,
+    /// Weight of a place without rain.
+    pub floor: f64,
+    /// Largest share of missing pixels.
+    pub most_missing: f64,
+    /// Columns are a circle (a global grid).
+    pub periodic: bool,
+}
+
+impl Default for CropConfig {
+    fn default() -> Self {
+        Self { size: 128, stride: 16, floor: 0.02, most_missing: 0.3, periodic: false }
+    }
+}
+
+/// Weights of pixels in the loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LossConfig {
+    /// The squared error counts with the residual's scale to this power: 0 treats all places alike, 2 is the error in
+    /// the units of the field.
+    pub scale_power: f64,
+    /// Divide by the probability with which the crop was drawn, so that the loss estimates that of uniform crops.
+    pub unbiased: bool,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self { scale_power: 0.0, unbiased: false }
+    }
+}
+
+/// One training run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Key of all random numbers.
+    #[serde(default)]
+    pub seed: u64,
+    /// Steps of the optimizer.
+    pub steps: u64,
+    /// Crops that pass through the network together.
+    #[serde(default = "one")]
+    pub batch: usize,
+    /// Batches whose gradients are summed for one step.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+    /// Type that the network computes in.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Frames of context.
+    pub context: usize,
+    /// Frames that are forecast.
+    pub leads: usize,
+    /// One for each variable.
+    pub transforms: Vec<Transform>,
+    /// What the future frames of the condition hold.
+    #[serde(default)]
+    pub first_guess: FirstGuess,
+    /// Diffuse the error of the first guess. An empty `factor` is fitted to the data.
+    #[serde(default)]
+    pub residual: Option<Residual>,
+    /// Share of the dynamical operator: 0 is plain diffusion.
+    #[serde(default)]
+    pub ratio: f64,
+    /// What the network predicts.
+    #[serde(default)]
+    pub target: Target,
+    /// Probability of training without condition, for guidance.
+    #[serde(default)]
+    pub condition_dropout: f64,
+    /// Decay of the average of the weights, which is what is used in the end.
+    #[serde(default = "ema")]
+    pub ema: f64,
+    /// Mirror and turn crops. Not for winds, whose components would have to turn too.
+    #[serde(default)]
+    pub augment: bool,
+    /// Crops.
+    #[serde(default)]
+    pub crop: CropConfig,
+    /// Loss.
+    #[serde(default)]
+    pub loss: LossConfig,
+    /// Optimizer.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// Sizes of the network.
+    pub network: UNetConfig,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn ema() -> f64 {
+    0.9999
+}
+
+impl TrainingConfig {
+    /// Variables of a frame.
+    pub fn channels(&self) -> usize {
+        self.transforms.len()
+    }
+
+    /// Frames of a clip.
+    pub fn frames(&self) -> usize {
+        self.context + self.leads
+    }
+
+    /// What is wrong with it, one sentence each; empty if nothing is.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.network.faults();
+        let (channels, stride) = (self.channels() as i64, self.network.stride());
+        if self.network.in_channels != 2 * channels + 2 || self.network.out_channels != channels {
+            faults.push(format!(
+                "{channels} variables need {} channels in and {channels} out, the network has {} and {}",
+                2 * channels + 2,
+                self.network.in_channels,
+                self.network.out_channels
+            ));
+        }
+        if self.crop.size == 0 || self.crop.size % stride != 0 {
+            faults.push(format!("a crop of {} is no multiple of the network's stride {stride}", self.crop.size));
+        }
+        if self.crop.stride == 0 || self.batch == 0 || self.accumulate == 0 || self.context == 0 || self.leads == 0 {
+            faults.push("batch, accumulate, context, leads and crop.stride must be at least 1".to_owned());
+        }
+        if self.residual.is_some() && self.first_guess == FirstGuess::None {
+            faults.push("a residual needs a first_guess".to_owned());
+        }
+        if !(0.0..=0.9).contains(&self.ratio) {
+            faults.push(format!("ratio {} lies outside 0 to 0.9", self.ratio));
+        }
+        if !(0.0..1.0).contains(&self.condition_dropout) || !(0.0..1.0).contains(&self.ema) {
+            faults.push("condition_dropout and ema lie in 0 to 1".to_owned());
+        }
+        faults
+    }
+
+    /// Learning rate of a step (from 0).
+    ///
+    /// Rises linearly over the warm-up, then falls along half a cosine to `final_share`.
+    pub fn learning_rate(&self, step: u64) -> f64 {
+        let o = &self.optimizer;
+        if step < o.warm_up {
+            return o.learning_rate * (step + 1) as f64 / o.warm_up as f64;
+        }
+        let done = (step - o.warm_up) as f64 / self.steps.saturating_sub(o.warm_up).max(1) as f64;
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos());
+        o.learning_rate * (o.final_share + (1.0 - o.final_share) * cosine)
+    }
+}

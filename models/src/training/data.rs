@@ -1,0 +1,290 @@
+//! Events in memory, and crops of them drawn by importance.
+//!
+//! An event is one unbroken series of frames. Training and validation are split by event, never by frame: two frames
+//! five minutes apart are nearly the same weather. Rain is rare, so crops are drawn more often where there is more of it;
+//! the probability of each crop is kept, for whoever wants the loss of uniform crops.
+
+use std::sync::Arc;
+
+use half::f16;
+use ndarray::Array3;
+use rayon::prelude::*;
+use squall_fields::{Cadence, Frame, Grid, InputRef, IssueTime, ValidTime, Variable, Window};
+use tch::{Kind, Tensor};
+
+use super::TrainingError;
+use super::config::{FirstGuess, TrainingConfig};
+use crate::baselines;
+use crate::diffusion::Transform;
+
+/// An unbroken series of frames on one grid, held in 16 bits.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Name for reports, such as the file's.
+    pub name: String,
+    /// Where its cells lie.
+    pub grid: Arc<Grid>,
+    /// Step from frame to frame.
+    pub cadence: Cadence,
+    /// When the first frame is valid.
+    pub start: ValidTime,
+    /// Planes of a frame.
+    pub variables: Arc<[Variable]>,
+    /// `[frame, variable, y, x]`, row-major; NaN where missing.
+    values: Vec<f16>,
+    frames: usize,
+}
+
+impl Event {
+    /// From frames in order of time, one cadence step apart.
+    ///
+    /// # Errors
+    /// If there are none, or they differ in grid or variables, or lie not one step apart.
+    pub fn new(name: &str, cadence: Cadence, frames: &[Arc<Frame>]) -> Result<Self, TrainingError> {
+        let data = |reason: String| TrainingError::Data(format!("{name}: {reason}"));
+        let first = frames.first().ok_or_else(|| data("holds no frames".to_owned()))?;
+        let mut values = Vec::with_capacity(frames.len() * first.values.len());
+        for (i, frame) in frames.iter().enumerate() {
+            let expected = cadence.step(first.slot, i as i64);
+            if frame.slot != expected {
+                return Err(data(format!("frame {i} is valid at {}, {expected} was expected", frame.slot)));
+            }
+            if frame.values.dim() != first.values.dim() || frame.variables != first.variables {
+                return Err(data(format!("frame {i} differs from the first in its grid or variables")));
+            }
+            values.extend(frame.values.iter().map(|v| f16::from_f32(*v)));
+        }
+        let (grid, variables) = (first.grid.clone(), first.variables.clone());
+        Ok(Self { name: name.to_owned(), grid, cadence, start: first.slot, variables, values, frames: frames.len() })
+    }
+
+    /// Number of frames.
+    pub fn len(&self) -> usize {
+        self.frames
+    }
+
+    /// Whether it has no frame.
+    pub fn is_empty(&self) -> bool {
+        self.frames == 0
+    }
+
+    /// The window of `context` frames that starts at frame `start`.
+    pub fn window(&self, start: usize, context: usize) -> Window {
+        let frames = (start..start + context).map(|i| Some(Arc::new(self.frame(i)))).collect();
+        let newest = self.cadence.step(self.start, (start + context) as i64 - 1);
+        Window { issue_time: IssueTime::from_unix_seconds(newest.unix_seconds()), cadence: self.cadence, frames }
+    }
+
+    /// One frame, in f32.
+    pub fn frame(&self, index: usize) -> Frame {
+        let (rows, columns) = self.grid.shape();
+        let plane = self.variables.len() * rows * columns;
+        let values = self.values[index * plane..(index + 1) * plane].iter().map(|v| v.to_f32()).collect();
+        let values = Array3::from_shape_vec((self.variables.len(), rows, columns), values).unwrap_or_default();
+        let input =
+            InputRef { topic: self.name.as_str().into(), partition: 0, offset: index as i64, digest: "".into() };
+        Frame {
+            grid: self.grid.clone(),
+            slot: self.cadence.step(self.start, index as i64),
+            variables: self.variables.clone(),
+            values,
+            quality: None,
+            input,
+        }
+    }
+}
+
+/// Where a clip starts.
+#[derive(Clone, Debug)]
+struct Clip {
+    event: usize,
+    start: usize,
+    /// `[lead, variable, y, x]`, for [`FirstGuess::Extrapolation`].
+    guess: Vec<f16>,
+}
+
+/// A place that a crop may be cut from.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    clip: u32,
+    row: u32,
+    column: u32,
+    /// Sum of the weights up to and with this one.
+    cumulative: f64,
+}
+
+/// A crop in transformed units, f32 on the CPU; NaN where missing.
+#[derive(Debug)]
+pub struct Crop {
+    /// `[frame, variable, y, x]`.
+    pub history: Tensor,
+    /// `[lead, variable, y, x]`.
+    pub future: Tensor,
+    /// `[lead, variable, y, x]`, if the configuration wants one.
+    pub guess: Option<Tensor>,
+    /// Probability with which it was drawn, times the number of places: 1 on average for uniform draws.
+    pub density: f64,
+}
+
+/// Events ready to be drawn from.
+#[derive(Debug)]
+pub struct Archive {
+    events: Vec<Event>,
+    clips: Vec<Clip>,
+    places: Vec<Place>,
+    context: usize,
+    leads: usize,
+    size: usize,
+    periodic: bool,
+    first_guess: FirstGuess,
+    transforms: Vec<Transform>,
+}
+
+impl Archive {
+    /// Makes first guesses and weighs places; every `every`-th frame starts a clip.
+    ///
+    /// # Errors
+    /// [`TrainingError::Data`] if no crop can be cut from any event.
+    pub fn new(events: Vec<Event>, config: &TrainingConfig, every: usize) -> Result<Self, TrainingError> {
+        let starts: Vec<(usize, usize)> = events
+            .iter()
+            .enumerate()
+            .flat_map(|(e, event)| {
+                let count = (event.len() + 1).saturating_sub(config.frames());
+                (0..count).step_by(every.max(1)).map(move |start| (e, start))
+            })
+            .collect();
+        let clips = starts
+            .par_iter()
+            .map(|(event, start)| {
+                let guess = match config.first_guess {
+                    FirstGuess::Extrapolation => extrapolation(&events[*event], *start, config)?,
+                    _ => Vec::new(),
+                };
+                Ok(Clip { event: *event, start: *start, guess })
+            })
+            .collect::<Result<Vec<_>, TrainingError>>()?;
+        let mut archive = Self {
+            places: Vec::new(),
+            context: config.context,
+            leads: config.leads,
+            size: config.crop.size,
+            periodic: config.crop.periodic,
+            first_guess: config.first_guess,
+            transforms: config.transforms.clone(),
+            events,
+            clips,
+        };
+        archive.weigh(config);
+        if archive.places.is_empty() {
+            let need = format!("{} frames of {1} x {1} cells", config.frames(), config.crop.size);
+            return Err(TrainingError::Data(format!("no event holds a crop of {need} with few missing cells")));
+        }
+        Ok(archive)
+    }
+
+    /// Places that crops are cut from.
+    pub fn places(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Its events.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    fn weigh(&mut self, config: &TrainingConfig) {
+        let crop = &config.crop;
+        let of_clip = |(index, clip): (usize, &Clip)| {
+            let event = &self.events[clip.event];
+            let (rows, columns) = event.grid.shape();
+            let last_column = if self.periodic { columns } else { (columns + 1).saturating_sub(crop.size) };
+            let rows = (0..(rows + 1).saturating_sub(crop.size)).step_by(crop.stride);
+            let places = rows.flat_map(|row| (0..last_column).step_by(crop.stride).map(move |column| (row, column)));
+            let weighed = places.filter_map(|(row, column)| {
+                let weight = self.weight(clip, row, column, crop.floor, crop.most_missing)?;
+                Some(Place { clip: index as u32, row: row as u32, column: column as u32, cumulative: weight })
+            });
+            weighed.collect::<Vec<_>>()
+        };
+        let mut places: Vec<Place> = self.clips.par_iter().enumerate().flat_map_iter(of_clip).collect();
+        let mut total = 0.0;
+        for place in &mut places {
+            total += place.cumulative;
+            place.cumulative = total;
+        }
+        self.places = places;
+    }
+
+    /// `floor + mean(1 - exp(-rate))` over a sparse sample of the clip's newest, middle and last frame; `None` if too
+    /// much is missing. 1 for anything but rain.
+    fn weight(&self, clip: &Clip, row: usize, column: usize, floor: f64, most_missing: f64) -> Option<f64> {
+        const SPARSE: usize = 4;
+        let event = &self.events[clip.event];
+        let (rows, columns) = event.grid.shape();
+        let plane = event.variables.len() * rows * columns;
+        let (mut wet, mut missing, mut count) = (0.0, 0usize, 0usize);
+        for frame in [self.context - 1, self.context + self.leads / 2, self.context + self.leads - 1] {
+            let values = &event.values[(clip.start + frame) * plane..];
+            for y in (row..row + self.size).step_by(SPARSE) {
+                for x in (column..column + self.size).step_by(SPARSE) {
+                    let value = values[y * columns + x % columns].to_f64();
+                    count += 1;
+                    if value.is_nan() { missing += 1 } else { wet += 1.0 - (-value).exp() }
+                }
+            }
+        }
+        if missing as f64 > most_missing * count as f64 {
+            return None;
+        }
+        let rain = matches!(self.transforms.first(), Some(Transform::Rain { .. }));
+        Some(if rain { floor + wet / (count - missing).max(1) as f64 } else { 1.0 })
+    }
+
+    /// The crop at a uniform number in [0, 1).
+    pub fn draw(&self, uniform: f64) -> Crop {
+        let total = self.places.last().map_or(0.0, |p| p.cumulative);
+        let index = self.places.partition_point(|p| p.cumulative <= uniform * total).min(self.places.len() - 1);
+        let before = if index == 0 { 0.0 } else { self.places[index - 1].cumulative };
+        let place = self.places[index];
+        let density = (place.cumulative - before) / total * self.places.len() as f64;
+        self.cut(&self.clips[place.clip as usize], place.row as usize, place.column as usize, density)
+    }
+
+    fn cut(&self, clip: &Clip, row: usize, column: usize, density: f64) -> Crop {
+        let event = &self.events[clip.event];
+        let planes = self.transforms.len();
+        let take = |values: &[f16], frames: std::ops::Range<usize>| {
+            let (rows, columns) = event.grid.shape();
+            let mut out = Vec::with_capacity(frames.len() * planes * self.size * self.size);
+            for plane in frames.start * planes..frames.end * planes {
+                let transform = self.transforms[plane % planes];
+                for y in row..row + self.size {
+                    let line = &values[(plane * rows + y) * columns..][..columns];
+                    out.extend((column..column + self.size).map(|x| transform.forward(line[x % columns].to_f32())));
+                }
+            }
+            let size = self.size as i64;
+            Tensor::from_slice(&out).reshape([frames.len() as i64, planes as i64, size, size])
+        };
+        let newest = clip.start + self.context;
+        let history = take(&event.values, clip.start..newest);
+        let guess = match self.first_guess {
+            FirstGuess::None => None,
+            FirstGuess::Extrapolation => Some(take(&clip.guess, 0..self.leads)),
+            FirstGuess::Persistence => {
+                let last = history.narrow(0, self.context as i64 - 1, 1);
+                Some(last.repeat([self.leads as i64, 1, 1, 1]).to_kind(Kind::Float))
+            }
+        };
+        Crop { history, future: take(&event.values, newest..newest + self.leads), guess, density }
+    }
+}
+
+/// The extrapolation of a clip's context, `[lead, variable, y, x]`.
+fn extrapolation(event: &Event, start: usize, config: &TrainingConfig) -> Result<Vec<f16>, TrainingError> {
+    let window = event.window(start, config.context);
+    let guess = baselines::extrapolation::first_guess(&window, &event.cadence.leads(config.leads))
+        .map_err(|e| TrainingError::Data(format!("{}: {e}", event.name)))?;
+    Ok(guess.fields.iter().map(|v| f16::from_f32(*v)).collect())
+}

@@ -1,0 +1,57 @@
+//! Training of diffusion models: data in memory, importance-sampled crops, and a trainer that resumes bit for bit.
+//!
+//! Everything random in a step is a function of (seed, step, sample) through a counter-based generator: which crop,
+//! how it is turned, the diffusion index, the noise, whether the condition is dropped. So a checkpoint needs no state
+//! of a generator, and a run that is stopped and resumed at any step gives the losses of one that was not.
+//!
+//! The parts, in the order in which data passes through them: [`data`] (events and crops), [`augment`], [`batch`]
+//! (what the network sees), [`loss`], [`optimizer`], [`ema`], [`trainer`], [`checkpoint`], [`validate`], [`report`].
+//! A further way to train (a bank of samples of the pre-trained model for adaptation; a predictive stream trained
+//! first) adds a source of batches or a loss and keeps the rest.
+
+pub mod augment;
+pub mod batch;
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+pub mod ema;
+pub mod loss;
+pub mod optimizer;
+pub mod report;
+pub mod trainer;
+
+pub use checkpoint::Checkpoint;
+pub use config::TrainingConfig;
+pub use data::{Archive, Event};
+pub use trainer::{StepReport, Trainer};
+
+/// Why a training cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainingError {
+    /// The configuration does not make sense; every fault is named.
+    #[error("training configuration: {}", .0.join("; "))]
+    Config(Vec<String>),
+    /// The data cannot be trained on.
+    #[error("training data: {0}")]
+    Data(String),
+    /// A checkpoint cannot be read or written, or belongs to another run.
+    #[error("checkpoint {path}: {reason}")]
+    Checkpoint {
+        /// Where it is.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The loss is no number any more.
+    #[error("the loss of step {step} is {loss}; try a lower learning rate or a longer warm-up")]
+    Diverged {
+        /// The step.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+    },
+    /// The device or its library failed.
+    #[error("device: {0}")]
+    Device(#[from] tch::TchError),
+}

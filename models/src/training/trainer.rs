@@ -1,0 +1,291 @@
+//! The loop: batch, forward, backward, step, average.
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor, nn};
+
+use super::TrainingError;
+use super::batch::{self, Batch};
+use super::checkpoint::Checkpoint;
+use super::config::{Precision, TrainingConfig};
+use super::data::Archive;
+use super::ema::Ema;
+use super::loss::weighted_square;
+use super::optimizer::AdamW;
+use crate::diffusion::process::{Process, step_tensor};
+use crate::network::config::UNET_PREFIX;
+use crate::network::{VideoUNet, init};
+
+/// Crops that a residual's scale is fitted to.
+const FIT_CROPS: u64 = 96;
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Number of the step, from 0.
+    pub step: u64,
+    /// Mean loss of its batches.
+    pub loss: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Learning rate.
+    pub learning_rate: f64,
+}
+
+/// A network in training.
+///
+/// Parameters, their average and the optimizer's state are f32; the network computes in its own copy of the
+/// parameters, of the type that [`Precision`] says, which is renewed after every step.
+#[derive(Debug)]
+pub struct Trainer {
+    config: TrainingConfig,
+    device: Device,
+    process: Process,
+    network: VideoUNet,
+    working: BTreeMap<String, Tensor>,
+    parameters: BTreeMap<String, Tensor>,
+    ema: Ema,
+    optimizer: AdamW,
+    step: u64,
+}
+
+impl Trainer {
+    /// From starting values. An empty residual scale is fitted to crops of the archive.
+    ///
+    /// # Errors
+    /// [`TrainingError::Config`] with every fault.
+    pub fn new(mut config: TrainingConfig, archive: &Archive, device: Device) -> Result<Self, TrainingError> {
+        let faults = config.faults();
+        if !faults.is_empty() {
+            return Err(TrainingError::Config(faults));
+        }
+        let pairs = match &config.residual {
+            Some(residual) if residual.factor.is_empty() => batch::pairs(&config, archive, FIT_CROPS),
+            _ => Vec::new(),
+        };
+        if let Some(residual) = config.residual.as_mut().filter(|_| !pairs.is_empty()) {
+            residual.fit(&pairs);
+        }
+        let mut store = nn::VarStore::new(device);
+        let network = VideoUNet::new(
+            &(store.root()
+                / UNET_PREFIX.split('.').next().unwrap_or_default()
+                / UNET_PREFIX.split('.').next_back().unwrap_or_default()),
+            &config.network,
+        );
+        init::initialise(&store, config.seed);
+        let parameters = copies(&store);
+        if config.precision == Precision::Bf16 {
+            store.bfloat16();
+        }
+        let working: BTreeMap<String, Tensor> = store.variables().into_iter().collect();
+        let optimizer = AdamW::new(config.optimizer.clone(), &parameters);
+        let ema = Ema::new(config.ema, &parameters);
+        let process = Process::new(config.ratio).with_target(config.target);
+        Ok(Self { config, device, process, network, working, parameters, ema, optimizer, step: 0 })
+    }
+
+    /// Goes on from a checkpoint; the next losses are those of a run that was never stopped.
+    ///
+    /// # Errors
+    /// [`TrainingError::Checkpoint`] if it holds other parameters than the configuration in it says.
+    pub fn resume(checkpoint: &Checkpoint, archive: &Archive, device: Device) -> Result<Self, TrainingError> {
+        let mut trainer = Self::new(checkpoint.config.clone(), archive, device)?;
+        checkpoint.restore("weights", &mut trainer.parameters)?;
+        checkpoint.restore("ema", trainer.ema.weights_mut())?;
+        checkpoint.restore("adam_mean", &mut trainer.optimizer.mean)?;
+        checkpoint.restore("adam_square", &mut trainer.optimizer.square)?;
+        trainer.step = checkpoint.step;
+        trainer.renew_working();
+        Ok(trainer)
+    }
+
+    /// All that is needed to go on.
+    pub fn checkpoint(&self) -> Checkpoint {
+        let mut checkpoint = Checkpoint::new(self.config.clone(), self.step);
+        checkpoint.add("weights", &self.parameters);
+        checkpoint.add("ema", self.ema.weights());
+        checkpoint.add("adam_mean", &self.optimizer.mean);
+        checkpoint.add("adam_square", &self.optimizer.square);
+        checkpoint
+    }
+
+    /// The configuration, with what was fitted.
+    pub fn config(&self) -> &TrainingConfig {
+        &self.config
+    }
+
+    /// Steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// The averaged weights, f32, by name.
+    pub fn averaged(&self) -> &BTreeMap<String, Tensor> {
+        self.ema.weights()
+    }
+
+    /// One step of the optimizer.
+    ///
+    /// # Errors
+    /// [`TrainingError::Diverged`] if the loss is no number.
+    pub fn step(&mut self, archive: &Archive) -> Result<StepReport, TrainingError> {
+        let (step, parts) = (self.step, self.config.accumulate);
+        let mut losses = 0.0;
+        for part in 0..parts as u64 {
+            let batch = batch::assemble(&self.config, &self.process, archive, step * parts as u64 + part, self.device);
+            let loss = self.loss(&batch);
+            (&loss / parts as f64).backward();
+            losses += loss.double_value(&[]) / parts as f64;
+        }
+        if !losses.is_finite() {
+            return Err(TrainingError::Diverged { step, loss: losses });
+        }
+        let gradients = self.take_gradients();
+        let learning_rate = self.config.learning_rate(step);
+        let gradient_norm = self.optimizer.step(&mut self.parameters, &gradients, step, learning_rate);
+        self.ema.update(&self.parameters, step);
+        self.renew_working();
+        self.step += 1;
+        Ok(StepReport { step, loss: losses, gradient_norm, learning_rate })
+    }
+
+    /// Mean loss of the averaged weights over the first `count` batches of an archive: the same ones each time.
+    pub fn validation_loss(&mut self, archive: &Archive, count: u64) -> f64 {
+        copy_into(&mut self.working, self.ema.weights());
+        let config = TrainingConfig { condition_dropout: 0.0, ..self.config.clone() };
+        let loss = tch::no_grad(|| {
+            let of = |index| self.loss(&batch::assemble(&config, &self.process, archive, index, self.device));
+            (0..count).map(|index| of(index).double_value(&[])).sum::<f64>() / count.max(1) as f64
+        });
+        self.renew_working();
+        loss
+    }
+
+    fn loss(&self, batch: &Batch) -> Tensor {
+        let output = self.network.forward(&batch.input, &step_tensor(&batch.steps, self.device));
+        weighted_square(&output, &batch.target, &batch.weight)
+    }
+
+    fn take_gradients(&mut self) -> BTreeMap<String, Tensor> {
+        let gradient = |(name, p): (&String, &mut Tensor)| {
+            let gradient = p.grad();
+            let taken = gradient.defined().then(|| gradient.to_kind(Kind::Float).copy());
+            p.zero_grad();
+            taken.map(|g| (name.clone(), g))
+        };
+        self.working.iter_mut().filter_map(gradient).collect()
+    }
+
+    fn renew_working(&mut self) {
+        copy_into(&mut self.working, &self.parameters);
+    }
+}
+
+fn copies(store: &nn::VarStore) -> BTreeMap<String, Tensor> {
+    store.variables().into_iter().map(|(name, p)| (name, p.detach().copy())).collect()
+}
+
+fn copy_into(into: &mut BTreeMap<String, Tensor>, from: &BTreeMap<String, Tensor>) {
+    tch::no_grad(|| {
+        for (name, tensor) in into.iter_mut() {
+            if let Some(value) = from.get(name) {
+                tensor.copy_(value);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ndarray::Array3;
+    use squall_fields::{Axis, Cadence, Frame, Grid, InputRef, ValidTime, Variable};
+
+    use super::*;
+    use crate::training::data::Event;
+
+    /// Showers that move east, a frame every 5 minutes.
+    fn event(frames: usize) -> Event {
+        let axis = |step| Axis { first: 0.0, step, len: 64 };
+        let grid = Arc::new(Grid { proj: String::new(), wkt: None, x: axis(1000.0), y: axis(-1000.0) });
+        let value = |t: usize, y: usize, x: usize| {
+            let phase = (x as f32 - 2.0 * t as f32) / 9.0;
+            (8.0 * (phase.sin() * (y as f32 / 7.0).cos()) - 2.0).max(0.0)
+        };
+        let frame = |t: usize| Frame {
+            grid: grid.clone(),
+            slot: ValidTime::from_unix_seconds(300 * t as i64),
+            variables: [Variable::RainRate].into(),
+            values: Array3::from_shape_fn(
+                (1, 64, 64),
+                |(_, y, x)| if (y, x) == (3, 5) { f32::NAN } else { value(t, y, x) },
+            ),
+            quality: None,
+            input: InputRef { topic: "test".into(), partition: 0, offset: t as i64, digest: "".into() },
+        };
+        let frames: Vec<Arc<Frame>> = (0..frames).map(|t| Arc::new(frame(t))).collect();
+        Event::new("showers", Cadence::every_seconds(300).unwrap(), &frames).unwrap()
+    }
+
+    fn config(precision: &str) -> TrainingConfig {
+        let text = format!(
+            r#"{{"steps": 40, "batch": 2, "accumulate": 2, "precision": "{precision}", "context": 2, "leads": 3,
+            "transforms": [{{"rain": {{"dry_below_mm_h": 0.05}}}}], "first_guess": "persistence",
+            "residual": {{"factor": [], "local": {{"floor": 0.1, "radius": 1.0, "growth": 1.0}}}},
+            "target": "velocity", "condition_dropout": 0.2, "ema": 0.9, "augment": true,
+            "crop": {{"size": 32, "stride": 8}}, "optimizer": {{"learning_rate": 2e-3, "warm_up": 5}},
+            "network": {{"in_channels": 4, "out_channels": 1, "channels": 32, "mult": [1, 1], "res_blocks": 1,
+            "attention": [], "heads": 2, "patch": 4}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn training_lowers_the_loss_and_resumes_exactly() {
+        let config = config("f32");
+        let archive = Archive::new(vec![event(12)], &config, 1).unwrap();
+        let mut whole = Trainer::new(config, &archive, Device::Cpu).unwrap();
+        let before = whole.validation_loss(&archive, 4);
+        let mut losses = Vec::new();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        for step in 0..40 {
+            if step == 34 {
+                whole.checkpoint().save(&path).unwrap();
+            }
+            losses.push(whole.step(&archive).unwrap());
+        }
+        let after = whole.validation_loss(&archive, 4);
+        assert!(after < 0.9 * before, "{before} -> {after}");
+
+        let mut resumed = Trainer::resume(&Checkpoint::load(&path).unwrap(), &archive, Device::Cpu).unwrap();
+        for expected in &losses[34..] {
+            assert_eq!(resumed.step(&archive).unwrap(), *expected);
+        }
+        assert!(resumed.averaged().iter().all(|(name, w)| *w == whole.averaged()[name]));
+    }
+
+    #[test]
+    fn sixteen_bits_follow_thirty_two() {
+        let archive = Archive::new(vec![event(12)], &config("f32"), 1).unwrap();
+        let loss = |precision| {
+            let mut trainer = Trainer::new(config(precision), &archive, Device::Cpu).unwrap();
+            (0..3).map(|_| trainer.step(&archive).unwrap().loss).collect::<Vec<_>>()
+        };
+        for (a, b) in loss("f32").iter().zip(loss("bf16")) {
+            assert!((a - b).abs() < 0.05 * a, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn faults_are_named_together() {
+        let mut config = config("f32");
+        config.crop.size = 30;
+        config.ratio = 1.0;
+        let archive = Archive::new(vec![event(12)], &self::config("f32"), 1).unwrap();
+        let error = Trainer::new(config, &archive, Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("crop of 30") && error.contains("ratio 1"), "{error}");
+    }
+}
