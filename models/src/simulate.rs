@@ -244,9 +244,9 @@ impl Iterator for Storm {
     }
 }
 
-/// Rain rate in mm/h of a Gaussian level above the threshold: 0.1 at its edge, e^1.7 times more for each deviation.
+/// Rain rate in mm/h of a Gaussian level above the threshold: 0.1 at its edge, e^2.1 times more for each deviation.
 fn rain_of(excess: f32) -> f32 {
-    if excess > 0.0 { (0.1 * (1.7 * excess).exp()).min(150.0) } else { 0.0 }
+    if excess > 0.0 { (0.1 * (2.1 * excess).exp()).min(150.0) } else { 0.0 }
 }
 
 /// The next length above a quarter more that a Fourier transform is quick for.

@@ -51,6 +51,12 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Publishes the frames of files to an observation topic.
+    #[command(after_help = commands::publish::EXAMPLES)]
+    Publish(commands::publish::Arguments),
+    /// Writes a simulated storm as NetCDF: rain that moves, grows and decays, and the wind that moves it.
+    #[command(after_help = commands::simulate::EXAMPLES)]
+    Simulate(commands::simulate::Arguments),
     /// Shows what a configuration, a file, the topics or a running instance hold.
     #[command(subcommand)]
     Inspect(commands::inspect::Inspect),
@@ -82,6 +88,8 @@ impl Command {
 
     fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Publish(arguments) => arguments.run(),
+            Self::Simulate(arguments) => arguments.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Completions(completions) => {
                 completions.run();

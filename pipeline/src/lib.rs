@@ -2,11 +2,14 @@
 //!
 //! The crates below hold mechanisms; what is decided for a user (defaults, topics, exit codes) is here.
 
+pub mod archive;
 pub mod broker;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod connect;
 pub mod http;
 pub mod logging;
 pub mod maps;
+pub mod publish;
 pub mod signals;

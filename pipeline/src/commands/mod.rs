@@ -8,6 +8,8 @@ use clap::Args;
 use crate::config::{Config, Layers};
 
 pub mod inspect;
+pub mod publish;
+pub mod simulate;
 
 /// A command line that cannot work; the program ends with exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +63,11 @@ impl ConfigFile {
     pub fn load(&self) -> anyhow::Result<Config> {
         self.overrides.load(&self.path)
     }
+}
+
+/// Reads a duration on the command line.
+pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    crate::config::parse_duration(text).ok_or_else(|| "expected a duration such as '5 min'".to_owned())
 }
 
 /// Prints to stdout; a reader that has gone away (`squall ... | head`) ends the program quietly.

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 mod config;
+mod file;
 
 /// What to look at.
 #[derive(Debug, Subcommand)]
@@ -15,6 +16,9 @@ pub enum Inspect {
 Later layers win, setting by setting: built-in defaults, the file, variables SQUALL__A__B, --set a.b=value.
 Every fault is reported at once, with its line; the exit code is then 2.")]
     Config(config::Arguments),
+    /// Grid, slots, gaps, variables and statistics of NetCDF or ODIM files.
+    #[command(after_help = "Example:\n  squall inspect file event.nc --slots")]
+    File(file::Arguments),
 }
 
 impl Inspect {
@@ -25,6 +29,7 @@ impl Inspect {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Config(arguments) => arguments.run(),
+            Self::File(arguments) => arguments.run(),
         }
     }
 }

@@ -1,0 +1,114 @@
+//! `squall inspect file`.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use ndarray::ArrayView2;
+use squall_connectors::netcdf::Reader;
+use squall_connectors::options::ReadOptions;
+use squall_fields::{Grid, ValidTime};
+
+use crate::commands::print;
+use crate::config::format_duration;
+
+/// Arguments of `squall inspect file`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// NetCDF or ODIM file.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Show every slot, not only the first and the last.
+    #[arg(long)]
+    slots: bool,
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        for path in &self.files {
+            let reader = Reader::open(path, &ReadOptions::default())
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            print(&format!("{}\n{}", path.display(), summary(&reader, self.slots)?));
+        }
+        Ok(())
+    }
+}
+
+fn summary(reader: &Reader<'_>, every_slot: bool) -> anyhow::Result<String> {
+    let mut text = String::new();
+    grid(&mut text, reader.grid())?;
+    slots(&mut text, reader.slots(), every_slot)?;
+    let shown: Vec<usize> = match reader.len() {
+        0 => Vec::new(),
+        len if every_slot => (0..len).collect(),
+        len => vec![0, len / 2, len - 1],
+    };
+    writeln!(text, "  values")?;
+    writeln!(
+        text,
+        "    {:<22}{:<22}{:>8}{:>10}{:>10}{:>10}",
+        "variable", "slot", "missing", "lowest", "mean", "highest"
+    )?;
+    let mut shown = shown;
+    shown.dedup();
+    for index in shown {
+        let frame = reader.frame(index)?;
+        for (variable, plane) in frame.variables.iter().zip(frame.values.outer_iter()) {
+            let name = format!("{} ({})", variable.name(), unit(*variable));
+            writeln!(text, "    {name:<22}{:<22}{}", frame.slot.to_rfc3339(), statistics(plane))?;
+        }
+    }
+    Ok(text)
+}
+
+fn unit(variable: squall_fields::Variable) -> String {
+    serde_json::to_value(variable.unit()).ok().and_then(|unit| Some(unit.as_str()?.to_owned())).unwrap_or_default()
+}
+
+fn grid(text: &mut String, grid: &Grid) -> std::fmt::Result {
+    let (rows, columns) = grid.shape();
+    writeln!(
+        text,
+        "  grid     {rows} x {columns} cells of {} x {}, id {}",
+        grid.x.step.abs(),
+        grid.y.step.abs(),
+        grid.id()
+    )?;
+    writeln!(text, "           {}", grid.proj)
+}
+
+fn slots(text: &mut String, slots: &[ValidTime], every_slot: bool) -> std::fmt::Result {
+    let [first, .., last] = slots else {
+        return writeln!(text, "  slots    {}", slots.first().map_or_else(|| "none".to_owned(), ToString::to_string));
+    };
+    let steps: Vec<i64> = slots.windows(2).map(|pair| pair[1].unix_seconds() - pair[0].unix_seconds()).collect();
+    let step = steps.iter().copied().min().unwrap_or(0);
+    let every = format_duration(Duration::from_secs(step.unsigned_abs()));
+    writeln!(text, "  slots    {}, {first} to {last}, every {every}", slots.len())?;
+    let gaps: Vec<String> = (1..slots.len())
+        .filter(|i| steps[i - 1] != step)
+        .map(|i| format!("{} to {}", slots[i - 1], slots[i]))
+        .collect();
+    if !gaps.is_empty() {
+        let shown = if every_slot { gaps.len() } else { gaps.len().min(3) };
+        let more = if shown < gaps.len() { format!(" and {} more", gaps.len() - shown) } else { String::new() };
+        writeln!(text, "           gaps: {}{more}", gaps[..shown].join(", "))?;
+    }
+    Ok(())
+}
+
+fn statistics(plane: ArrayView2<'_, f32>) -> String {
+    let finite = plane.iter().filter(|value| value.is_finite());
+    let (mut count, mut sum, mut lowest, mut highest) = (0usize, 0f64, f32::INFINITY, f32::NEG_INFINITY);
+    for value in finite {
+        (count, sum) = (count + 1, sum + f64::from(*value));
+        (lowest, highest) = (lowest.min(*value), highest.max(*value));
+    }
+    let missing = 100.0 * (plane.len() - count) as f64 / plane.len().max(1) as f64;
+    if count == 0 {
+        return format!("{missing:>7.1}%{:>10}{:>10}{:>10}", "-", "-", "-");
+    }
+    format!("{missing:>7.1}%{lowest:>10.2}{:>10.3}{highest:>10.2}", sum / count as f64)
+}
