@@ -6,7 +6,11 @@
 //! expected, what came and where.
 
 pub mod error;
+mod hdf5;
+#[cfg(test)]
+mod hostile;
 pub mod memory;
 pub mod netcdf;
+pub mod odim;
 pub mod options;
 pub mod progress;

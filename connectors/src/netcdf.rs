@@ -19,7 +19,7 @@ pub mod read;
 #[cfg(test)]
 mod real_data;
 #[cfg(test)]
-mod round_trip;
+pub(crate) mod round_trip;
 pub mod schema;
 pub mod unpack;
 

@@ -44,6 +44,8 @@ pub struct Packing {
     pub missing: Vec<f64>,
     /// Least and greatest packed value that is valid.
     pub valid: (f64, f64),
+    /// The packed value that means *no echo* (ODIM's `undetect`), and what it becomes.
+    pub no_echo: Option<(f64, f32)>,
 }
 
 impl Packing {
@@ -62,6 +64,7 @@ impl Packing {
                 range.map(|r| r.0).or(number(a, "valid_min")).unwrap_or(f64::NEG_INFINITY),
                 range.map(|r| r.1).or(number(a, "valid_max")).unwrap_or(f64::INFINITY),
             ),
+            no_echo: None,
         }
     }
 }

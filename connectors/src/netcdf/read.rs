@@ -14,6 +14,7 @@ use super::plan::{self, Packing, Plane};
 use super::schema::{self, Placement, Role, Schema};
 use super::unpack::{Layout, Packed, unpack};
 use crate::error::FileError;
+use crate::hdf5;
 use crate::options::ReadOptions;
 
 /// A file on disk, or bytes in memory.
@@ -88,6 +89,9 @@ impl<'b> Reader<'b> {
             return Err(FileError::TooLarge { what: "size in bytes", got, limit });
         }
         recognise(bytes)?;
+        if bytes.starts_with(hdf5::SIGNATURE) {
+            hdf5::check(&hdf5::open(bytes, &options.limits)?, &options.limits)?;
+        }
         guarded("NetCDF bytes", || {
             let file = ::netcdf::open_mem(None, bytes).map_err(|e| FileError::malformed("NetCDF bytes", e))?;
             Reader::new(Opened::InMemory(file), "", options)

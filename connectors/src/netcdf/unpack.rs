@@ -90,6 +90,9 @@ impl Recipe {
     }
 
     fn value(&self, packed: f64) -> f32 {
+        if let Some((_, value)) = self.packing.no_echo.filter(|(undetect, _)| *undetect == packed) {
+            return value;
+        }
         if self.is_missing(packed) {
             return f32::NAN;
         }
@@ -108,7 +111,7 @@ pub fn unpack<T: Packed>(
     mut out: ArrayViewMut2<'_, f32>,
 ) {
     let mut packing = packing.clone();
-    if packing.missing.is_empty() {
+    if packing.missing.is_empty() && packing.no_echo.is_none() {
         packing.missing.extend(T::default_fill());
     }
     let recipe = Recipe { packing, conversion };
@@ -126,8 +129,12 @@ pub fn unpack<T: Packed>(
             let high = recipe.packing.valid.1.min(f64::from(f32::MAX)) as f32;
             let first = recipe.packing.missing.first().map_or(f32::NAN, |v| *v as f32);
             let second = recipe.packing.missing.get(1).map_or(first, |v| *v as f32);
+            let (undetect, floor) = recipe.packing.no_echo.map_or((f32::NAN, 0.0), |(v, floor)| (v as f32, floor));
             place(raw, layout, &mut out, |v| {
                 let v = v.to_f32();
+                if v == undetect {
+                    return floor;
+                }
                 let good = (v >= low) & (v <= high) & (v != first) & (v != second);
                 if good { v * scale + offset } else { f32::NAN }
             });
@@ -175,7 +182,7 @@ mod tests {
     const PLAIN: Layout = Layout { rows: 2, columns: 3, flip_rows: false, flip_columns: false, transposed: false };
 
     fn packing(scale: f64, offset: f64, missing: &[f64]) -> Packing {
-        Packing { scale, offset, missing: missing.to_vec(), valid: (f64::NEG_INFINITY, f64::INFINITY) }
+        Packing { scale, offset, missing: missing.to_vec(), valid: (f64::NEG_INFINITY, f64::INFINITY), no_echo: None }
     }
 
     fn run<T: Packed>(raw: &[T], packing: &Packing, conversion: Conversion, layout: Layout) -> Array2<f32> {
