@@ -2,10 +2,11 @@
 
 mod support;
 
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, ArrayView3};
 use squall_models::{
     Forecaster,
-    baselines::{Extrapolation, Persistence},
+    baselines::{Extrapolation, LagrangianProbability, Persistence},
+    scores::Crps,
 };
 use support::Event;
 
@@ -54,5 +55,28 @@ fn persistence_and_extrapolation_score_as_published() {
         for (lead, (ours, published)) in LEADS.iter().zip(ours.iter().zip(extrapolation)) {
             assert!(*ours > published - 0.03, "{file} lead {lead}: {ours} for {published}");
         }
+    }
+}
+
+#[test]
+fn ensembles_beat_their_control() {
+    let Some(event) = Event::read("radar_fmi_20160928.nc") else { return };
+    let (newest, lead) = (event.middle(), 6);
+    let mut models: [Box<dyn Forecaster>; 2] =
+        [Box::new(Extrapolation::default()), Box::new(LagrangianProbability::default())];
+    for model in &mut models {
+        let prediction = model.forecast(&[event.request(newest, lead, 10)]).remove(0).expect("a forecast");
+        let members = prediction.ensembles[0].values.slice(ndarray::s![.., lead - 1, .., ..]);
+        // Both are scored where every member has a value.
+        let mut observed = event.field(newest + lead);
+        members.outer_iter().for_each(|member| observed.zip_mut_with(&member, |o, m| *o += 0.0 * m));
+        let crps = |members: ArrayView3<'_, f32>| {
+            let mut crps = Crps::default();
+            crps.add(members, observed.view());
+            crps.biased().expect("valid cells")
+        };
+        let (control, ensemble) = (crps(members.slice(ndarray::s![..1, .., ..])), crps(members));
+        println!("{}: CRPS at 30 min {control:.4} (control) {ensemble:.4} (10 members)", model.name());
+        assert!(ensemble < 0.9 * control, "{}: {ensemble} against {control}", model.name());
     }
 }

@@ -3,7 +3,7 @@
 use ndarray::{ArrayView2, ArrayView3};
 use serde::{Deserialize, Serialize};
 
-use super::{Event, ratio};
+use super::{Event, over_cells, ratio};
 
 /// Sums of the Brier score, biased and fair.
 ///
@@ -56,9 +56,8 @@ impl Brier {
 
     /// Adds every cell of members `[member, y, x]` and an observation `[y, x]`.
     pub fn add(&mut self, members: ArrayView3<'_, f32>, observed: ArrayView2<'_, f32>, event: Event) {
-        for ((y, x), observed) in observed.indexed_iter() {
-            self.add_case(members.slice(ndarray::s![.., y, x]).iter().copied(), *observed, event);
-        }
+        let add = |sum: &mut Self, case: &mut [f32], y| sum.add_case(case.iter().copied(), y, event);
+        *self = self.merge(&over_cells(members, observed, add, Self::merge));
     }
 
     /// The sums of both.

@@ -3,7 +3,7 @@
 use ndarray::{ArrayView2, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::ratio;
+use super::{over_cells, ratio};
 
 /// Sums of errors (forecast minus observation) of single values.
 ///
@@ -109,9 +109,8 @@ impl Spread {
 
     /// Adds every cell of members `[member, y, x]` and an observation `[y, x]`.
     pub fn add(&mut self, members: ArrayView3<'_, f32>, observed: ArrayView2<'_, f32>) {
-        for ((y, x), observed) in observed.indexed_iter() {
-            self.add_case(members.slice(ndarray::s![.., y, x]).iter().copied(), *observed);
-        }
+        let add = |sum: &mut Self, case: &mut [f32], y| sum.add_case(case.iter().copied(), y);
+        *self = self.merge(&over_cells(members, observed, add, Self::merge));
     }
 
     /// The sums of both.

@@ -5,10 +5,9 @@
 //! infinitely many members would score; it is not defined for a single member.
 
 use ndarray::{ArrayView2, ArrayView3};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::ratio;
+use super::{over_cells, ratio};
 
 /// Of one case, `(biased, fair)`; `members` are sorted on the way. Fair is `None` with one member, both
 /// are with a missing value or without members.
@@ -63,23 +62,8 @@ impl Crps {
 
     /// Adds every cell of members `[member, y, x]` and an observation `[y, x]`.
     pub fn add(&mut self, members: ArrayView3<'_, f32>, observed: ArrayView2<'_, f32>) {
-        let rows: Vec<Self> = (0..observed.nrows())
-            .into_par_iter()
-            .map_init(
-                || vec![0f32; members.dim().0],
-                |case, y| {
-                    let mut sum = Self::default();
-                    for (x, observed) in observed.row(y).iter().enumerate() {
-                        let column = members.slice(ndarray::s![.., y, x]);
-                        case.iter_mut().zip(column).for_each(|(c, v)| *c = *v);
-                        sum.add_case(case, *observed, 1.0);
-                    }
-                    sum
-                },
-            )
-            .collect();
-        // In order of rows, so that the sum does not depend on the threads.
-        *self = rows.iter().fold(*self, |sum, row| sum.merge(row));
+        let sums = over_cells(members, observed, |sum: &mut Self, case, y| sum.add_case(case, y, 1.0), Self::merge);
+        *self = self.merge(&sums);
     }
 
     /// The sums of both.

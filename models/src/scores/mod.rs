@@ -25,9 +25,38 @@ pub use crps::{Crps, crps};
 pub use fss::Fss;
 pub use wind::{EnergyScore, VectorError, energy_score};
 
+use ndarray::{ArrayView2, ArrayView3, s};
+use rayon::prelude::*;
+
 /// `a / b`, unless `b` is 0.
 fn ratio(a: f64, b: f64) -> Option<f64> {
     (b != 0.0).then(|| a / b)
+}
+
+/// Sums over the cells of members `[member, y, x]` and an observation `[y, x]`: rows in parallel, merged in
+/// order, so that the sum does not depend on the threads. `add` is given a cell's members and observation.
+fn over_cells<A: Default + Send>(
+    members: ArrayView3<'_, f32>,
+    observed: ArrayView2<'_, f32>,
+    add: impl Fn(&mut A, &mut [f32], f32) + Sync,
+    merge: impl Fn(&A, &A) -> A,
+) -> A {
+    let (count, rows, columns) = members.dim();
+    debug_assert_eq!((rows, columns), observed.dim(), "members and observation of one shape");
+    let row_sum = |cases: &mut Vec<f32>, y: usize| {
+        // Members side by side for each cell, read along the rows.
+        for m in 0..count {
+            let row = members.slice(s![m, y, ..]);
+            row.iter().enumerate().for_each(|(x, v)| cases[x * count + m] = *v);
+        }
+        let mut sum = A::default();
+        for (x, observed) in observed.row(y).iter().enumerate() {
+            add(&mut sum, &mut cases[x * count..(x + 1) * count], *observed);
+        }
+        sum
+    };
+    let sums: Vec<A> = (0..rows).into_par_iter().map_init(|| vec![0f32; count * columns], row_sum).collect();
+    sums.iter().fold(A::default(), |all, row| merge(&all, row))
 }
 
 #[cfg(test)]

@@ -47,11 +47,16 @@ fn eigenvalues_of_band(image: &Array2<f32>, first: usize, out: &mut [f32]) {
             row_sums(gradient_products(image, y))
         })
         .collect();
+    let mut sums = [vec![0f32; columns], vec![0f32; columns], vec![0f32; columns]];
     for (r, out_row) in out.chunks_exact_mut(columns).enumerate() {
-        let window = &tensor_rows[r..=r + 2 * BLOCK];
+        for (k, sum) in sums.iter_mut().enumerate() {
+            sum.fill(0.0);
+            for row in &tensor_rows[r..=r + 2 * BLOCK] {
+                sum.iter_mut().zip(&row[k]).for_each(|(sum, v)| *sum += v);
+            }
+        }
         for (x, value) in out_row.iter_mut().enumerate() {
-            let sum = |k: usize| window.iter().map(|row| row[k][x]).sum::<f32>();
-            let (xx, xy, yy) = (0.5 * sum(0), sum(1), 0.5 * sum(2));
+            let (xx, xy, yy) = (0.5 * sums[0][x], sums[1][x], 0.5 * sums[2][x]);
             *value = xx + yy - ((xx - yy) * (xx - yy) + xy * xy).sqrt();
         }
     }
@@ -60,17 +65,23 @@ fn eigenvalues_of_band(image: &Array2<f32>, first: usize, out: &mut [f32]) {
 /// `gx * gx`, `gx * gy`, `gy * gy` of a row by Sobel's operator; the edge is repeated outwards.
 fn gradient_products(image: &Array2<f32>, y: usize) -> [Vec<f32>; 3] {
     let (rows, columns) = image.dim();
-    let north = image.row(y.saturating_sub(1));
-    let here = image.row(y);
-    let south = image.row((y + 1).min(rows - 1));
+    let (north, here, south) = (image.row(y.saturating_sub(1)), image.row(y), image.row((y + 1).min(rows - 1)));
+    // Column sums and differences, with one repeated cell at either end.
+    let mut across = vec![0f32; columns + 2];
+    let mut down = vec![0f32; columns + 2];
+    for (x, ((n, h), s)) in north.iter().zip(here).zip(south).enumerate() {
+        across[x + 1] = n + 2.0 * h + s;
+        down[x + 1] = s - n;
+    }
+    for row in [&mut across, &mut down] {
+        (row[0], row[columns + 1]) = (row[1], row[columns]);
+    }
     let mut products = [vec![0f32; columns], vec![0f32; columns], vec![0f32; columns]];
-    for x in 0..columns {
-        let (w, e) = (x.saturating_sub(1), (x + 1).min(columns - 1));
-        let gx = (north[e] - north[w]) + 2.0 * (here[e] - here[w]) + (south[e] - south[w]);
-        let gy = (south[w] - north[w]) + 2.0 * (south[x] - north[x]) + (south[e] - north[e]);
-        products[0][x] = gx * gx;
-        products[1][x] = gx * gy;
-        products[2][x] = gy * gy;
+    let [xx, xy, yy] = &mut products;
+    let windows = across.windows(3).zip(down.windows(3));
+    for (((a, d), (xx, xy)), yy) in windows.zip(xx.iter_mut().zip(xy)).zip(yy) {
+        let (gx, gy) = (a[2] - a[0], d[0] + 2.0 * d[1] + d[2]);
+        (*xx, *xy, *yy) = (gx * gx, gx * gy, gy * gy);
     }
     products
 }
@@ -78,9 +89,11 @@ fn gradient_products(image: &Array2<f32>, y: usize) -> [Vec<f32>; 3] {
 /// Sums over `2 * BLOCK + 1` neighbours along a row; the edge is repeated outwards.
 fn row_sums(rows: [Vec<f32>; 3]) -> [Vec<f32>; 3] {
     rows.map(|row| {
-        let last = row.len() - 1;
-        let read = |x: usize| row[x.saturating_sub(BLOCK).min(last)];
-        (0..row.len()).map(|x| (0..=2 * BLOCK).map(|k| read(x + k)).sum()).collect()
+        let (first, last) = (row[0], row[row.len() - 1]);
+        let mut padded = vec![first; BLOCK];
+        padded.extend(&row);
+        padded.extend([last; BLOCK]);
+        padded.windows(2 * BLOCK + 1).map(|window| window.iter().sum()).collect()
     })
 }
 

@@ -1,6 +1,6 @@
 //! Frames made fit for tracking: on a dB scale, without lone echoes, scaled to 0..=255.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2, azip, s};
 use rayon::prelude::*;
 
 use super::{MotionParams, TimedField};
@@ -34,26 +34,37 @@ pub(super) fn prepare(frames: &[TimedField<'_>], params: &MotionParams) -> Optio
 
 /// dB above the dry value, which lies [`DRY_STEP_DB`] below the threshold; 0 where dry or missing.
 fn decibel(field: &ArrayView2<'_, f32>, threshold: f32) -> Image {
-    let values =
-        field.mapv(|rate| if rate >= threshold { 10.0 * (rate / threshold).log10() + DRY_STEP_DB } else { 0.0 });
+    let above = |rate: f32| 10.0 * (rate / threshold).log10() + DRY_STEP_DB;
+    let values = field.mapv(|rate| if rate >= threshold && rate.is_finite() { above(rate) } else { 0.0 });
     Image { values, missing: field.mapv(|rate| !rate.is_finite()) }
 }
 
 /// Morphological opening of the wet area by a cross of five cells: what no cross fits into becomes dry.
 fn remove_lone_echoes(values: &mut Array2<f32>) {
-    let (rows, columns) = values.dim();
     let wet = values.mapv(|v| v > 0.0);
     // Beyond the edge counts as wet for the erosion and as dry for the dilation, so that the edge itself removes nothing.
-    let read = |mask: &Array2<bool>, y: usize, x: usize, outside: bool| mask.get((y, x)).copied().unwrap_or(outside);
-    let cross = |y: usize, x: usize| [(y, x), (y.wrapping_sub(1), x), (y + 1, x), (y, x.wrapping_sub(1)), (y, x + 1)];
-    let eroded = Array2::from_shape_fn((rows, columns), |(y, x)| {
-        wet[[y, x]] && cross(y, x).into_iter().all(|(y, x)| read(&wet, y, x, true))
-    });
-    values.indexed_iter_mut().filter(|(_, v)| **v > 0.0).for_each(|((y, x), v)| {
-        if !cross(y, x).into_iter().any(|(y, x)| read(&eroded, y, x, false)) {
-            *v = 0.0;
+    let eroded = crosses(&wet, true, |a, b| a & b);
+    let opened = crosses(&eroded, false, |a, b| a | b);
+    values.zip_mut_with(&opened, |v, keep| *v = if *keep { *v } else { 0.0 });
+}
+
+/// Combines each cell with its four neighbours; `outside` stands for those beyond the edge.
+fn crosses(mask: &Array2<bool>, outside: bool, combine: impl Fn(bool, bool) -> bool) -> Array2<bool> {
+    let (rows, columns) = mask.dim();
+    let edge = Array1::from_elem(columns, outside);
+    let row = |y: usize| if y < rows { mask.row(y) } else { edge.view() };
+    let mut out = mask.clone();
+    for (y, mut here) in out.rows_mut().into_iter().enumerate() {
+        azip!((h in &mut here, n in row(y.wrapping_sub(1)), s in row(y + 1)) *h = combine(*h, combine(*n, *s)));
+        if columns > 0 {
+            here[0] = combine(here[0], outside);
+            here[columns - 1] = combine(here[columns - 1], outside);
+            let centre = mask.row(y);
+            azip!((h in here.slice_mut(s![1..]), w in centre.slice(s![..-1])) *h = combine(*h, *w));
+            azip!((h in here.slice_mut(s![..-1]), e in centre.slice(s![1..])) *h = combine(*h, *e));
         }
-    });
+    }
+    out
 }
 
 #[cfg(test)]

@@ -20,7 +20,9 @@ impl<'a> PointGrid<'a> {
     pub(super) fn new(points: &'a [[f32; 2]]) -> Self {
         let fold = |k: usize, f: fn(f32, f32) -> f32, start: f32| points.iter().map(|p| p[k]).fold(start, f);
         let origin = [fold(0, f32::min, f32::MAX), fold(1, f32::min, f32::MAX)];
-        let extent = [fold(0, f32::max, f32::MIN) - origin[0], fold(1, f32::max, f32::MIN) - origin[1]];
+        // Without any point this is negative.
+        let extent = |k: usize| (fold(k, f32::max, f32::MIN) - origin[k]).max(0.0);
+        let extent = [extent(0), extent(1)];
         let side = (2.0 * extent[0].max(1.0) * extent[1].max(1.0) / points.len().max(1) as f32).sqrt().max(1.0);
         let (wide, tall) = ((extent[0] / side) as i64 + 1, (extent[1] / side) as i64 + 1);
         let mut grid = Self { points, side, origin, wide, tall, starts: Vec::new(), order: Vec::new() };

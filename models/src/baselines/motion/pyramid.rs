@@ -47,17 +47,18 @@ pub(super) struct Pyramid {
 impl Pyramid {
     /// At most `levels` levels; a level smaller than 8 cells is not made. Derivatives only where asked for.
     pub(super) fn new(image: &Array2<f32>, levels: usize, pad: usize, with_gradient: bool) -> Self {
-        let mut planes = vec![image.clone()];
-        while planes.len() < levels.max(1) {
-            let last = &planes[planes.len() - 1];
+        let mut coarse: Vec<Array2<f32>> = Vec::new();
+        while coarse.len() + 1 < levels {
+            let last = coarse.last().unwrap_or(image);
             if last.nrows().min(last.ncols()) < 16 {
                 break;
             }
-            planes.push(halved(last));
+            coarse.push(halved(last));
         }
-        let level = |plane: &Array2<f32>| Level {
+        let planes: Vec<&Array2<f32>> = std::iter::once(image).chain(&coarse).collect();
+        let level = |plane: &&Array2<f32>| Level {
             image: Padded::new(plane, pad),
-            gradient: with_gradient.then(|| gradient(plane).map(|g| Padded::new(&g, pad))),
+            gradient: with_gradient.then(|| gradient(plane, pad)),
         };
         Self { levels: planes.par_iter().map(level).collect() }
     }
@@ -94,21 +95,22 @@ fn halved(plane: &Array2<f32>) -> Array2<f32> {
     out
 }
 
-/// Derivatives along columns and rows by Scharr's operator, per cell; zero at the edge.
-fn gradient(plane: &Array2<f32>) -> [Array2<f32>; 2] {
+/// Derivatives along columns and rows by Scharr's operator, per cell; zero at the edge and beyond.
+fn gradient(plane: &Array2<f32>, pad: usize) -> [Padded; 2] {
     let (rows, columns) = plane.dim();
-    let (mut gx, mut gy) = (Array2::zeros((rows, columns)), Array2::zeros((rows, columns)));
-    let (Some(xs), Some(ys)) = (gx.as_slice_mut(), gy.as_slice_mut()) else { return [gx, gy] };
-    let inner = xs.par_chunks_mut(columns).zip(ys.par_chunks_mut(columns)).enumerate();
+    let stride = columns + 2 * pad;
+    let [mut gx, mut gy] = [(); 2].map(|()| Padded { rows, columns, pad, cells: vec![0.0; (rows + 2 * pad) * stride] });
+    let padded_rows = gx.cells.par_chunks_mut(stride).zip(gy.cells.par_chunks_mut(stride));
+    let inner = padded_rows.skip(pad).take(rows).enumerate();
     inner.filter(|(y, _)| *y > 0 && *y + 1 < rows).for_each(|(y, (gx, gy))| {
         let (north, here, south) = (plane.row(y - 1), plane.row(y), plane.row(y + 1));
-        for x in 1..columns.saturating_sub(1) {
-            let across = |w: usize, e: usize| {
-                3.0 * (north[e] - north[w]) + 10.0 * (here[e] - here[w]) + 3.0 * (south[e] - south[w])
-            };
-            gx[x] = across(x - 1, x + 1) / 32.0;
-            let down = |x: usize| south[x] - north[x];
-            gy[x] = (3.0 * down(x - 1) + 10.0 * down(x) + 3.0 * down(x + 1)) / 32.0;
+        let (Some(n), Some(h), Some(s)) = (north.as_slice(), here.as_slice(), south.as_slice()) else { return };
+        let (gx, gy) = (&mut gx[pad + 1..], &mut gy[pad + 1..]);
+        let windows = n.windows(3).zip(h.windows(3)).zip(s.windows(3));
+        for (((n, h), s), (gx, gy)) in windows.zip(gx.iter_mut().zip(gy)) {
+            let across = 3.0 * (n[2] - n[0]) + 10.0 * (h[2] - h[0]) + 3.0 * (s[2] - s[0]);
+            let down = 3.0 * (s[0] - n[0]) + 10.0 * (s[1] - n[1]) + 3.0 * (s[2] - n[2]);
+            (*gx, *gy) = (across / 32.0, down / 32.0);
         }
     });
     [gx, gy]
