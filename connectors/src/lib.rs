@@ -9,8 +9,10 @@ pub mod error;
 mod hdf5;
 #[cfg(test)]
 mod hostile;
+pub mod isolate;
 pub mod memory;
 pub mod netcdf;
 pub mod odim;
 pub mod options;
 pub mod progress;
+pub mod store;
