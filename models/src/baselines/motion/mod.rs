@@ -1,7 +1,7 @@
 //! How the rain moves: dense Lucas–Kanade optical flow.
 //!
 //! The steps, each in a file of its own, in the order in which data passes through them:
-//! [`image`](self) preparation (dB scale, opening, common scaling), corners worth tracking (Shi and
+//! preparation (dB scale, opening, common scaling), corners worth tracking (Shi and
 //! Tomasi 1994), tracking them from frame to frame (pyramidal Lucas–Kanade; Bouguet 2001), throwing
 //! out and thinning tracks, and interpolation to the whole domain by inverse distance. Rain moves
 //! smoothly over tens of kilometres, so the result is kept on a coarse lattice of nodes
