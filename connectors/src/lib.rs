@@ -5,11 +5,13 @@
 //! never handed to a library as a path, and whatever is wrong becomes an error that says what was
 //! expected, what came and where.
 
-pub mod error;
 mod hdf5;
 #[cfg(test)]
 mod hostile;
+
+pub mod error;
 pub mod isolate;
+pub mod kafka;
 pub mod memory;
 pub mod netcdf;
 pub mod odim;

@@ -1,0 +1,103 @@
+//! Looks at topics and creates them.
+
+use std::time::Duration;
+
+use futures::executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::RDKafkaErrorCode;
+use squall_operators::ports::{LogError, Retention, Timestamps, TopicInfo, TopicSpec};
+
+use super::client::{Context, log_error};
+use super::config::KafkaConfig;
+
+const ASK: Duration = Duration::from_secs(15);
+
+fn client(config: &KafkaConfig) -> Result<AdminClient<Context>, LogError> {
+    let created = config.client(&[]).create_with_context(Context::default());
+    created.map_err(|e| log_error("creating an admin client", &e))
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK))
+}
+
+/// Each topic as it is, in order.
+pub(super) fn describe(config: &KafkaConfig, topics: &[&str]) -> Result<Vec<Option<TopicInfo>>, LogError> {
+    let admin = client(config)?;
+    let metadata = admin.inner().fetch_metadata(None, ASK).map_err(|e| {
+        let _ = admin.inner().context().check();
+        log_error("asking for topics", &e)
+    })?;
+    let partitions = |name: &str| {
+        let found = metadata.topics().iter().find(|t| t.name() == name && t.error().is_none())?;
+        Some(found.partitions().len() as i32).filter(|count| *count > 0)
+    };
+    let existing: Vec<&str> = topics.iter().copied().filter(|t| partitions(t).is_some()).collect();
+    let resources: Vec<_> = existing.iter().map(|t| ResourceSpecifier::Topic(t)).collect();
+    // Someone may be allowed to read topics and not to read their settings: then those are unknown.
+    let described = if resources.is_empty() {
+        Vec::new()
+    } else {
+        block_on(admin.describe_configs(&resources, &options())).unwrap_or_default()
+    };
+    let settings: Vec<Option<ConfigResource>> = described.into_iter().map(Result::ok).collect();
+    let info = |name: &&str| {
+        let partitions = partitions(name)?;
+        let index = existing.iter().position(|t| t == name)?;
+        let setting = |key: &str| {
+            let found = settings.get(index)?.as_ref()?.get(key)?;
+            found.value.clone()
+        };
+        let timestamps = match setting("message.timestamp.type").as_deref() {
+            Some("LogAppendTime") => Some(Timestamps::LogAppend),
+            Some("CreateTime") => Some(Timestamps::Create),
+            _ => None,
+        };
+        let max_record_bytes = setting("max.message.bytes").and_then(|v| v.parse().ok());
+        Some(TopicInfo { name: (*name).to_owned(), partitions, timestamps, max_record_bytes })
+    };
+    Ok(topics.iter().map(info).collect())
+}
+
+/// Creates topics with the broker's default replication; one that exists is left as it is.
+pub(super) fn create(config: &KafkaConfig, topics: &[TopicSpec]) -> Result<(), LogError> {
+    if topics.is_empty() {
+        return Ok(());
+    }
+    let admin = client(config)?;
+    let sizes: Vec<String> = topics.iter().map(|t| (t.max_record_bytes + 64 * 1024).to_string()).collect();
+    let new: Vec<NewTopic<'_>> = topics.iter().zip(&sizes).map(|(spec, size)| new_topic(spec, size)).collect();
+    let results = block_on(admin.create_topics(&new, &options())).map_err(|e| log_error("creating topics", &e))?;
+    let mut faults = Vec::new();
+    let mut retriable = false;
+    for result in results {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((name, code)) => {
+                retriable |= matches!(code, RDKafkaErrorCode::RequestTimedOut | RDKafkaErrorCode::NotController);
+                faults.push(format!("{name}: {code}"));
+            }
+        }
+    }
+    match (faults.is_empty(), retriable) {
+        (true, _) => Ok(()),
+        (false, true) => Err(LogError::Retriable(faults.join("; "))),
+        (false, false) => Err(LogError::Fatal(faults.join("; "))),
+    }
+}
+
+fn new_topic<'a>(spec: &'a TopicSpec, max_message_bytes: &'a str) -> NewTopic<'a> {
+    let timestamps = match spec.timestamps {
+        Timestamps::LogAppend => "LogAppendTime",
+        Timestamps::Create => "CreateTime",
+    };
+    // A replication factor of -1 is the broker's default.
+    let topic = NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(-1))
+        .set("message.timestamp.type", timestamps)
+        .set("max.message.bytes", max_message_bytes);
+    match spec.retention {
+        Retention::Broker => topic,
+        Retention::Forever => topic.set("retention.ms", "-1"),
+        Retention::Compact => topic.set("cleanup.policy", "compact"),
+    }
+}

@@ -1,0 +1,189 @@
+//! Reads committed records of the partitions that were assigned.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use squall_operators::dead_letter::KEPT_BYTES;
+use squall_operators::ports::{LogError, LogReader, PartitionId, Record};
+
+use super::client::{Context, log_error};
+use super::config::KafkaConfig;
+
+/// How long the broker may take to answer a question.
+const ASK: Duration = Duration::from_secs(10);
+/// Longest wait on one partition's queue before the next is looked at.
+const SLICE: Duration = Duration::from_millis(5);
+
+struct Partition {
+    id: PartitionId,
+    queue: PartitionQueue<Context>,
+    start: i64,
+    paused: bool,
+}
+
+/// One consumer, with a queue for each partition: a paused partition is not drained, and librdkafka stops fetching
+/// it once its queue is full, without throwing away what it has.
+pub(super) struct KafkaReader {
+    consumer: Arc<BaseConsumer<Context>>,
+    partitions: Vec<Partition>,
+    next: usize,
+    max_record_bytes: u64,
+}
+
+impl KafkaReader {
+    pub(super) fn new(config: &KafkaConfig, max_record_bytes: u64) -> Result<Self, LogError> {
+        let consumer = config.consumer().create_with_context(Context::default());
+        let consumer: BaseConsumer<Context> = consumer.map_err(|e| log_error("creating a consumer", &e))?;
+        Ok(Self { consumer: Arc::new(consumer), partitions: Vec::new(), next: 0, max_record_bytes })
+    }
+
+    /// Looks once at every partition that is not paused; waits on the last of them.
+    fn look(&mut self, wait: Duration) -> Result<Option<Record>, LogError> {
+        let count = self.partitions.len();
+        for turn in 0..count {
+            let index = (self.next + turn) % count;
+            let partition = &self.partitions[index];
+            if partition.paused {
+                continue;
+            }
+            let wait = if turn + 1 == count { wait } else { Duration::ZERO };
+            let Some(polled) = partition.queue.poll(wait) else { continue };
+            self.next = index + 1;
+            match polled {
+                Ok(message) => return Ok(Some(record(&partition.id, &message, self.max_record_bytes))),
+                Err(KafkaError::PartitionEOF(_)) => {}
+                Err(error) => return Err(log_error(&partition.id.to_string(), &error)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn find(&self, partition: &PartitionId) -> Result<&Partition, LogError> {
+        let found = self.partitions.iter().find(|p| p.id == *partition);
+        found.ok_or_else(|| LogError::Fatal(format!("{partition} is not assigned")))
+    }
+
+    fn set_paused(&mut self, partition: &PartitionId, paused: bool) {
+        if let Some(found) = self.partitions.iter_mut().find(|p| p.id == *partition) {
+            found.paused = paused;
+        }
+    }
+
+    fn watermarks(&self, partition: &PartitionId) -> Result<(i64, i64), LogError> {
+        self.consumer.context().check()?;
+        let asked = self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK);
+        asked.map_err(|e| log_error(&format!("offsets of {partition}"), &e))
+    }
+}
+
+/// Copies a message out of librdkafka: of a value beyond the bound only the beginning.
+fn record(id: &PartitionId, message: &BorrowedMessage<'_>, max_record_bytes: u64) -> Record {
+    let value_bytes = message.payload().map_or(0, |p| p.len() as u64);
+    let keep = if value_bytes > max_record_bytes { KEPT_BYTES } else { usize::MAX };
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers.iter().map(|h| (h.key.to_owned(), h.value.map(Bytes::copy_from_slice))).collect()
+    });
+    Record {
+        partition: id.clone(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
+        key: message.key().map(Bytes::copy_from_slice),
+        headers,
+        value: message.payload().map(|p| Bytes::copy_from_slice(&p[..p.len().min(keep)])),
+        value_bytes,
+    }
+}
+
+impl LogReader for KafkaReader {
+    fn partitions(&mut self, topic: &str) -> Result<Vec<PartitionId>, LogError> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), ASK).map_err(|e| log_error(topic, &e));
+        let metadata = metadata.inspect_err(|_| drop(self.consumer.poll(Duration::ZERO)))?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic);
+        let mut numbers: Vec<i32> = found.into_iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect();
+        if numbers.is_empty() {
+            return Err(LogError::Fatal(format!("topic {topic} does not exist")));
+        }
+        numbers.sort_unstable();
+        Ok(numbers.into_iter().map(|number| PartitionId::new(topic, number)).collect())
+    }
+
+    fn assign(&mut self, start: &[(PartitionId, i64)]) -> Result<(), LogError> {
+        self.partitions.clear();
+        let mut list = TopicPartitionList::new();
+        for (id, offset) in start {
+            let offset = Offset::Offset((*offset).max(0));
+            let added = list.add_partition_offset(&id.topic, id.partition, offset);
+            added.map_err(|e| log_error(&id.to_string(), &e))?;
+        }
+        self.consumer.assign(&list).map_err(|e| log_error("assigning partitions", &e))?;
+        // Queues are split after every assign: an assignment makes new ones.
+        for (id, offset) in start {
+            let queue = self.consumer.split_partition_queue(&id.topic, id.partition);
+            let queue = queue.ok_or_else(|| LogError::Retriable(format!("{id} has no queue")))?;
+            self.partitions.push(Partition { id: id.clone(), queue, start: (*offset).max(0), paused: false });
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, timeout: Duration) -> Result<Option<Record>, LogError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            // Events and errors that belong to no partition; a message here would have escaped its queue.
+            match self.consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    let id = PartitionId::new(message.topic(), message.partition());
+                    return Ok(Some(record(&id, &message, self.max_record_bytes)));
+                }
+                Some(Err(error)) => {
+                    self.consumer.context().check()?;
+                    return Err(log_error("reading", &error));
+                }
+                None => self.consumer.context().check()?,
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Some(record) = self.look(left.min(SLICE))? {
+                return Ok(Some(record));
+            }
+            if left.is_zero() {
+                return Ok(None);
+            }
+            if self.partitions.iter().all(|p| p.paused) {
+                std::thread::sleep(left.min(SLICE));
+            }
+        }
+    }
+
+    fn begin_offset(&mut self, partition: &PartitionId) -> Result<i64, LogError> {
+        self.watermarks(partition).map(|(begin, _)| begin)
+    }
+
+    fn end_offset(&mut self, partition: &PartitionId) -> Result<i64, LogError> {
+        self.watermarks(partition).map(|(_, end)| end)
+    }
+
+    fn position(&mut self, partition: &PartitionId) -> Result<i64, LogError> {
+        let start = self.find(partition)?.start;
+        let positions = self.consumer.position().map_err(|e| log_error("asking for positions", &e))?;
+        let found = positions.find_partition(&partition.topic, partition.partition);
+        match found.map(|p| p.offset()) {
+            Some(Offset::Offset(offset)) => Ok(offset.max(start)),
+            _ => Ok(start), // nothing polled yet
+        }
+    }
+
+    fn pause(&mut self, partition: &PartitionId) -> Result<(), LogError> {
+        self.set_paused(partition, true);
+        Ok(())
+    }
+
+    fn resume(&mut self, partition: &PartitionId) -> Result<(), LogError> {
+        self.set_paused(partition, false);
+        Ok(())
+    }
+}
