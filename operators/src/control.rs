@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use squall_fields::KnowledgeTime;
 use timely::scheduling::SyncActivator;
@@ -34,6 +34,12 @@ struct Shared {
     ended: BTreeMap<PartitionId, KnowledgeTime>,
     failure: Option<String>,
     wakers: Vec<SyncActivator>,
+    /// Other streams of the program, which stop when this one fails.
+    others: Vec<Weak<Control>>,
+    /// The input frontier that each operator saw last.
+    frontiers: BTreeMap<&'static str, Option<Tick>>,
+    /// Knowledge time that each partition has reached.
+    partitions: BTreeMap<PartitionId, Tick>,
 }
 
 impl Control {
@@ -52,10 +58,48 @@ impl Control {
         self.wake();
     }
 
-    /// Drops everything; the first message given is the reason.
+    /// Drops everything; the first message given is the reason. Linked streams are asked to stop.
     pub fn fail(&self, message: impl Into<String>) {
-        self.shared().failure.get_or_insert(message.into());
+        let message = message.into();
+        tracing::error!(message, "a stream fails");
+        let others = {
+            let mut shared = self.shared();
+            shared.failure.get_or_insert(message);
+            shared.others.clone()
+        };
         self.finish();
+        for other in others.iter().filter_map(Weak::upgrade) {
+            other.stop();
+        }
+    }
+
+    /// Streams that are asked to stop when this one fails.
+    pub fn link(&self, others: Vec<Weak<Control>>) {
+        self.shared().others = others;
+    }
+
+    /// An operator says which input frontier it sees.
+    pub fn report(&self, operator: &'static str, frontier: Option<Tick>) {
+        self.shared().frontiers.insert(operator, frontier);
+    }
+
+    /// A source says which knowledge time a partition has reached.
+    pub fn report_partition(&self, partition: &PartitionId, time: Tick) {
+        let mut shared = self.shared();
+        match shared.partitions.get_mut(partition) {
+            Some(reached) => *reached = time,
+            None => drop(shared.partitions.insert(partition.clone(), time)),
+        }
+    }
+
+    /// The input frontier that each operator saw last, by name; `None` for one that nothing can reach any more.
+    pub fn frontiers(&self) -> BTreeMap<&'static str, Option<Tick>> {
+        self.shared().frontiers.clone()
+    }
+
+    /// Knowledge time that each partition has reached.
+    pub fn partitions(&self) -> BTreeMap<PartitionId, Tick> {
+        self.shared().partitions.clone()
     }
 
     /// Everything that will be committed is committed: operators drop what they hold.

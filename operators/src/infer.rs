@@ -23,6 +23,7 @@ use timely::scheduling::SyncActivator;
 use self::device::{Device, Job};
 use crate::control::Control;
 use crate::local::Local;
+use crate::order::frontier_of;
 use crate::window::{Fired, Windowed};
 use crate::{Tick, events};
 
@@ -171,7 +172,8 @@ pub fn infer<'scope>(
         let mut waiting: VecDeque<(Capability<Tick>, Fired)> = VecDeque::new();
         let mut running: BTreeMap<u64, (Capability<Tick>, Fired, Permit)> = BTreeMap::new();
         let mut next_id = 0u64;
-        move |(input, _frontier), output| {
+        move |(input, frontier), output| {
+            control.report("infer", frontier_of(frontier));
             input.for_each_time(|time, batches| {
                 let capability = time.retain(output.output_index());
                 for Local(windowed) in batches.flat_map(|batch| batch.drain(..)) {

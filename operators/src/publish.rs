@@ -18,6 +18,7 @@ use crate::control::Control;
 use crate::encode::{self, EncodeConfig, StoredFile};
 use crate::infer::Made;
 use crate::local::Local;
+use crate::order::frontier_of;
 use crate::ports::{FieldStore, ForecastEncoder, Outgoing};
 use crate::products::{ProductsConfig, products};
 use crate::sink::Note;
@@ -120,7 +121,8 @@ pub fn publish<'scope>(
         let mut inbox = Some((inbox, outbox, wake, publisher));
         let mut running: BTreeMap<u64, (Capability<Tick>, Made)> = BTreeMap::new();
         let mut next_id = 0u64;
-        move |(input, _frontier), output| {
+        move |(input, frontier), output| {
+            control.report("publish", frontier_of(frontier));
             input.for_each_time(|time, batches| {
                 let capability = time.retain(output.output_index());
                 for Local(made) in batches.flat_map(|batch| batch.drain(..)) {

@@ -311,6 +311,7 @@ pub fn quality<'scope>(
                 return;
             }
             let frontier = frontier_of(frontier);
+            control.report("quality", frontier);
             while let Some((_, (capability, decoded))) = waiting.pop_before(frontier) {
                 let mut session = output.session(&capability);
                 for checked in judge(&mut core, decoded) {

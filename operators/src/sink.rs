@@ -280,7 +280,9 @@ pub fn sink<'scope>(
                 }
             });
             if let Some(shell) = &mut shell {
+                shell.control.report("sink", frontier_of(frontier));
                 shell.turn(frontier_of(frontier));
+                shell.control.report("committed", shell.capability.as_ref().map(|c| *c.time()));
             }
         }
     })

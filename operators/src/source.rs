@@ -241,6 +241,9 @@ pub fn source<'scope>(
                 }
                 waiting |= queues.has_more(id);
             }
+            for (id, owned) in &partitions {
+                control.report_partition(id, *owned.capability.time());
+            }
             for id in over {
                 partitions.remove(&id);
             }

@@ -359,6 +359,7 @@ pub fn window<'scope>(
                 return;
             }
             let frontier = frontier_of(frontier);
+            control.report("window", frontier);
             while let Some((_, (capability, accepted))) = waiting.pop_before(frontier) {
                 shell.take(capability, accepted);
             }

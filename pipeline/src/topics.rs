@@ -1,0 +1,86 @@
+//! The topics of a configuration, as they should be.
+
+use squall_operators::ports::{Connect, Retention, Timestamps, TopicSpec};
+
+use crate::config::{Clock, Config, Product};
+
+/// Most bytes of a record that Squall writes: a tile, an index record, a bounded dead letter.
+const MAX_WRITTEN_BYTES: u64 = 1_000_000;
+
+/// Every topic that a configuration reads or writes, as Squall creates it.
+///
+/// Live inputs are stamped by the broker, since knowledge time is the time of arrival. A replay's are stamped by
+/// the producer and kept for ever: records stamped in the past would be deleted at once.
+pub fn required(config: &Config) -> Vec<TopicSpec> {
+    let (timestamps, kept) = match config.runtime.clock {
+        Clock::Wall => (Timestamps::LogAppend, Retention::Broker),
+        Clock::Log => (Timestamps::Create, Retention::Forever),
+    };
+    let mut topics = Vec::new();
+    for source in &config.sources {
+        topics.push(TopicSpec {
+            name: source.topic.to_string(),
+            partitions: source.partitions,
+            timestamps,
+            retention: kept,
+            max_record_bytes: source.max_record_bytes,
+        });
+    }
+    let written = |name: &str, retention| TopicSpec {
+        name: name.to_owned(),
+        partitions: 1,
+        timestamps: Timestamps::Create,
+        retention,
+        max_record_bytes: MAX_WRITTEN_BYTES,
+    };
+    for stream in &config.streams {
+        topics.push(written(&stream.topics.index, Retention::Compact));
+        if stream.wants(Product::Probabilities) {
+            topics.push(written(&stream.topics.probabilities, Retention::Broker));
+        }
+        if stream.wants(Product::Quantiles) || stream.wants(Product::Mean) {
+            topics.push(written(&stream.topics.quantiles, Retention::Broker));
+        }
+    }
+    topics.push(written(&config.topics.dead_letters, Retention::Broker));
+    topics.push(written(&config.topics.progress, Retention::Compact));
+    let mut seen = std::collections::BTreeSet::new();
+    topics.retain(|topic| seen.insert(topic.name.clone()));
+    topics
+}
+
+/// Creates what is missing, or names all of it in one error where that is not allowed.
+///
+/// # Errors
+/// The broker cannot be asked or refuses; topics are missing and `log.create_topics` is false; the progress topic
+/// has more than one partition.
+pub fn ensure(config: &Config, connect: &dyn Connect) -> anyhow::Result<()> {
+    let required = required(config);
+    let names: Vec<&str> = required.iter().map(|topic| topic.name.as_str()).collect();
+    let found = connect.describe(&names)?;
+    let mut missing = Vec::new();
+    for (spec, found) in required.iter().zip(found) {
+        let Some(found) = found else {
+            missing.push(spec.clone());
+            continue;
+        };
+        if spec.name == *config.topics.progress {
+            let (topic, count) = (&spec.name, found.partitions);
+            anyhow::ensure!(count == 1, "the progress topic {topic} needs one partition and has {count}");
+        }
+        let is_input = config.sources.iter().any(|source| *source.topic == *spec.name);
+        if is_input && found.timestamps.is_some_and(|timestamps| timestamps != spec.timestamps) {
+            let (topic, expected, found) = (&spec.name, spec.timestamps, found.timestamps);
+            tracing::warn!(topic, ?expected, ?found, "the topic's timestamps are not those of the clock");
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|topic| topic.name.as_str()).collect();
+    let names = names.join(", ");
+    anyhow::ensure!(config.log.create_topics, "missing topics, and log.create_topics is false: {names}");
+    tracing::info!(topics = names, "creating topics");
+    connect.create(&missing)?;
+    Ok(())
+}
