@@ -135,7 +135,7 @@ fn floor(value: f32) -> i32 {
 
 /// The displacement at each of the ascending times, given in steps of the motion field.
 ///
-/// `motion_at(t)` gives the motion that holds up to time `t`; a stationary one ignores its argument.
+/// `advance(displacement, part, until)` follows it back by `part` of a step, at most one, that ends at time `until`.
 pub(crate) fn displacements(
     steps: &[f32],
     zero: Displacement,

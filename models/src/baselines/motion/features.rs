@@ -100,7 +100,7 @@ fn row_sums(rows: [Vec<f32>; 3]) -> [Vec<f32>; 3] {
 /// Sets to zero what lies within [`BUFFER`] cells of a missing one.
 fn mask_buffer(strength: &mut Array2<f32>, missing: &Array2<bool>) {
     let (rows, columns) = strength.dim();
-    // For each cell the number of rows up and down that a row-wise dilation reaches: two separable passes.
+    // A square is dilated along rows first, then along columns.
     let mut along = Array2::from_elem((rows, columns), false);
     for (mut out, row) in along.rows_mut().into_iter().zip(missing.rows()) {
         let mut until = 0;
