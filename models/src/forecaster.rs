@@ -168,6 +168,17 @@ impl Coordinates {
                 reasons.push(format!("needs at least {r} x {c} cells, the grid has {rows} x {columns}"));
             }
         }
+        if let (Some((least, most)), Some(grid)) = (self.spacing_m, &context.grid) {
+            match grid.spacing_m() {
+                // Rounding of coordinates must not decide.
+                Ok((spacing, _)) if spacing >= 0.99 * least && spacing <= 1.01 * most => {}
+                Ok((spacing, _)) => {
+                    reasons
+                        .push(format!("was made for cells of {least:.0} to {most:.0} m, the grid has {spacing:.0} m"));
+                }
+                Err(error) => reasons.push(format!("the grid's spacing is unknown: {error}")),
+            }
+        }
         if reasons.is_empty() {
             return Ok(());
         }

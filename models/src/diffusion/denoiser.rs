@@ -1,27 +1,15 @@
 //! Networks as solvers see them: noisy frames and a condition in, noise out.
 
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::process::{Process, step_tensor};
 use super::schedule::Instant;
 use crate::network::VideoUNet;
 
-/// What the future frames of the *clean history* channels hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FutureCondition {
-    /// Nothing, as published.
-    #[default]
-    Zeros,
-    /// A first guess of each future frame, such as the Lagrangian extrapolation.
-    FirstGuess,
-}
-
 /// What a model is conditioned on: `[sample, frame, channel, y, x]` beside the noisy frames.
 ///
 /// Channels of a frame: the clean history (C; future frames hold zeros or a first guess), a mask that is 1 where a
-/// clean value of the past is known (C missing pixels have value and mask 0), a mask that is 1 in the first future
+/// clean value of the past is known (missing pixels have value and mask 0), a mask that is 1 in the first future
 /// frame, then any extra channels.
 #[derive(Debug)]
 pub struct Condition {
@@ -42,7 +30,8 @@ pub struct ConditionParts<'a> {
     pub history: &'a Tensor,
     /// Frames of the whole clip.
     pub frames: i64,
-    /// `[sample, future frame, C, y, x]`, transformed, for [`FutureCondition::FirstGuess`].
+    /// `[sample, future frame, C, y, x]`, transformed: what the *clean history* of future frames holds instead of 0.
+    /// Where it is NaN it counts as 0.
     pub first_guess: Option<&'a Tensor>,
     /// `[sample, frame, extra, y, x]`: any more channels, such as position or time of day.
     pub extra: Option<&'a Tensor>,

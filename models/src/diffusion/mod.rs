@@ -5,7 +5,10 @@
 //! [`operator`] over the frames, so that no solver exists twice and a further composition costs no new sampler.
 
 pub mod denoiser;
+pub mod first_guess;
+pub mod forecaster;
 pub mod guidance;
+pub mod latent;
 pub mod noise;
 pub mod operator;
 pub mod process;
@@ -16,9 +19,12 @@ pub mod solver;
 pub mod tiles;
 pub mod transform;
 
-pub use denoiser::{Condition, ConditionParts, Denoiser, FutureCondition, NetworkDenoiser};
+pub use denoiser::{Condition, ConditionParts, Denoiser, NetworkDenoiser};
+pub use first_guess::FirstGuess;
+pub use forecaster::{DiffusionForecaster, Options};
 pub use guidance::{Guidance, PrecisionConfig};
 pub use process::{Process, Target};
+pub use residual::Residual;
 pub use sampler::{Sample, Sampler, SamplerConfig};
 pub use schedule::{Grid, Instant, Schedule};
 pub use solver::{Method, SolverConfig};

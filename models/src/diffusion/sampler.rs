@@ -76,7 +76,7 @@ impl Sampler {
         observe: &mut dyn FnMut(&Progress),
     ) -> Sample {
         let instants = self.config.solver.instants(&self.process.schedule);
-        let mut solver = self.config.solver.solver(instants.len() - 1);
+        let mut solver = self.config.solver.solver(&instants);
         let mut precision = match &self.config.guidance {
             Guidance::None => None,
             Guidance::Precision(config) => Some(Precision::new(config)),

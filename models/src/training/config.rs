@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::diffusion::FirstGuess;
 use crate::diffusion::{Target, Transform, residual::Residual};
 use crate::network::UNetConfig;
 
@@ -14,19 +15,6 @@ pub enum Precision {
     F32,
     /// 16 bits with the range of f32: on GPUs, and on CPUs with AMX, several times faster.
     Bf16,
-}
-
-/// The cheap forecast that a model conditions on, and whose error it diffuses if there is a `residual`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FirstGuess {
-    /// None: the future frames of the condition are empty.
-    #[default]
-    None,
-    /// The newest frame, unchanged.
-    Persistence,
-    /// The newest frame, moved on along the motion of the rain.
-    Extrapolation,
 }
 
 /// The steps of the optimizer.

@@ -38,7 +38,8 @@ pub enum Method {
     Dpm2mSteady,
     /// Generalised heavy ball of Wizadwongsa et al. (2024), of any order from 0 to 4; 1 is DDIM.
     Ghvb(f64),
-    /// Entropy-aware variance optimised inference (Li et al. 2025): second order in data prediction.
+    /// Entropy-aware variance optimised inference (Li et al. 2025): second order in data prediction,
+    /// its factors chosen from the predictions.
     Evodiff,
 }
 
@@ -62,14 +63,14 @@ impl Default for SolverConfig {
 }
 
 impl SolverConfig {
-    /// A solver at the start of a way with so many evaluations of the network.
-    pub fn solver(&self, evaluations: usize) -> Box<dyn Solver> {
+    /// A solver at the start of the way along the instants of [`SolverConfig::instants`].
+    pub fn solver(&self, instants: &[Instant]) -> Box<dyn Solver> {
         match self.method {
             Method::Ddim => Box::new(Ddim),
             Method::Dpm2m => Box::new(Dpm2m::new()),
-            Method::Dpm2mSteady => Box::new(Dpm2m::steady(evaluations)),
+            Method::Dpm2mSteady => Box::new(Dpm2m::steady(instants.len().saturating_sub(1))),
             Method::Ghvb(order) => Box::new(Ghvb::new(order)),
-            Method::Evodiff => Box::new(Evodiff::default()),
+            Method::Evodiff => Box::new(Evodiff::new(instants)),
         }
     }
 

@@ -1,0 +1,435 @@
+//! Diffusion models as forecasters: a weights file in, ensembles out.
+//!
+//! A member is a function of the model's digest, the stream, the issue time and its number. Its noise is addressed by
+//! them and by position, batches have one fixed shape, and on a CPU hold one tile unless told otherwise; so a member
+//! does not change with the size of the ensemble, with other requests or with a restart.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ndarray::{Array3, Array4, Axis};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use squall_fields::random::Philox;
+use squall_fields::{Cadence, Ensemble, Frame, Variable, Window};
+use tch::Tensor;
+
+use super::denoiser::{Condition, ConditionParts, NetworkDenoiser};
+use super::guidance::Guidance;
+use super::latent::Space;
+use super::noise;
+use super::process::Process;
+use super::sampler::{Sample, Sampler, SamplerConfig};
+use super::tiles::{Tiled, Tiling};
+use super::transform::Transform;
+use crate::device::{ComputeDevice, Precision};
+use crate::weights::{Metadata, Model};
+use crate::{Coordinates, Forecaster, ModelError, Prediction, Request};
+
+/// How a model is run, as far as its file leaves it open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// `cpu`, `cuda`, `cuda:1`.
+    pub device: String,
+    /// Type that the network computes in.
+    pub precision: Precision,
+    /// Sample otherwise than the file says. Part of the digest.
+    pub sampler: Option<SamplerConfig>,
+    /// Cover domains otherwise than the file says. Part of the digest.
+    pub tiling: Option<Tiling>,
+    /// Tiles that pass through the network together; 0 chooses 1 on a CPU and 8 on a GPU.
+    pub batch: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let device = "cpu".to_owned();
+        Self { device, precision: Precision::Auto, sampler: None, tiling: None, batch: 0 }
+    }
+}
+
+/// Opens a weights file as a forecaster on the CPU.
+///
+/// # Errors
+/// As [`DiffusionForecaster::open`].
+pub fn open(path: &Path) -> Result<Box<dyn Forecaster>, ModelError> {
+    Ok(Box::new(DiffusionForecaster::open(path, &Options::default())?))
+}
+
+/// A diffusion model, ready to forecast.
+#[derive(Debug)]
+pub struct DiffusionForecaster {
+    model: Model,
+    sampler: Sampler,
+    tiling: Tiling,
+    batch: usize,
+    device: ComputeDevice,
+    digest: String,
+    warm: bool,
+}
+
+/// What the members of one request share.
+struct Prepared {
+    condition: Condition,
+    /// Transformed first guess `[1, lead, channel, y, x]`, NaN where it comes from outside.
+    guess: Option<Tensor>,
+    /// What stands in where the first guess is missing: the newest value known, `[1, 1, channel, y, x]`.
+    newest: Tensor,
+    /// Rows and columns that are diffused: at least a tile, in cells of the latent space if there is one.
+    domain: (usize, usize),
+    /// `[y, x]`: missing in every frame.
+    missing: Vec<bool>,
+    rows: usize,
+    columns: usize,
+}
+
+impl DiffusionForecaster {
+    /// Opens a weights file on a device.
+    ///
+    /// # Errors
+    /// [`ModelError::File`] if it is no model; [`ModelError::Device`] if there is no such device.
+    pub fn open(path: &Path, options: &Options) -> Result<Self, ModelError> {
+        let device = ComputeDevice::select(&options.device, options.precision)?;
+        Ok(Self::new(Model::load(path, device)?, device, options))
+    }
+
+    /// From a model that is loaded.
+    pub fn new(model: Model, device: ComputeDevice, options: &Options) -> Self {
+        let metadata = &model.metadata;
+        let process = Process::new(metadata.ratio).with_target(metadata.target);
+        let config = options.sampler.clone().unwrap_or_else(|| metadata.sampler.clone());
+        let batch = match options.batch {
+            0 if device.device.is_cuda() => 8,
+            0 => 1,
+            batch => batch,
+        };
+        let digest = match (&options.sampler, options.tiling) {
+            (None, None) => model.digest.clone(),
+            otherwise => {
+                let text = serde_json::to_string(&otherwise).unwrap_or_default();
+                hex::encode(Sha256::new().chain_update(&model.digest).chain_update(text).finalize())
+            }
+        };
+        let tiling = options.tiling.unwrap_or(metadata.tiling);
+        Self { sampler: Sampler { process, config }, tiling, batch, device, digest, model, warm: false }
+    }
+
+    /// What its file says about it.
+    pub fn metadata(&self) -> &Metadata {
+        &self.model.metadata
+    }
+
+    /// Passes zeros through the network once, so that the first request does not wait for kernels to be chosen.
+    pub fn warm_up(&mut self) {
+        if std::mem::replace(&mut self.warm, true) {
+            return;
+        }
+        let meta = &self.model.metadata;
+        let (rows, columns) = self.tiling.tile;
+        let size = |channels: i64| {
+            [self.batch as i64, (meta.context + meta.leads) as i64, channels, rows as i64, columns as i64]
+        };
+        let input = Tensor::zeros(size(meta.network.in_channels), (tch::Kind::Float, self.device.device));
+        let steps = super::process::step_tensor(&vec![981; self.batch], self.device.device);
+        let _ = tch::no_grad(|| self.model.network.forward(&input, &steps));
+    }
+
+    fn answer(&self, request: &Request) -> Result<Prediction, ModelError> {
+        let leads = self.lead_indices(request)?;
+        let frames = self.frames(&request.window)?;
+        if self.is_dry(&frames) {
+            return Ok(self.dry(&frames, leads.len(), request.members));
+        }
+        let prepared = self.prepare(request, frames)?;
+        let mut ensembles = self.empty(&prepared, leads.len(), request.members);
+        let mut precision: Option<Tensor> = None;
+        let members: Vec<u32> = (0..request.members as u32).collect();
+        for group in members.chunks(self.batch) {
+            let sample = self.sample(request, &prepared, group);
+            let values = self.physical(&prepared, &sample);
+            for (i, member) in group.iter().enumerate() {
+                self.write(&prepared, &values.get(i as i64), &leads, &mut ensembles, *member as usize);
+            }
+            // Summed member by member, so that grouping does not change the order.
+            for map in sample.precision.iter().flat_map(|p| (0..group.len() as i64).map(|i| p.get(i))) {
+                precision = Some(match precision.take() {
+                    Some(sum) => sum + map,
+                    None => map,
+                });
+            }
+        }
+        let precision = precision.map(|sum| self.precision_map(&prepared, sum / request.members as f64, &leads));
+        Ok(Prediction { ensembles, precision })
+    }
+
+    /// Steps of the cadence, from 0, of each lead that is asked for.
+    fn lead_indices(&self, request: &Request) -> Result<Vec<usize>, ModelError> {
+        let step = request.window.cadence.step_seconds();
+        let most = self.model.metadata.leads;
+        let index = |lead: &squall_fields::LeadTime| {
+            let seconds = lead.seconds();
+            let steps = usize::try_from(seconds / step).unwrap_or(0);
+            if seconds % step == 0 && (1..=most).contains(&steps) {
+                return Ok(steps - 1);
+            }
+            Err(wrong(&request.window, format!("lead {lead} is none of the {most} leads of {step} s")))
+        };
+        request.leads.iter().map(index).collect()
+    }
+
+    /// The newest frames that the model takes, checked to have its variables on one grid.
+    fn frames(&self, window: &Window) -> Result<Vec<Option<Arc<Frame>>>, ModelError> {
+        let meta = &self.model.metadata;
+        if window.cadence.step_seconds() != i64::from(meta.cadence_seconds) {
+            let found = window.cadence.step_seconds();
+            return Err(wrong(window, format!("has frames every {found} s, {} s was expected", meta.cadence_seconds)));
+        }
+        let skip = window.frames.len().checked_sub(meta.context);
+        let skip = skip.ok_or_else(|| {
+            wrong(window, format!("has {} frames, {} were expected", window.frames.len(), meta.context))
+        })?;
+        let frames = window.frames[skip..].to_vec();
+        let mut present = frames.iter().flatten();
+        let first = present.next().ok_or_else(|| wrong(window, "every frame is missing".to_owned()))?;
+        if present.any(|frame| frame.grid.shape() != first.grid.shape()) {
+            return Err(wrong(window, "its frames differ in their grid".to_owned()));
+        }
+        for (frame, variable) in frames.iter().flatten().flat_map(|f| meta.variables.iter().map(move |v| (f, v))) {
+            if frame.plane(*variable).is_none() {
+                return Err(wrong(window, format!("the frame of {} has no {}", frame.slot, variable.name())));
+            }
+        }
+        Ok(frames)
+    }
+
+    /// Whether there is rain nowhere, in a model of rain alone.
+    fn is_dry(&self, frames: &[Option<Arc<Frame>>]) -> bool {
+        let meta = &self.model.metadata;
+        let threshold = |variable: &Variable, transform: &Transform| match transform {
+            Transform::Rain { dry_below_mm_h } => Some((*variable, *dry_below_mm_h)),
+            Transform::Scale { .. } => None,
+        };
+        let rain: Option<Vec<_>> = meta.variables.iter().zip(&meta.transforms).map(|(v, t)| threshold(v, t)).collect();
+        rain.is_some_and(|rain| {
+            rain.iter().all(|(variable, below)| {
+                let planes = frames.iter().flatten().filter_map(|frame| frame.plane(*variable));
+                // Missing is not wet.
+                planes.into_iter().all(|plane| plane.iter().all(|v| v.is_nan() || *v <= *below))
+            })
+        })
+    }
+
+    /// Zeros, and missing where every frame is.
+    fn dry(&self, frames: &[Option<Arc<Frame>>], leads: usize, members: usize) -> Prediction {
+        let (rows, columns) = shape(frames);
+        let missing = self.missing(frames, rows * columns);
+        let plane: Vec<f32> = missing.iter().map(|m| if *m { f32::NAN } else { 0.0 }).collect();
+        let of = |variable: &Variable| {
+            let values: Vec<f32> = plane.iter().copied().cycle().take(plane.len() * leads * members).collect();
+            let values = Array4::from_shape_vec((members, leads, rows, columns), values).unwrap_or_default();
+            Ensemble { variable: *variable, values }
+        };
+        let guided = self.sampler.config.guidance != Guidance::None;
+        Prediction {
+            ensembles: self.model.metadata.variables.iter().map(of).collect(),
+            precision: guided.then(|| Array3::zeros((leads, rows, columns))),
+        }
+    }
+
+    /// Cells that are missing in every frame that is present.
+    fn missing(&self, frames: &[Option<Arc<Frame>>], cells: usize) -> Vec<bool> {
+        let mut missing = vec![true; cells];
+        for frame in frames.iter().flatten() {
+            for plane in self.model.metadata.variables.iter().filter_map(|v| frame.plane(*v)) {
+                missing.iter_mut().zip(plane).for_each(|(m, v)| *m &= v.is_nan());
+            }
+        }
+        missing
+    }
+
+    fn prepare(&self, request: &Request, frames: Vec<Option<Arc<Frame>>>) -> Result<Prepared, ModelError> {
+        let meta = &self.model.metadata;
+        let (rows, columns) = shape(&frames);
+        let guess = meta.first_guess.fields(&self.context_window(request, &frames), &meta.variables, meta.leads)?;
+        let missing = self.missing(&frames, rows * columns);
+        let space = self.space();
+        let device = self.device.device;
+        let (history, newest) = self.history(&frames, rows, columns);
+        let history = space.encode(&history.to_device(device));
+        let guess = guess.map(|fields| self.transformed(&fields).to_device(device));
+        let encoded_guess = guess.as_ref().map(|guess| space.encode(guess));
+        let (_, _, _, height, width) = history.size5().unwrap_or_default();
+        let domain = self.tiling.domain(height as usize, width as usize);
+        let pad = |x: &Tensor, value: f64| {
+            let right = domain.1 as i64 - x.size()[4];
+            let below = domain.0 as i64 - x.size()[3];
+            x.pad([0, right, 0, below], "constant", value)
+        };
+        // Outside the domain nothing is known.
+        let condition = ConditionParts {
+            history: &pad(&history, f64::NAN),
+            frames: (meta.context + meta.leads) as i64,
+            first_guess: encoded_guess.as_ref().map(|guess| pad(guess, f64::NAN)).as_ref(),
+            extra: None,
+        }
+        .assemble();
+        Ok(Prepared { condition, guess, newest: newest.to_device(device), domain, missing, rows, columns })
+    }
+
+    /// The window of the context alone, which is what a model is trained with.
+    fn context_window(&self, request: &Request, frames: &[Option<Arc<Frame>>]) -> Window {
+        let Window { issue_time, cadence, .. } = *request.window;
+        Window { issue_time, cadence, frames: frames.to_vec() }
+    }
+
+    /// Transformed frames `[1, frame, channel, y, x]`, NaN where missing, and the newest value known of each cell.
+    fn history(&self, frames: &[Option<Arc<Frame>>], rows: usize, columns: usize) -> (Tensor, Tensor) {
+        let variables = &self.model.metadata.variables;
+        let mut values = Array4::from_elem((frames.len(), variables.len(), rows, columns), f32::NAN);
+        let mut newest = Array4::from_elem((1, variables.len(), rows, columns), f32::NAN);
+        for (mut planes, frame) in values.outer_iter_mut().zip(frames) {
+            for (i, plane) in variables.iter().enumerate().filter_map(|(i, v)| Some((i, frame.as_ref()?.plane(*v)?))) {
+                planes.index_axis_mut(Axis(0), i).assign(&plane);
+                let known = newest.index_axis_mut(Axis(0), 0).index_axis_move(Axis(0), i);
+                ndarray::Zip::from(known).and(plane).for_each(|k, v| {
+                    if !v.is_nan() {
+                        *k = *v;
+                    }
+                });
+            }
+        }
+        (self.transformed(&values), self.transformed(&newest))
+    }
+
+    /// `[frame, variable, y, x]` in the variables' units as `[1, frame, channel, y, x]`.
+    fn transformed(&self, fields: &Array4<f32>) -> Tensor {
+        let (frames, channels, rows, columns) = fields.dim();
+        let transforms = &self.model.metadata.transforms;
+        let mut values: Vec<f32> = fields.iter().copied().collect();
+        values.par_chunks_mut((rows * columns).max(1)).enumerate().for_each(|(plane, values)| {
+            let transform = transforms[plane % channels];
+            values.iter_mut().for_each(|v| *v = transform.forward(*v));
+        });
+        Tensor::from_slice(&values).reshape([1, frames as i64, channels as i64, rows as i64, columns as i64])
+    }
+
+    fn space(&self) -> Space<'_> {
+        Space::new(self.model.autoencoder.as_ref())
+    }
+
+    fn sample(&self, request: &Request, prepared: &Prepared, members: &[u32]) -> Sample {
+        let meta = &self.model.metadata;
+        let channels = meta.network.out_channels as usize;
+        let (rows, columns) = prepared.domain;
+        let noise_of = |member: &u32| {
+            let issue_time = request.window.issue_time;
+            let random = Philox::of_member(&self.digest, &request.stream, issue_time, *member, "noise");
+            noise::field(&random, meta.context + meta.leads, channels, rows, columns)
+        };
+        let noise = Tensor::stack(&members.iter().map(noise_of).collect::<Vec<_>>(), 0).to_device(self.device.device);
+        let denoiser = NetworkDenoiser { network: &self.model.network, process: &self.sampler.process };
+        let denoiser = Tiled::new(denoiser, self.tiling, self.batch);
+        self.sampler.sample(&denoiser, &prepared.condition.repeated(members.len() as i64), &noise)
+    }
+
+    /// Transformed future frames `[member, lead, channel, y, x]` of the request's own cells, on the CPU.
+    fn physical(&self, prepared: &Prepared, sample: &Sample) -> Tensor {
+        let meta = &self.model.metadata;
+        let future = sample.frames.narrow(1, meta.context as i64, meta.leads as i64);
+        let future = self.space().decode(&future);
+        let future = future.narrow(3, 0, prepared.rows as i64).narrow(4, 0, prepared.columns as i64);
+        let values = match (&meta.residual, &prepared.guess) {
+            (Some(residual), Some(guess)) => {
+                let base = guess.where_self(&guess.isnan().logical_not(), &prepared.newest);
+                future.clamp(-residual.limit, residual.limit) * residual.scale(guess) + base
+            }
+            _ => future,
+        };
+        values.to_device(tch::Device::Cpu)
+    }
+
+    fn empty(&self, prepared: &Prepared, leads: usize, members: usize) -> Vec<Ensemble> {
+        let shape = (members, leads, prepared.rows, prepared.columns);
+        let of = |variable: &Variable| Ensemble { variable: *variable, values: Array4::zeros(shape) };
+        self.model.metadata.variables.iter().map(of).collect()
+    }
+
+    /// Writes one member's transformed frames `[lead, channel, y, x]` in the units of the variables.
+    fn write(&self, prepared: &Prepared, frames: &Tensor, leads: &[usize], ensembles: &mut [Ensemble], member: usize) {
+        for (channel, (ensemble, transform)) in ensembles.iter_mut().zip(&self.model.metadata.transforms).enumerate() {
+            let mut out = ensemble.values.index_axis_mut(Axis(0), member);
+            for (mut plane, lead) in out.outer_iter_mut().zip(leads) {
+                let field = frames.get(*lead as i64).get(channel as i64).contiguous();
+                let Some(cells) = plane.as_slice_mut() else { continue };
+                field.copy_data(cells, cells.len());
+                cells.par_iter_mut().zip(&prepared.missing).for_each(|(v, missing)| {
+                    *v = if *missing { f32::NAN } else { transform.inverse(*v) };
+                });
+            }
+        }
+    }
+
+    /// `[frame, y, x]` of the domain to `[lead, y, x]` of the request's cells.
+    fn precision_map(&self, prepared: &Prepared, map: Tensor, leads: &[usize]) -> Array3<f32> {
+        let map = self.space().spread(&map.narrow(
+            0,
+            self.model.metadata.context as i64,
+            map.size()[0] - self.model.metadata.context as i64,
+        ));
+        let mut out = Array3::zeros((leads.len(), prepared.rows, prepared.columns));
+        for (mut plane, lead) in out.outer_iter_mut().zip(leads) {
+            let field = map.get(*lead as i64).narrow(0, 0, prepared.rows as i64);
+            let field = field.narrow(1, 0, prepared.columns as i64).to_device(tch::Device::Cpu).contiguous();
+            if let Some(cells) = plane.as_slice_mut() {
+                field.copy_data(cells, cells.len());
+                cells.iter_mut().zip(&prepared.missing).filter(|(_, m)| **m).for_each(|(v, _)| *v = f32::NAN);
+            }
+        }
+        out
+    }
+}
+
+fn wrong(window: &Window, reason: String) -> ModelError {
+    ModelError::Window { issue_time: window.issue_time, reason }
+}
+
+fn shape(frames: &[Option<Arc<Frame>>]) -> (usize, usize) {
+    frames.iter().flatten().next().map_or((0, 0), |frame| frame.grid.shape())
+}
+
+impl Forecaster for DiffusionForecaster {
+    fn name(&self) -> &str {
+        &self.model.metadata.name
+    }
+
+    fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    fn coordinates(&self) -> Coordinates {
+        let meta = &self.model.metadata;
+        Coordinates {
+            variables: vec![meta.variables.clone()],
+            cadence: Cadence::every_seconds(meta.cadence_seconds),
+            spacing_m: Some(meta.spacing_m),
+            context_frames: meta.context,
+            max_leads: Some(meta.leads),
+            min_shape: (1, 1),
+            max_members: None,
+        }
+    }
+
+    fn device(&self) -> String {
+        self.device.describe()
+    }
+
+    fn forecast(&mut self, requests: &[Request]) -> Vec<Result<Prediction, ModelError>> {
+        // Of this thread alone, hence here: the caller may run on any.
+        tch::no_grad(|| requests.iter().map(|request| self.answer(request)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

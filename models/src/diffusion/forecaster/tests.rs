@@ -1,0 +1,209 @@
+//! Properties of sampling that operations rest on.
+
+use std::collections::BTreeMap;
+
+use squall_fields::{Axis as GridAxis, Grid, InputRef, IssueTime, LeadTime, ValidTime};
+use tch::{Device, Kind, nn};
+
+use super::*;
+use crate::diffusion::FirstGuess;
+use crate::diffusion::guidance::PrecisionConfig;
+use crate::diffusion::residual::{Local, Residual};
+use crate::diffusion::{Method, SolverConfig, Target, schedule};
+use crate::network::config::UNET_PREFIX;
+use crate::network::{UNetConfig, VideoUNet, init};
+use crate::weights::{self, at};
+
+fn metadata() -> Metadata {
+    let mut network = UNetConfig::tiny(1);
+    network.attention = vec![2];
+    let solver = SolverConfig { method: Method::Dpm2m, grid: schedule::Grid::UniformLambda, steps: 4 };
+    Metadata {
+        name: "test".to_owned(),
+        variables: vec![Variable::RainRate],
+        units: vec![],
+        transforms: vec![Transform::of(Variable::RainRate)],
+        cadence_seconds: 300,
+        spacing_m: (1000.0, 2000.0),
+        context: 2,
+        leads: 3,
+        network,
+        autoencoder: None,
+        ratio: 0.5,
+        target: Target::Velocity,
+        first_guess: FirstGuess::Persistence,
+        residual: Some(Residual {
+            factor: vec![0.3],
+            local: Some(Local { floor: 0.02, radius: 1.0, growth: 1.0 }),
+            limit: 5.0,
+        }),
+        tiling: Tiling { tile: (16, 16), overlap: 4 },
+        sampler: SamplerConfig { solver, guidance: Guidance::None },
+        training_data: vec![],
+        training: String::new(),
+        code_version: String::new(),
+    }
+}
+
+fn forecaster(metadata: &Metadata, options: &Options) -> DiffusionForecaster {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let store = nn::VarStore::new(Device::Cpu);
+    VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.network);
+    init::fill_by_hash(&store);
+    let tensors: BTreeMap<String, Tensor> = store.variables().into_iter().collect();
+    weights::save(&path, metadata, &tensors, Kind::Float).unwrap();
+    DiffusionForecaster::open(&path, &Options { precision: Precision::F32, ..options.clone() }).unwrap()
+}
+
+/// Two frames of a shower that moves; a corner is always missing.
+fn request(rows: usize, columns: usize, members: usize, wet: bool) -> Request {
+    let grid = Arc::new(Grid {
+        proj: String::new(),
+        wkt: None,
+        x: GridAxis { first: 0.0, step: 1000.0, len: columns },
+        y: GridAxis { first: 0.0, step: -1000.0, len: rows },
+    });
+    let cadence = Cadence::every_seconds(300).unwrap();
+    let frame = |i: usize| {
+        let values = Array3::from_shape_fn((1, rows, columns), |(_, y, x)| {
+            let distance = (y as f32 - 7.0).powi(2) + (x as f32 - 6.0 - i as f32).powi(2);
+            if y < 3 && x < 3 {
+                return f32::NAN;
+            }
+            if wet { 12.0 * (-distance / 20.0).exp() } else { 0.0 }
+        });
+        let input = InputRef { topic: "t".into(), partition: 0, offset: i as i64, digest: "".into() };
+        let slot = ValidTime::from_unix_seconds(300 * i as i64);
+        let variables = Arc::from([Variable::RainRate]);
+        Some(Arc::new(Frame { grid: grid.clone(), slot, variables, values, quality: None, input }))
+    };
+    let window = Window { issue_time: IssueTime::from_unix_seconds(300), cadence, frames: vec![frame(0), frame(1)] };
+    Request { stream: "test".into(), window: Arc::new(window), leads: cadence.leads(3), members }
+}
+
+fn values(forecaster: &mut DiffusionForecaster, request: Request) -> Array4<f32> {
+    let mut answers = forecaster.forecast(&[request]);
+    answers.remove(0).unwrap().ensembles.remove(0).values
+}
+
+/// Equal to the last bit, NaN with NaN.
+fn same_bits(a: ndarray::ArrayView3<f32>, b: ndarray::ArrayView3<f32>) -> bool {
+    a.dim() == b.dim() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+#[test]
+fn a_member_does_not_change_with_the_ensemble_or_the_batch() {
+    for batch in [1, 3] {
+        let mut forecaster = forecaster(&metadata(), &Options { batch, ..Default::default() });
+        let many = values(&mut forecaster, request(16, 16, 5, true));
+        let few = values(&mut forecaster, request(16, 16, 2, true));
+        for member in 0..2 {
+            let (a, b) = (many.index_axis(Axis(0), member), few.index_axis(Axis(0), member));
+            assert!(same_bits(a, b), "batch {batch}, member {member}");
+        }
+        assert!(!same_bits(many.index_axis(Axis(0), 0), many.index_axis(Axis(0), 1)), "members differ");
+    }
+}
+
+#[test]
+fn other_requests_and_a_restart_change_nothing() {
+    let mut first = forecaster(&metadata(), &Options::default());
+    let alone = values(&mut first, request(20, 16, 1, true));
+    let mut second = forecaster(&metadata(), &Options::default());
+    let mut answers = second.forecast(&[request(16, 16, 2, true), request(20, 16, 1, true)]);
+    let together = answers.remove(1).unwrap().ensembles.remove(0).values;
+    assert!(same_bits(alone.index_axis(Axis(0), 0), together.index_axis(Axis(0), 0)));
+    assert_eq!(first.digest(), second.digest());
+}
+
+#[test]
+fn any_size_of_domain_and_missing_stays_missing() {
+    let mut forecaster = forecaster(&metadata(), &Options::default());
+    for (rows, columns) in [(5, 7), (16, 16), (21, 40)] {
+        let values = values(&mut forecaster, request(rows, columns, 2, true));
+        assert_eq!(values.dim(), (2, 3, rows, columns));
+        for ((_, _, y, x), v) in values.indexed_iter() {
+            assert_eq!(v.is_nan(), y < 3 && x < 3, "{y} {x}: {v}");
+            assert!(v.is_nan() || (0.0..=128.0).contains(v));
+        }
+    }
+}
+
+#[test]
+fn a_missing_frame_is_tolerated_and_a_missing_window_refused() {
+    let mut forecaster = forecaster(&metadata(), &Options::default());
+    let mut one = request(16, 16, 1, true);
+    Arc::make_mut(&mut one.window).frames[0] = None;
+    assert_eq!(values(&mut forecaster, one.clone()).dim(), (1, 3, 16, 16));
+    Arc::make_mut(&mut one.window).frames[1] = None;
+    let error = forecaster.forecast(&[one]).remove(0).unwrap_err().to_string();
+    assert!(error.contains("every frame is missing"), "{error}");
+}
+
+#[test]
+fn a_dry_window_gives_zeros_without_the_network() {
+    // Weights that would give NaN if they were used.
+    let mut forecaster = forecaster(&metadata(), &Options::default());
+    forecaster.sampler.process.schedule.alpha_bar = vec![f64::NAN; 1000];
+    let values = values(&mut forecaster, request(16, 16, 3, false));
+    for ((_, _, y, x), v) in values.indexed_iter() {
+        assert!(if y < 3 && x < 3 { v.is_nan() } else { *v == 0.0 });
+    }
+}
+
+#[test]
+fn a_lead_that_the_model_does_not_give_is_refused() {
+    let mut forecaster = forecaster(&metadata(), &Options::default());
+    let mut later = request(16, 16, 1, true);
+    later.leads = vec![LeadTime::from_seconds(600)];
+    assert_eq!(values(&mut forecaster, later.clone()).dim(), (1, 1, 16, 16));
+    for seconds in [450, 1200, 0, -300] {
+        later.leads = vec![LeadTime::from_seconds(seconds)];
+        assert!(forecaster.forecast(&[later.clone()]).remove(0).is_err(), "{seconds}");
+    }
+}
+
+#[test]
+fn guided_models_give_a_precision_map() {
+    let guidance = Guidance::Precision(PrecisionConfig { strength: 1.5, queue: 2, ..Default::default() });
+    let sampler = SamplerConfig { guidance, ..metadata().sampler };
+    let options = Options { sampler: Some(sampler), ..Default::default() };
+    let mut guided = forecaster(&metadata(), &options);
+    let plain = forecaster(&metadata(), &Options::default());
+    assert_ne!(guided.digest(), plain.digest(), "how it samples is part of what it is");
+    let precision = guided.forecast(&[request(20, 18, 2, true)]).remove(0).unwrap().precision.unwrap();
+    assert_eq!(precision.dim(), (3, 20, 18));
+    let known: Vec<f32> = precision.iter().copied().filter(|v| v.is_finite()).collect();
+    assert_eq!(known.len(), precision.len() - 3 * 9);
+    assert!(known.iter().all(|v| *v >= 0.0) && known.iter().any(|v| *v > 0.0));
+}
+
+#[test]
+fn it_says_what_it_takes_and_refuses_the_rest() {
+    let forecaster = forecaster(&metadata(), &Options::default());
+    let request = request(16, 16, 1, true);
+    let context = crate::Context {
+        stream: "test".into(),
+        variables: vec![Variable::RainRate],
+        cadence: request.window.cadence,
+        grid: Some(request.window.frames[0].as_ref().unwrap().grid.clone()),
+        window_frames: 2,
+        leads: 3,
+        members: 8,
+    };
+    forecaster.check(&context).unwrap();
+    let mut grid = (**context.grid.as_ref().unwrap()).clone();
+    (grid.x.step, grid.y.step) = (5000.0, -5000.0);
+    let other = crate::Context {
+        variables: vec![Variable::XWind],
+        cadence: Cadence::every_seconds(600).unwrap(),
+        grid: Some(Arc::new(grid)),
+        leads: 4,
+        ..context
+    };
+    let error = forecaster.check(&other).unwrap_err().to_string();
+    for part in ["takes variables rain_rate", "300 s", "at most 3 leads", "1000 to 2000 m, the grid has 5000 m"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}

@@ -1,0 +1,196 @@
+//! Weights files: safetensors whose header says everything that is needed to run them.
+//!
+//! Tensors have the names of published checkpoints ([`UNET_PREFIX`], [`AUTOENCODER_PREFIX`]), so a PyTorch checkpoint
+//! converts by name alone ([`import`]). They may be stored in half the bits; they are computed with in the type that
+//! the device wants.
+
+pub mod import;
+pub mod metadata;
+mod pickle;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use sha2::{Digest, Sha256};
+use tch::{Kind, Tensor, nn};
+
+use crate::ModelError;
+use crate::device::ComputeDevice;
+use crate::network::config::{AUTOENCODER_PREFIX, UNET_PREFIX};
+use crate::network::{Autoencoder, VideoUNet};
+
+pub use import::import;
+pub use metadata::Metadata;
+
+/// A weights file opened: its networks on a device.
+#[derive(Debug)]
+pub struct Model {
+    /// What the file says about itself.
+    pub metadata: Metadata,
+    /// SHA-256 of the file, in hex.
+    pub digest: String,
+    /// The denoising network.
+    pub network: VideoUNet,
+    /// Of a latent model. Always in f32.
+    pub autoencoder: Option<Autoencoder>,
+}
+
+/// A summary of a weights file, for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Description {
+    /// What the file says about itself.
+    pub metadata: Metadata,
+    /// SHA-256 of the file, in hex.
+    pub digest: String,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// Types that they are stored in.
+    pub storage: Vec<String>,
+    /// Size of the file.
+    pub bytes: usize,
+}
+
+fn wrong(path: &Path, reason: impl ToString) -> ModelError {
+    ModelError::File { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+/// Writes a model; `kind` (`Float`, `Half` or `BFloat16`) is the type of its tensors in the file.
+///
+/// The file appears whole or not at all.
+///
+/// # Errors
+/// [`ModelError::File`] if the metadata does not fit together, a parameter is missing, or it cannot be written.
+pub fn save(
+    path: &Path,
+    metadata: &Metadata,
+    tensors: &BTreeMap<String, Tensor>,
+    kind: Kind,
+) -> Result<(), ModelError> {
+    let faults = metadata.faults();
+    if !faults.is_empty() {
+        return Err(wrong(path, faults.join("; ")));
+    }
+    let mut stored = Vec::new();
+    for (name, shape) in parameters(metadata) {
+        let tensor = tensors.get(&name).ok_or_else(|| wrong(path, format!("parameter {name} is missing")))?;
+        if tensor.size() != shape {
+            let found = tensor.size();
+            return Err(wrong(path, format!("parameter {name} has the shape {found:?}, {shape:?} was expected")));
+        }
+        let shape: Vec<usize> = shape.iter().map(|n| *n as usize).collect();
+        stored.push((name, shape, bytes_of(tensor, kind)));
+    }
+    let dtype = match kind {
+        Kind::Half => Dtype::F16,
+        Kind::BFloat16 => Dtype::BF16,
+        _ => Dtype::F32,
+    };
+    let mut views = Vec::with_capacity(stored.len());
+    for (name, shape, bytes) in &stored {
+        let view = TensorView::new(dtype, shape.clone(), bytes).map_err(|e| wrong(path, e))?;
+        views.push((name.as_str(), view));
+    }
+    let entries = metadata.entries().map_err(|e| wrong(path, e))?;
+    let temporary = path.with_extension("partial");
+    safetensors::serialize_to_file(views, Some(entries), &temporary).map_err(|e| wrong(path, e))?;
+    std::fs::rename(&temporary, path).map_err(|e| wrong(path, e))
+}
+
+fn bytes_of(tensor: &Tensor, kind: Kind) -> Vec<u8> {
+    let kind = if matches!(kind, Kind::Half | Kind::BFloat16) { kind } else { Kind::Float };
+    let tensor = tensor.detach().to_device(tch::Device::Cpu).to_kind(kind).contiguous();
+    let mut bytes = vec![0u8; tensor.numel() * kind.elt_size_in_bytes()];
+    tensor.copy_data_u8(&mut bytes, tensor.numel());
+    bytes
+}
+
+/// Names and shapes of all parameters of a model.
+fn parameters(metadata: &Metadata) -> BTreeMap<String, Vec<i64>> {
+    let store = nn::VarStore::new(tch::Device::Cpu);
+    VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.network);
+    if let Some(config) = &metadata.autoencoder {
+        Autoencoder::new(&at(&store, AUTOENCODER_PREFIX), config);
+    }
+    store.variables().into_iter().map(|(name, tensor)| (name, tensor.size())).collect()
+}
+
+/// The place in a store that a dotted prefix names.
+pub fn at<'a>(store: &'a nn::VarStore, prefix: &str) -> nn::Path<'a> {
+    prefix.split('.').fold(store.root(), |path, part| path / part)
+}
+
+/// Reads the header alone.
+///
+/// # Errors
+/// [`ModelError::File`] if it cannot be read or is no model.
+pub fn describe(path: &Path) -> Result<Description, ModelError> {
+    let bytes = std::fs::read(path).map_err(|e| wrong(path, e))?;
+    let metadata = header(path, &bytes)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(path, e))?;
+    let mut storage: Vec<String> = file.iter().map(|(_, view)| format!("{:?}", view.dtype())).collect();
+    storage.sort();
+    storage.dedup();
+    Ok(Description {
+        metadata,
+        digest: hex::encode(Sha256::digest(&bytes)),
+        parameters: file.iter().map(|(_, view)| view.shape().iter().product::<usize>()).sum(),
+        storage,
+        bytes: bytes.len(),
+    })
+}
+
+fn header(path: &Path, bytes: &[u8]) -> Result<Metadata, ModelError> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| wrong(path, e))?;
+    let entries: HashMap<String, String> = header.metadata().clone().unwrap_or_default();
+    Metadata::from_entries(&entries).map_err(|reason| wrong(path, reason))
+}
+
+impl Model {
+    /// Opens a file on a device.
+    ///
+    /// # Errors
+    /// [`ModelError::File`] if it cannot be read, is no model, or lacks a parameter.
+    pub fn load(path: &Path, device: ComputeDevice) -> Result<Self, ModelError> {
+        let bytes = std::fs::read(path).map_err(|e| wrong(path, e))?;
+        let metadata = header(path, &bytes)?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(path, e))?;
+        let mut store = nn::VarStore::new(tch::Device::Cpu);
+        let network = VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.network);
+        fill(&store, &file).map_err(|reason| wrong(path, reason))?;
+        store.freeze();
+        store.set_kind(device.kind);
+        store.set_device(device.device);
+        let mut store = nn::VarStore::new(tch::Device::Cpu);
+        let autoencoder = metadata.autoencoder.as_ref();
+        let autoencoder = autoencoder.map(|config| Autoencoder::new(&at(&store, AUTOENCODER_PREFIX), config));
+        fill(&store, &file).map_err(|reason| wrong(path, reason))?;
+        store.freeze();
+        store.set_device(device.device);
+        Ok(Self { metadata, digest: hex::encode(Sha256::digest(&bytes)), network, autoencoder })
+    }
+}
+
+/// Fills every parameter of a store from a file.
+fn fill(store: &nn::VarStore, file: &SafeTensors) -> Result<(), String> {
+    for (name, mut parameter) in store.variables() {
+        let view = file.tensor(&name).map_err(|_| format!("parameter {name} is missing"))?;
+        let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
+        if shape != parameter.size() {
+            let expected = parameter.size();
+            return Err(format!("parameter {name} has the shape {shape:?}, {expected:?} was expected"));
+        }
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            other => return Err(format!("parameter {name} is stored as {other:?}; F32, F16 or BF16 was expected")),
+        };
+        let value = Tensor::from_data_size(view.data(), &shape, kind);
+        tch::no_grad(|| parameter.copy_(&value));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

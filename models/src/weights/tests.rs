@@ -1,0 +1,157 @@
+//! Weights files, written, read, refused and converted.
+
+use std::collections::BTreeMap;
+
+use squall_fields::Variable;
+use tch::{Device, Kind, Tensor};
+
+use super::*;
+use crate::diffusion::{FirstGuess, SamplerConfig, Target, Tiling, Transform};
+use crate::network::{UNetConfig, init};
+
+fn metadata() -> Metadata {
+    let mut network = UNetConfig::tiny(1);
+    network.attention = vec![2];
+    Metadata {
+        name: "test".to_owned(),
+        variables: vec![Variable::RainRate],
+        units: vec![],
+        transforms: vec![Transform::of(Variable::RainRate)],
+        cadence_seconds: 300,
+        spacing_m: (1000.0, 2000.0),
+        context: 2,
+        leads: 3,
+        network,
+        autoencoder: None,
+        ratio: 0.0,
+        target: Target::Velocity,
+        first_guess: FirstGuess::None,
+        residual: None,
+        tiling: Tiling { tile: (16, 16), overlap: 4 },
+        sampler: SamplerConfig::default(),
+        training_data: vec!["an event".to_owned()],
+        training: "none".to_owned(),
+        code_version: String::new(),
+    }
+}
+
+fn filled(metadata: &Metadata) -> BTreeMap<String, Tensor> {
+    let store = nn::VarStore::new(Device::Cpu);
+    VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.network);
+    init::fill_by_hash(&store);
+    store.variables().into_iter().collect()
+}
+
+#[test]
+fn a_model_comes_back_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let metadata = metadata();
+    for (kind, tolerance) in [(Kind::Float, 0.0), (Kind::Half, 1e-3), (Kind::BFloat16, 1e-2)] {
+        save(&path, &metadata, &filled(&metadata), kind).unwrap();
+        let model = Model::load(&path, ComputeDevice::CPU_F32).unwrap();
+        assert_eq!(model.metadata.units, ["mm h-1"]);
+        assert_eq!((model.metadata.leads, model.metadata.target), (3, Target::Velocity));
+        let described = describe(&path).unwrap();
+        assert_eq!(
+            (described.digest.as_str(), described.parameters),
+            (model.digest.as_str(), filled(&metadata).values().map(Tensor::numel).sum::<usize>())
+        );
+        let input = init::hash_tensor("x", &[1, 5, 4, 16, 16], 1.0, 0.0);
+        let step = Tensor::from_slice(&[401i64]);
+        let reference = {
+            let store = nn::VarStore::new(Device::Cpu);
+            let network = VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.network);
+            init::fill_by_hash(&store);
+            tch::no_grad(|| network.forward(&input, &step))
+        };
+        let output = tch::no_grad(|| model.network.forward(&input, &step));
+        let scale = reference.abs().max().double_value(&[]);
+        let difference = (output - reference).abs().max().double_value(&[]) / scale;
+        assert!(difference <= 10.0 * tolerance, "{kind:?}: {difference}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let metadata = metadata();
+    let mut tensors = filled(&metadata);
+    tensors.remove("model.diffusion_model.out.2.bias");
+    let error = save(&path, &metadata, &tensors, Kind::Float).unwrap_err().to_string();
+    assert!(error.contains("model.diffusion_model.out.2.bias is missing"), "{error}");
+    let wrong = Metadata { tiling: Tiling { tile: (15, 16), overlap: 0 }, ..metadata.clone() };
+    let error = save(&path, &wrong, &filled(&metadata), Kind::Float).unwrap_err().to_string();
+    assert!(error.contains("no multiple of the network's stride 2"), "{error}");
+    std::fs::write(&path, b"not a model").unwrap();
+    assert!(Model::load(&path, ComputeDevice::CPU_F32).is_err());
+    Tensor::write_safetensors(&[("a", Tensor::from(1.0))], &path).unwrap();
+    let error = describe(&path).unwrap_err().to_string();
+    assert!(error.contains("no entry squall-model-1"), "{error}");
+}
+
+/// A checkpoint as `torch.save({"state_dict": {"a": tensor([[0, 1], [2, 3]]).T}, "epoch": object()})` writes it, made by hand.
+fn checkpoint() -> Vec<u8> {
+    let mut pickle =
+        Vec::from(*b"\x80\x02}q\x00(X\x0a\x00\x00\x00state_dictq\x01ccollections\nOrderedDict\nq\x02)Rq\x03");
+    pickle.extend(b"X\x01\x00\x00\x00aq\x04ctorch._utils\n_rebuild_tensor_v2\nq\x05((X\x07\x00\x00\x00storageq\x06");
+    pickle.extend(
+        b"ctorch\nFloatStorage\nq\x07X\x01\x00\x00\x000q\x08X\x03\x00\x00\x00cpuq\x09K\x04tq\x0aQK\x00K\x02K\x02\x86",
+    );
+    pickle.extend(b"K\x01K\x02\x86\x89ccollections\nOrderedDict\n)Rtq\x0bRq\x0cs");
+    pickle.extend(b"X\x05\x00\x00\x00epochcos\nsystem\nX\x04\x00\x00\x00true\x85Ru.");
+    let data: Vec<u8> = [0f32, 1.0, 2.0, 3.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    zip(&[("archive/data.pkl", &pickle), ("archive/data/0", &data)])
+}
+
+fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut out, mut directory) = (Vec::new(), Vec::new());
+    for (name, data) in files {
+        let at = out.len() as u32;
+        let sizes = [(data.len() as u32).to_le_bytes(), (data.len() as u32).to_le_bytes()].concat();
+        let name_length = (name.len() as u16).to_le_bytes();
+        out.extend([b"PK\x03\x04".as_slice(), &[0; 14], &sizes, &name_length, &[0; 2], name.as_bytes(), data].concat());
+        directory
+            .extend([b"PK\x01\x02".as_slice(), &[0; 16], &sizes, &name_length, &[0; 12], &at.to_le_bytes()].concat());
+        directory.extend(name.as_bytes());
+    }
+    let (at, count) = (out.len() as u32, (files.len() as u16).to_le_bytes());
+    out.extend(&directory);
+    out.extend([b"PK\x05\x06".as_slice(), &[0; 4], &count, &count].concat());
+    out.extend([(directory.len() as u32).to_le_bytes(), at.to_le_bytes()].concat());
+    out.extend([0, 0]);
+    out
+}
+
+#[test]
+fn checkpoints_are_read_without_running_them() {
+    let tensors = pickle::state_dict(&checkpoint()).unwrap();
+    assert_eq!(tensors.len(), 1);
+    let expected = Tensor::from_slice(&[0f32, 2.0, 1.0, 3.0]).reshape([2, 2]);
+    assert_eq!(tensors["a"], expected);
+}
+
+#[test]
+fn damaged_checkpoints_are_refused() {
+    let whole = checkpoint();
+    for length in 0..whole.len() {
+        assert!(pickle::state_dict(&whole[..length]).is_err());
+    }
+    // Every single byte set to another value: never a panic.
+    for i in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[i] ^= 0x5a;
+        let _ = pickle::state_dict(&damaged);
+    }
+}
+
+#[test]
+fn an_import_names_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("model.ckpt");
+    std::fs::write(&source, checkpoint()).unwrap();
+    let target = folder.path().join("model.safetensors");
+    let error = import(&source, &metadata(), &target, Kind::Half).unwrap_err().to_string();
+    assert!(error.contains("is missing") && !target.exists(), "{error}");
+}
