@@ -19,6 +19,7 @@ pub mod loss;
 pub mod optimizer;
 pub mod report;
 pub mod trainer;
+pub mod validate;
 
 pub use checkpoint::Checkpoint;
 pub use config::TrainingConfig;
