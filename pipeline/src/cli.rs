@@ -54,6 +54,12 @@ pub enum Command {
     /// Publishes the frames of files to an observation topic.
     #[command(after_help = commands::publish::EXAMPLES)]
     Publish(commands::publish::Arguments),
+    /// Trains a diffusion model on archives.
+    #[command(after_help = commands::train::EXAMPLES)]
+    Train(commands::train::Arguments),
+    /// Looks at, converts and scores weights files.
+    #[command(subcommand)]
+    Model(commands::model::Model),
     /// Writes a simulated storm as NetCDF: rain that moves, grows and decays, and the wind that moves it.
     #[command(after_help = commands::simulate::EXAMPLES)]
     Simulate(commands::simulate::Arguments),
@@ -89,6 +95,8 @@ impl Command {
     fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Publish(arguments) => arguments.run(),
+            Self::Train(arguments) => arguments.run(),
+            Self::Model(model) => model.run(),
             Self::Simulate(arguments) => arguments.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Completions(completions) => {

@@ -17,3 +17,4 @@ pub mod publish;
 pub mod runtime;
 pub mod signals;
 pub mod topics;
+pub mod training;

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::diffusion::FirstGuess;
-use crate::diffusion::{Target, Transform, residual::Residual};
+use crate::diffusion::first_guess::FirstGuess;
+use crate::diffusion::residual::Residual;
+use crate::diffusion::{Target, Transform};
 use crate::network::UNetConfig;
 
 /// The type that the network computes in. Parameters, averages and the optimizer are always f32.

@@ -13,9 +13,9 @@ use squall_fields::{Cadence, Frame, Grid, InputRef, IssueTime, ValidTime, Variab
 use tch::{Kind, Tensor};
 
 use super::TrainingError;
-use super::config::{FirstGuess, TrainingConfig};
-use crate::baselines;
+use super::config::TrainingConfig;
 use crate::diffusion::Transform;
+use crate::diffusion::first_guess::FirstGuess;
 
 /// An unbroken series of frames on one grid, held in 16 bits.
 #[derive(Clone, Debug)]
@@ -284,7 +284,7 @@ impl Archive {
 /// The extrapolation of a clip's context, `[lead, variable, y, x]`.
 fn extrapolation(event: &Event, start: usize, config: &TrainingConfig) -> Result<Vec<f16>, TrainingError> {
     let window = event.window(start, config.context);
-    let guess = baselines::extrapolation::first_guess(&window, &event.cadence.leads(config.leads))
-        .map_err(|e| TrainingError::Data(format!("{}: {e}", event.name)))?;
-    Ok(guess.fields.iter().map(|v| f16::from_f32(*v)).collect())
+    let guess = config.first_guess.fields(&window, &event.variables, config.leads);
+    let guess = guess.map_err(|e| TrainingError::Data(format!("{}: {e}", event.name)))?;
+    Ok(guess.iter().flatten().map(|v| f16::from_f32(*v)).collect())
 }

@@ -15,6 +15,7 @@ use super::optimizer::AdamW;
 use crate::diffusion::process::{Process, step_tensor};
 use crate::network::config::UNET_PREFIX;
 use crate::network::{VideoUNet, init};
+use crate::weights;
 
 /// Crops that a residual's scale is fitted to.
 const FIT_CROPS: u64 = 96;
@@ -67,12 +68,7 @@ impl Trainer {
             residual.fit(&pairs);
         }
         let mut store = nn::VarStore::new(device);
-        let network = VideoUNet::new(
-            &(store.root()
-                / UNET_PREFIX.split('.').next().unwrap_or_default()
-                / UNET_PREFIX.split('.').next_back().unwrap_or_default()),
-            &config.network,
-        );
+        let network = VideoUNet::new(&weights::at(&store, UNET_PREFIX), &config.network);
         init::initialise(&store, config.seed);
         let parameters = copies(&store);
         if config.precision == Precision::Bf16 {

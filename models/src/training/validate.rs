@@ -75,11 +75,8 @@ fn fullest(field: ArrayView2<'_, f32>, height: usize, width: usize) -> (usize, u
 
 fn part(frame: &Frame, row: usize, column: usize, height: usize, width: usize) -> Frame {
     let along = |axis: &GridAxis, from: usize, len: usize| GridAxis { first: axis.centre(from), step: axis.step, len };
-    let grid = Grid {
-        x: along(&frame.grid.x, column, width),
-        y: along(&frame.grid.y, row, height),
-        ..(*frame.grid).clone()
-    };
+    let grid =
+        Grid { x: along(&frame.grid.x, column, width), y: along(&frame.grid.y, row, height), ..(*frame.grid).clone() };
     let values = frame.values.slice(s![.., row..row + height, column..column + width]).to_owned();
     Frame { grid: Arc::new(grid), values, quality: None, ..frame.clone() }
 }
@@ -184,7 +181,11 @@ impl Known {
             let mut plane = truth.plane(name).map(|p| p.to_owned()).unwrap_or_default();
             for prediction in predictions {
                 for member in prediction.ensembles[variable].values.index_axis(Axis(1), lead).outer_iter() {
-                    plane.zip_mut_with(&member, |t, f| if f.is_nan() { *t = f32::NAN });
+                    plane.zip_mut_with(&member, |t, f| {
+                        if f.is_nan() {
+                            *t = f32::NAN
+                        }
+                    });
                 }
             }
             plane
@@ -214,9 +215,7 @@ impl Known {
             let map = map.index_axis(Axis(0), lead);
             let sparse = s![..;SPARSE, ..;SPARSE];
             let cells = map.slice(sparse).into_iter().zip(mean.slice(sparse)).zip(plane.slice(sparse));
-            ranks.extend(
-                cells.filter(|(_, t)| !t.is_nan()).map(|((p, m), t)| (*p, (m - t).abs(), m.max(*t) >= 0.1)),
-            );
+            ranks.extend(cells.filter(|(_, t)| !t.is_nan()).map(|((p, m), t)| (*p, (m - t).abs(), m.max(*t) >= 0.1)));
         }
     }
 }

@@ -8,8 +8,10 @@ use clap::Args;
 use crate::config::{Config, Layers};
 
 pub mod inspect;
+pub mod model;
 pub mod publish;
 pub mod simulate;
+pub mod train;
 
 /// A command line that cannot work; the program ends with exit code 2.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,241 @@
+//! `squall model`: look at weights files, convert them, score them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use squall_models::diffusion::{SamplerConfig, Tiling, Transform};
+use squall_models::network::{AutoencoderConfig, UNetConfig};
+use squall_models::training::validate::{self, ModelScores};
+use squall_models::weights::{self, Metadata};
+
+use super::{Usage, print, train};
+use crate::training::DataFile;
+
+/// What to do with a weights file.
+#[derive(Debug, Subcommand)]
+pub enum Model {
+    /// Prints what a weights file says about itself.
+    #[command(after_help = "Example:\n  squall model inspect models/weights/cogdpm-rain.safetensors")]
+    Inspect(Inspect),
+    /// Converts a PyTorch checkpoint (.ckpt, .pt) of the published models by the names of its parameters.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(Import),
+    /// Scores a model beside persistence and extrapolation on files that it was not trained on, as a Markdown table.
+    #[command(after_help = SCORE_EXAMPLES)]
+    Score(Score),
+}
+
+const IMPORT_EXAMPLES: &str = "Examples:
+  squall model import dydiff.ckpt --config full --cadence 300 --spacing 1000 2000 --output dydiff.safetensors
+  squall model import other.ckpt --metadata model.json --output other.safetensors
+
+--metadata takes what `squall model inspect --json` prints.";
+
+const SCORE_EXAMPLES: &str = "Example:
+  squall model score models/weights/cogdpm-rain.safetensors --data radar_fmi_20170509.nc --data radar_mch_20150515.nc
+
+Files that are not found from the working folder are looked for in the folder that SQUALL_DATA names.";
+
+impl Model {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Inspect(arguments) => arguments.run(),
+            Self::Import(arguments) => arguments.run(),
+            Self::Score(arguments) => arguments.run(),
+        }
+    }
+}
+
+/// Arguments of `squall model inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Weights file (safetensors).
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print the metadata as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Inspect {
+    fn run(self) -> anyhow::Result<()> {
+        let found = weights::describe(&self.file)?;
+        let meta = &found.metadata;
+        if self.json {
+            print(&format!("{}\n", serde_json::to_string_pretty(meta)?));
+            return Ok(());
+        }
+        let json = |value: serde_json::Result<String>| value.unwrap_or_default();
+        let names: Vec<String> =
+            meta.variables.iter().zip(&meta.units).map(|(v, u)| format!("{} ({u})", v.name())).collect();
+        let process = if meta.ratio == 0.0 { "plain".to_owned() } else { format!("dynamical, ratio {}", meta.ratio) };
+        let rows = [
+            ("file", format!("{}, {} bytes", self.file.display(), found.bytes)),
+            ("digest", found.digest.clone()),
+            ("name", meta.name.clone()),
+            ("variables", names.join(", ")),
+            ("transforms", json(serde_json::to_string(&meta.transforms))),
+            ("cadence", format!("{} s", meta.cadence_seconds)),
+            ("spacing", format!("{} to {} m", meta.spacing_m.0, meta.spacing_m.1)),
+            ("context", format!("{} frames", meta.context)),
+            ("leads", format!("{}", meta.leads)),
+            ("process", format!("{process}; the network predicts the {}", json(serde_json::to_string(&meta.target)))),
+            ("first guess", json(serde_json::to_string(&meta.first_guess))),
+            ("residual", meta.residual.as_ref().map_or("none".into(), |r| json(serde_json::to_string(r)))),
+            ("network", json(serde_json::to_string(&meta.network))),
+            ("autoencoder", meta.autoencoder.as_ref().map_or("none".into(), |a| json(serde_json::to_string(a)))),
+            ("parameters", format!("{} as {}", found.parameters, found.storage.join(", "))),
+            ("sampler", json(serde_json::to_string(&meta.sampler))),
+            ("tiling", json(serde_json::to_string(&meta.tiling))),
+            ("training data", meta.training_data.join("; ")),
+            ("training", meta.training.clone()),
+            ("made by", format!("squall {}", meta.code_version)),
+        ];
+        let text: String = rows.iter().map(|(name, value)| format!("{name:<14}{value}\n")).collect();
+        print(&text);
+        Ok(())
+    }
+}
+
+/// Sizes of the published models.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sizes {
+    /// 2 million parameters.
+    Tiny,
+    /// 61 million parameters and an autoencoder of 55 million.
+    Full,
+}
+
+/// Arguments of `squall model import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// PyTorch checkpoint: a state dictionary, or one under `state_dict`.
+    #[arg(value_name = "CHECKPOINT")]
+    checkpoint: PathBuf,
+    /// Sizes of a published model: wind in the latent space of its autoencoder.
+    #[arg(long, value_enum, required_unless_present = "metadata")]
+    config: Option<Sizes>,
+    /// JSON file with everything that a weights file says.
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    metadata: Option<PathBuf>,
+    /// Seconds from frame to frame, with --config.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    cadence: u32,
+    /// Smallest and largest grid spacing in metres, with --config.
+    #[arg(long, num_args = 2, value_names = ["LEAST", "MOST"], default_values_t = [1000.0, 30000.0])]
+    spacing: Vec<f64>,
+    /// Share of the dynamical operator that it was trained with, with --config.
+    #[arg(long, default_value_t = 0.5)]
+    ratio: f64,
+    /// Weights file to write.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+impl Import {
+    fn run(self) -> anyhow::Result<()> {
+        let metadata = match (&self.metadata, self.config) {
+            (Some(path), _) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))?;
+                serde_json::from_str(&text).map_err(|error| Usage(format!("{}: {error}", path.display())))?
+            }
+            (None, sizes) => self.published(sizes.unwrap_or(Sizes::Full)),
+        };
+        let done = weights::import(&self.checkpoint, &metadata, &self.output, tch::Kind::Float)?;
+        let unused = done.unused.len();
+        print(&format!(
+            "{}: {} parameters; {unused} tensors of the checkpoint are not part of the model\n",
+            self.output.display(),
+            done.parameters
+        ));
+        Ok(())
+    }
+
+    fn published(&self, sizes: Sizes) -> Metadata {
+        let (network, autoencoder, tile) = match sizes {
+            Sizes::Tiny => (UNetConfig::tiny(3), AutoencoderConfig::tiny(), 8),
+            Sizes::Full => (UNetConfig::full(3), AutoencoderConfig::full(), 16),
+        };
+        let variables = vec![squall_fields::Variable::EastwardWind, squall_fields::Variable::NorthwardWind];
+        Metadata {
+            name: "dydiff-imported".to_owned(),
+            transforms: variables.iter().map(|v| Transform::of(*v)).collect(),
+            variables,
+            units: Vec::new(),
+            cadence_seconds: self.cadence,
+            spacing_m: (self.spacing[0], self.spacing[1]),
+            context: 2,
+            leads: 8,
+            network,
+            autoencoder: Some(autoencoder),
+            ratio: self.ratio,
+            target: Default::default(),
+            first_guess: Default::default(),
+            residual: None,
+            tiling: Tiling { tile: (tile, tile), overlap: tile / 4 },
+            sampler: SamplerConfig::default(),
+            training_data: Vec::new(),
+            training: format!("imported from {}", self.checkpoint.display()),
+            code_version: String::new(),
+        }
+    }
+}
+
+/// Arguments of `squall model score`.
+#[derive(Debug, Args)]
+pub struct Score {
+    /// Weights file (safetensors).
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// File with observations that the model was not trained on (may be repeated).
+    #[arg(long, required = true, value_name = "FILE")]
+    data: Vec<PathBuf>,
+    /// First valid time to use.
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Issue times of each file.
+    #[arg(long, default_value_t = 4)]
+    cases: usize,
+    /// Rows and columns of the part that is forecast, where the newest frame holds most.
+    #[arg(long, default_value_t = 256)]
+    size: usize,
+    /// Members of each ensemble.
+    #[arg(long, default_value_t = 8)]
+    members: usize,
+    /// Thresholds of the CSI of the ensemble mean.
+    #[arg(long, value_delimiter = ',', default_values_t = [0.1, 1.0, 5.0])]
+    thresholds: Vec<f32>,
+}
+
+impl Score {
+    fn run(self) -> anyhow::Result<()> {
+        let meta = weights::describe(&self.file)?.metadata;
+        let mut events = Vec::new();
+        for file in &self.data {
+            let file = DataFile { file: file.clone(), from: self.from.clone(), until: None, cadence_seconds: None };
+            events.extend(file.events(&meta.variables, meta.cadence_seconds, meta.context + meta.leads)?);
+        }
+        let cases = validate::cases(&events, meta.context, meta.leads, self.size, self.cases)?;
+        let scores = train::compare(&self.file, &cases, meta.leads, self.members, &self.thresholds)?;
+        let minutes = f64::from(meta.cadence_seconds) / 60.0;
+        print(&validate::markdown(&scores, &self.thresholds, minutes));
+        print(&self.summary(&scores, cases.len()));
+        Ok(())
+    }
+
+    fn summary(&self, scores: &[ModelScores], cases: usize) -> String {
+        let mut text = format!("\n{cases} cases of {} x {} cells, {} members\n", self.size, self.size, self.members);
+        for model in scores {
+            text += &format!("{}: {:.1} s a forecast", model.name, model.seconds / cases as f64);
+            if let Some((all, wet)) = model.precision {
+                text += &format!(
+                    "; rank correlation of the precision map with the absolute error of the ensemble mean {all:.3}, \
+                     where it rains {wet:.3}"
+                );
+            }
+            text.push('\n');
+        }
+        text
+    }
+}

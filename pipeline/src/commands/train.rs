@@ -1,0 +1,219 @@
+//! `squall train`: a configuration and data in, a model out.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use squall_models::baselines::{Extrapolation, Persistence};
+use squall_models::device::{ComputeDevice, Precision};
+use squall_models::diffusion::forecaster::{DiffusionForecaster, Options};
+use squall_models::training::report::LossLog;
+use squall_models::training::validate::{self, Case, Contestant, ModelScores};
+use squall_models::training::{Archive, Checkpoint, Event, Trainer};
+use squall_models::{Forecaster, weights};
+
+use super::{Usage, print};
+use crate::training::{DataFile, RunFile, plot};
+
+/// Examples that `--help` shows.
+pub const EXAMPLES: &str = "Examples:
+  squall train configs/train-cogdpm-rain.toml
+  squall train configs/train-cogdpm-rain.toml --resume out/training/cogdpm-rain/checkpoint.safetensors
+
+The output folder then holds checkpoint.safetensors, losses.csv, scores.csv, losses.png, scores.png and
+model.safetensors, which a stream names as model = { file = \"...\" }. A run that is stopped and resumed gives the
+losses of one that was not.";
+
+/// Arguments of `squall train`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Training configuration (TOML).
+    #[arg(value_name = "CONFIG")]
+    config: PathBuf,
+    /// Go on from a checkpoint. Steps, learning rate and average are those of CONFIG, the rest is the checkpoint's.
+    #[arg(long, value_name = "CHECKPOINT")]
+    resume: Option<PathBuf>,
+    /// Stop after so many minutes, with a checkpoint and a model.
+    #[arg(long, value_name = "MINUTES")]
+    minutes: Option<f64>,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let run = RunFile::load(&self.config)?;
+        run.make_output()?;
+        let device = ComputeDevice::select(&run.device, Precision::F32)?.device;
+        if run.threads > 0 {
+            tch::set_num_threads(i32::try_from(run.threads).unwrap_or(i32::MAX));
+        }
+        let mut config = run.training.clone();
+        let checkpoint = self.resume.as_deref().map(Checkpoint::load).transpose()?;
+        if let Some(checkpoint) = &checkpoint {
+            // What shapes the network and its data must stay; how long and how fast it learns may change.
+            config = checkpoint.config.clone();
+            config.steps = run.training.steps;
+            config.optimizer = run.training.optimizer.clone();
+            config.ema = run.training.ema;
+        }
+        eprintln!("reading events and making first guesses");
+        let train = Archive::new(events(&run, &run.data.train)?, &config, run.data.clip_every)?;
+        let judged = events(&run, &run.data.validation)?;
+        let cases = validate::cases(&judged, config.context, config.leads, run.validation.size, run.validation.cases)?;
+        let held_out = Archive::new(judged, &config, 8 * run.data.clip_every)?;
+        let mut trainer = match checkpoint {
+            Some(mut checkpoint) => {
+                checkpoint.config = config;
+                Trainer::resume(&checkpoint, &train, device)?
+            }
+            None => Trainer::new(config, &train, device)?,
+        };
+        let course = Course { run: &run, train: &train, held_out: &held_out, cases: &cases };
+        course.follow(&mut trainer, self.minutes.map(|m| Duration::from_secs_f64(60.0 * m)))
+    }
+}
+
+/// The events of files.
+pub(super) fn events(run: &RunFile, files: &[DataFile]) -> anyhow::Result<Vec<Event>> {
+    let least = run.training.frames();
+    let mut events = Vec::new();
+    for file in files {
+        events.extend(file.events(&run.model.variables, run.model.cadence_seconds, least)?);
+    }
+    if events.is_empty() {
+        return Err(Usage(format!("no file holds {least} frames without a gap")).into());
+    }
+    Ok(events)
+}
+
+/// A run on its way.
+struct Course<'a> {
+    run: &'a RunFile,
+    train: &'a Archive,
+    held_out: &'a Archive,
+    cases: &'a [Case],
+}
+
+impl Course<'_> {
+    fn follow(&self, trainer: &mut Trainer, limit: Option<Duration>) -> anyhow::Result<()> {
+        let steps = trainer.config().steps;
+        let bar = ProgressBar::new(steps)
+            .with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} steps, {per_sec}, {eta} left, {msg}")?);
+        bar.set_position(trainer.steps_done());
+        bar.reset_eta();
+        let path = self.run.output.join("losses.csv");
+        let mut log = LossLog::append(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let (start, mut saved, mut mean) = (Instant::now(), Instant::now(), None);
+        let checkpoint = self.run.output.join("checkpoint.safetensors");
+        while trainer.steps_done() < steps && limit.is_none_or(|limit| start.elapsed() < limit) {
+            let report = trainer.step(self.train)?;
+            let smooth = mean.map_or(report.loss, |m: f64| m + 0.02 * (report.loss - m));
+            mean = Some(smooth);
+            let every = self.run.validation.every;
+            let due = every > 0 && trainer.steps_done().is_multiple_of(every);
+            let held_out = due.then(|| trainer.validation_loss(self.held_out, self.run.validation.batches));
+            log.add(&report, held_out)?;
+            bar.inc(1);
+            bar.set_message(format!("loss {smooth:.4}"));
+            if due && trainer.steps_done() < steps {
+                bar.suspend(|| self.judge(trainer))?;
+            }
+            if saved.elapsed().as_secs() >= self.run.checkpoint_seconds {
+                trainer.checkpoint().save(&checkpoint)?;
+                saved = Instant::now();
+            }
+        }
+        bar.finish();
+        trainer.checkpoint().save(&checkpoint)?;
+        self.judge(trainer)
+    }
+
+    /// Writes the model, scores it and draws the curves.
+    fn judge(&self, trainer: &Trainer) -> anyhow::Result<()> {
+        let (run, output) = (self.run, &self.run.output);
+        let config = trainer.config();
+        let names = self.train.events().iter().map(|event| event.name.clone()).collect();
+        let how = format!(
+            "{} steps of {} crops of {} cells, AdamW to {:e}, average {}",
+            trainer.steps_done(),
+            config.batch * config.accumulate,
+            config.crop.size,
+            config.optimizer.learning_rate,
+            config.ema
+        );
+        let path = output.join("model.safetensors");
+        weights::save(&path, &run.metadata(config, names, how), trainer.averaged(), tch::Kind::BFloat16)?;
+        let scores = compare(&path, self.cases, config.leads, run.validation.members, &run.validation.thresholds)?;
+        print(&validate::markdown(&scores, &run.validation.thresholds, f64::from(run.model.cadence_seconds) / 60.0));
+        draw(output, trainer.steps_done(), &scores)
+    }
+}
+
+/// Scores a model beside the baselines of its variable.
+pub(super) fn compare(
+    path: &Path,
+    cases: &[Case],
+    leads: usize,
+    members: usize,
+    thresholds: &[f32],
+) -> anyhow::Result<Vec<ModelScores>> {
+    let mut model = DiffusionForecaster::open(path, &Options::default())?;
+    model.warm_up();
+    let rain = model.metadata().variables.iter().any(|v| *v == squall_fields::Variable::RainRate);
+    let name = model.metadata().name.clone();
+    let (mut persistence, mut extrapolation, mut perturbed) =
+        (Persistence::default(), Extrapolation::default(), Extrapolation::default());
+    let entry = |name: &str, model, members| Contestant { name: name.to_owned(), model, members };
+    let mut contestants =
+        vec![entry(&name, &mut model as &mut dyn Forecaster, members), entry("persistence", &mut persistence, 1)];
+    if rain {
+        contestants.push(entry("extrapolation", &mut extrapolation, 1));
+        contestants.push(entry("perturbed extrapolation", &mut perturbed, members));
+    }
+    let bar = ProgressBar::new((cases.len() * contestants.len()) as u64)
+        .with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} forecasts scored")?);
+    let scores = validate::score(&mut contestants, cases, leads, thresholds, || bar.inc(1))?;
+    bar.finish_and_clear();
+    Ok(scores)
+}
+
+fn draw(output: &Path, step: u64, scores: &[ModelScores]) -> anyhow::Result<()> {
+    let path = output.join("scores.csv");
+    let mut table = std::fs::read_to_string(&path).unwrap_or_else(|_| "step,model,lead,crps,spread_skill\n".to_owned());
+    for model in scores {
+        for (lead, s) in model.leads.iter().enumerate() {
+            let number = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:.6}"));
+            let (crps, ratio) = (number(s.crps.biased()), number(s.spread.ratio()));
+            table += &format!("{step},{},{},{crps},{ratio}\n", model.name, lead + 1);
+        }
+    }
+    std::fs::write(&path, table).with_context(|| format!("cannot write {}", path.display()))?;
+    let by_lead = |model: &ModelScores| {
+        let point = |(lead, s): (usize, &validate::LeadScores)| Some(((lead + 1) as f64, s.crps.biased()?));
+        (model.name.clone(), model.leads.iter().enumerate().filter_map(point).collect())
+    };
+    let lines: Vec<plot::Line> = scores.iter().map(by_lead).collect();
+    plot::lines(&output.join("scores.png"), "CRPS on the validation events", "lead (steps)", "CRPS", &lines)?;
+    let losses = std::fs::read_to_string(output.join("losses.csv")).unwrap_or_default();
+    let column = |index: usize| {
+        let row = |line: &str| {
+            let cells: Vec<&str> = line.split(',').collect();
+            Some((cells.first()?.parse().ok()?, cells.get(index)?.parse().ok()?))
+        };
+        losses.lines().skip(1).filter_map(row).collect::<Vec<(f64, f64)>>()
+    };
+    let lines = [("training".to_owned(), smoothed(column(1))), ("validation".to_owned(), column(4))];
+    plot::lines(&output.join("losses.png"), "Loss", "step", "loss", &lines)
+}
+
+/// A running mean over the points before.
+fn smoothed(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let mut mean = None;
+    let step = |(x, y): (f64, f64)| {
+        let next = mean.map_or(y, |m: f64| m + 0.05 * (y - m));
+        mean = Some(next);
+        (x, next)
+    };
+    points.into_iter().map(step).collect()
+}

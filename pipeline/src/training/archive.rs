@@ -1,0 +1,81 @@
+//! Archives as events: unbroken series of frames.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use squall_connectors::netcdf::Reader;
+use squall_connectors::options::ReadOptions;
+use squall_fields::{Cadence, Frame, ValidTime, Variable};
+use squall_models::training::Event;
+
+use crate::commands::Usage;
+
+/// A file, or a part of one in time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataFile {
+    /// NetCDF or ODIM. What is not found from the working folder is looked for in the folder that the environment
+    /// variable `SQUALL_DATA` names.
+    pub file: PathBuf,
+    /// First valid time, in RFC 3339.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Last valid time, in RFC 3339.
+    #[serde(default)]
+    pub until: Option<String>,
+    /// Seconds from frame to frame, where it is not the model's: frames in between are left out.
+    #[serde(default)]
+    pub cadence_seconds: Option<u32>,
+}
+
+impl DataFile {
+    /// Its unbroken series of at least `least` frames.
+    ///
+    /// # Errors
+    /// It cannot be found or read, or a time is none.
+    pub fn events(&self, variables: &[Variable], cadence_seconds: u32, least: usize) -> anyhow::Result<Vec<Event>> {
+        let path = self.find()?;
+        let named = || format!("cannot read {}", path.display());
+        let seconds = self.cadence_seconds.unwrap_or(cadence_seconds);
+        let cadence = Cadence::every_seconds(seconds).ok_or_else(|| Usage("a cadence of 0 s".to_owned()))?;
+        let reader = Reader::open(&path, &ReadOptions::of(variables)).with_context(named)?;
+        let (from, until) = (time(self.from.as_deref())?, time(self.until.as_deref())?);
+        let wanted = |slot: &ValidTime| {
+            cadence.is_slot(*slot) && from.is_none_or(|t| *slot >= t) && until.is_none_or(|t| *slot <= t)
+        };
+        let mut indices: Vec<usize> = (0..reader.len()).filter(|i| wanted(&reader.slots()[*i])).collect();
+        indices.sort_by_key(|i| reader.slots()[*i]);
+        let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let unbroken = indices.chunk_by(|a, b| cadence.step(reader.slots()[*a], 1) == reader.slots()[*b]);
+        unbroken
+            .filter(|run| run.len() >= least)
+            .map(|run| {
+                let frames = run.iter().map(|i| reader.frame(*i).map(Arc::new)).collect::<Result<Vec<Arc<Frame>>, _>>();
+                let frames = frames.with_context(named)?;
+                let name = format!("{stem} from {} ({} frames)", frames[0].slot, frames.len());
+                Ok(Event::new(&name, cadence, &frames)?)
+            })
+            .collect()
+    }
+
+    fn find(&self) -> anyhow::Result<PathBuf> {
+        if self.file.exists() {
+            return Ok(self.file.clone());
+        }
+        let name = self.file.display();
+        let folder = std::env::var_os("SQUALL_DATA")
+            .ok_or_else(|| Usage(format!("{name} does not exist, and SQUALL_DATA names no folder to look in")))?;
+        let path = PathBuf::from(folder).join(&self.file);
+        if path.exists() { Ok(path) } else { Err(Usage(format!("{name} is neither here nor in SQUALL_DATA")).into()) }
+    }
+}
+
+fn time(text: Option<&str>) -> anyhow::Result<Option<ValidTime>> {
+    let parse = |text: &str| {
+        ValidTime::parse_rfc3339(text)
+            .ok_or_else(|| Usage(format!("{text}: a time such as 2018-10-13T09:00:00Z was expected")))
+    };
+    Ok(text.map(parse).transpose()?)
+}
