@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use squall_models::diffusion::{DiffusionForecaster, Options};
 use squall_models::{Context, Forecaster, baselines};
 use squall_operators::infer::device::{BatchPolicy, Device, ModelSlot};
 
@@ -22,7 +23,15 @@ pub fn model(stream: &StreamConfig, _source: &SourceConfig) -> anyhow::Result<Bo
             let parameters = serde_json::Value::Object(parameters.clone());
             Ok(baselines::build(name, &parameters)?)
         }
-        ModelConfig::File { file, .. } => anyhow::bail!("{}: this build runs no model files", file.display()),
+        ModelConfig::File { file, parameters, .. } => {
+            let mut options = parameters.clone();
+            options.insert("device".to_owned(), (*stream.device).into());
+            let options: Options = serde_json::from_value(serde_json::Value::Object(options))
+                .with_context(|| format!("the settings beside the file {}", file.display()))?;
+            let mut model = DiffusionForecaster::open(file, &options)?;
+            model.warm_up();
+            Ok(Box::new(model))
+        }
     }
 }
 

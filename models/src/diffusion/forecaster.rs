@@ -378,10 +378,18 @@ impl DiffusionForecaster {
             self.model.metadata.context as i64,
             map.size()[0] - self.model.metadata.context as i64,
         ));
+        let map = map.narrow(1, 0, prepared.rows as i64).narrow(2, 0, prepared.columns as i64);
+        let map = match (&self.model.metadata.residual, &prepared.guess) {
+            // What varies is the field, not its error in units of the error's usual size there.
+            (Some(residual), Some(guess)) => {
+                let scale = residual.scale(guess).mean_dim(2, false, tch::Kind::Float).squeeze_dim(0);
+                map * (&scale / scale.mean(tch::Kind::Float))
+            }
+            _ => map,
+        };
         let mut out = Array3::zeros((leads.len(), prepared.rows, prepared.columns));
         for (mut plane, lead) in out.outer_iter_mut().zip(leads) {
-            let field = map.get(*lead as i64).narrow(0, 0, prepared.rows as i64);
-            let field = field.narrow(1, 0, prepared.columns as i64).to_device(tch::Device::Cpu).contiguous();
+            let field = map.get(*lead as i64).to_device(tch::Device::Cpu).contiguous();
             if let Some(cells) = plane.as_slice_mut() {
                 field.copy_data(cells, cells.len());
                 cells.iter_mut().zip(&prepared.missing).filter(|(_, m)| **m).for_each(|(v, _)| *v = f32::NAN);

@@ -384,11 +384,13 @@ fn model(section: &Section<'_>) -> Option<ModelConfig> {
 
 fn device(section: &Section<'_>) -> Option<Arc<str>> {
     let text = section.text("device")?;
-    let index = text.strip_prefix("cuda:").is_some_and(|index| index.parse::<u16>().is_ok());
+    let index = text.split_once(':').is_some_and(|(kind, index)| {
+        ["cpu", "cuda"].contains(&kind) && index.parse::<u16>().is_ok()
+    });
     if text == "cpu" || text == "cuda" || index {
         return Some(text.into());
     }
-    section.fault("device", format!("expected \"cpu\", \"cuda\" or \"cuda:N\", got \"{text}\""));
+    section.fault("device", format!("expected \"cpu\", \"cpu:N\", \"cuda\" or \"cuda:N\", got \"{text}\""));
     None
 }
 

@@ -172,7 +172,8 @@ pub struct StreamConfig {
     pub members: usize,
     /// What makes the forecast.
     pub model: ModelConfig,
-    /// Device that runs the model, `cpu`, `cuda` or `cuda:N`; streams with the same text share one device thread.
+    /// Device that runs the model: `cpu`, `cuda`, `cuda:N`, or `cpu:N` for another thread of the CPU; streams with the
+    /// same text share one device thread.
     pub device: Arc<str>,
     /// A fallback is published when the model has not answered this long after the window fired; `None` waits.
     #[serde(serialize_with = "as_optional_duration", skip_serializing_if = "Option::is_none")]
