@@ -9,6 +9,7 @@ mod hdf5;
 #[cfg(test)]
 mod hostile;
 
+pub mod archive;
 pub mod error;
 pub mod isolate;
 pub mod kafka;

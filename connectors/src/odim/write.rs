@@ -7,6 +7,7 @@ use ndarray::{Array2, ArrayView2};
 use squall_fields::{Frame, ValidTime, Variable};
 
 use crate::error::FileError;
+use crate::netcdf::create::chunk_len;
 use crate::netcdf::read::guarded;
 
 /// What is written.
@@ -234,7 +235,7 @@ fn number<T: H5Type>(group: &Group, name: &str, value: T) -> Result<(), FileErro
 
 fn dense<T: H5Type + Clone>(group: &Group, values: ArrayView2<'_, T>) -> Result<(), FileError> {
     let (rows, columns) = values.dim();
-    let chunk = (rows.clamp(1, 512), columns.clamp(1, 512));
+    let chunk = (chunk_len(rows), chunk_len(columns));
     let builder = group.new_dataset_builder().with_data(values).chunk(chunk).shuffle().deflate(1);
     builder.obj_track_times(false).create("data").map(|_| ()).map_err(failed)
 }
