@@ -2,6 +2,7 @@
 
 mod clients;
 mod dead_letters;
+mod documents;
 mod event;
 mod order;
 mod windows;
