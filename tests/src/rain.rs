@@ -44,7 +44,7 @@ impl Rain {
             other => panic!("time in {other}"),
         };
         let date = since.trim_end_matches('Z').replace('T', " ");
-        let date = if date.len() == 10 { format!("{date} 00:00:00") } else { date };
+        let date = if date.len() == 10 { format!("{date} 00:00:00") } else { date.chars().take(19).collect() };
         let origin = chrono::NaiveDateTime::parse_from_str(&date, "%Y-%m-%d %H:%M:%S").expect("a date").and_utc();
         let values = time.get_values::<f64, _>(..).expect("times");
         let slots = values.iter().map(|value| origin.timestamp() + (value * step).round() as i64).collect();

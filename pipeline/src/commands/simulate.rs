@@ -84,6 +84,9 @@ impl Arguments {
         let frames = frames(settings, self.frames.into(), self.variables.variables());
         let title = format!("Simulated storm, seed {}", self.seed);
         let options = WriteOptions { institution: "Squall".into(), ..WriteOptions::default() };
+        if let Some(folder) = self.output.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
         write_frames(&self.output, &frames, &title, &options)
             .with_context(|| format!("cannot write {}", self.output.display()))
     }
