@@ -141,3 +141,80 @@ impl<D: Denoiser> Denoiser for Tiled<D> {
         (outputs.pop().unwrap_or_default(), unconditional)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::diffusion::{Process, Sampler, SamplerConfig};
+
+    /// Says for each tile what it could not know from inside: the noise less the tile's own mean. Neighbouring tiles
+    /// then differ by the difference of their means, which shows as a seam unless tiles are blended.
+    struct Biased;
+
+    impl Denoiser for Biased {
+        fn noise(&self, x: &Tensor, _at: &Instant, condition: &Condition) -> Tensor {
+            let ramp = condition.channels.narrow(2, 0, 1);
+            x - (&ramp - ramp.mean_dim([-2i64, -1].as_slice(), true, Kind::Float))
+        }
+    }
+
+    const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    /// A ramp from west to east as condition.
+    fn ramp(columns: i64) -> Condition {
+        let ramp = Tensor::arange(columns, OPTIONS) / columns as f64;
+        Condition { channels: ramp.expand([1, 2, 3, 16, columns], false).contiguous() }
+    }
+
+    /// Largest step from one column to the next.
+    fn roughness(field: &Tensor) -> f64 {
+        let columns = field.mean_dim([0i64, 1, 2, 3].as_slice(), false, Kind::Float);
+        columns.diff(1, -1, None::<&Tensor>, None::<&Tensor>).abs().max().double_value(&[])
+    }
+
+    fn sampled(overlap: usize) -> Tensor {
+        let tiling = Tiling { tile: (16, 32), overlap };
+        let sampler = Sampler { process: Process::new(0.0), config: SamplerConfig::default() };
+        let noise = Tensor::zeros([1, 2, 1, 16, 128], OPTIONS);
+        sampler.sample(&Tiled::new(Biased, tiling, 2), &ramp(128), &noise).frames
+    }
+
+    #[test]
+    fn no_seam_where_one_would_show() {
+        // The ramp rises by 1/32 of what a tile spans; where tiles abut it falls by all of it.
+        let (abutting, blended) = (roughness(&sampled(0)), roughness(&sampled(15)));
+        assert!(blended < 0.06 * abutting, "abutting {abutting}, blended {blended}");
+    }
+
+    #[test]
+    fn what_every_tile_agrees_on_is_kept() {
+        struct Same;
+        impl Denoiser for Same {
+            fn noise(&self, x: &Tensor, _at: &Instant, condition: &Condition) -> Tensor {
+                x * 0.5 + condition.channels.narrow(2, 0, 1)
+            }
+        }
+        let x = Tensor::arange(2 * 2 * 40 * 70, OPTIONS).sin().reshape([2, 2, 1, 40, 70]);
+        let condition = Condition { channels: x.cos().repeat([1, 1, 3, 1, 1]) };
+        let whole = Same.noise(&x, &Instant::CLEAN, &condition);
+        for (tile, overlap, batch) in [((16, 32), 7, 1), ((16, 32), 0, 3), ((40, 70), 0, 4), ((40, 16), 5, 2)] {
+            let tiled = Tiled::new(Same, Tiling { tile, overlap }, batch);
+            let difference = (tiled.noise(&x, &Instant::CLEAN, &condition) - &whole).abs().max().double_value(&[]);
+            assert!(difference < 1e-6, "{tile:?} {overlap} {batch}: {difference}");
+            let (a, b) = tiled.noise_pair(&x, &Instant::CLEAN, &condition);
+            assert!((a - &whole).abs().max().double_value(&[]) < 1e-6);
+            assert!((b - &x * 0.5).abs().max().double_value(&[]) < 1e-6);
+        }
+    }
+
+    #[test]
+    fn tiles_cover_the_domain_and_overlap_enough() {
+        for length in 32..200 {
+            let starts = along(length, 32, 10);
+            assert_eq!((starts[0], starts[starts.len() - 1]), (0, length - 32));
+            assert!(starts.windows(2).all(|w| w[1] - w[0] <= 22 && w[1] > w[0]), "{length}: {starts:?}");
+        }
+    }
+}
