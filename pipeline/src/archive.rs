@@ -7,17 +7,6 @@ use squall_connectors::netcdf::Reader;
 use squall_connectors::options::ReadOptions;
 use squall_fields::{Frame, ValidTime};
 
-use crate::config::SourceConfig;
-
-/// How files of a source are read: the same for records and for files.
-pub fn read_options(source: &SourceConfig) -> ReadOptions {
-    ReadOptions {
-        z_relation: source.z_relation,
-        amount_interval_seconds: Some(source.cadence.step_seconds() as f64),
-        ..ReadOptions::of(&source.variables)
-    }
-}
-
 /// Files of one source.
 pub struct Archive {
     files: Vec<(PathBuf, Reader<'static>)>,

@@ -51,6 +51,9 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Makes one forecast from files.
+    #[command(after_help = commands::forecast::EXAMPLES)]
+    Forecast(commands::forecast::Arguments),
     /// Publishes the frames of files to an observation topic.
     #[command(after_help = commands::publish::EXAMPLES)]
     Publish(commands::publish::Arguments),
@@ -94,6 +97,7 @@ impl Command {
 
     fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Forecast(arguments) => arguments.run(),
             Self::Publish(arguments) => arguments.run(),
             Self::Train(arguments) => arguments.run(),
             Self::Model(model) => model.run(),

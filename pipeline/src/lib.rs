@@ -13,6 +13,7 @@ pub mod graph;
 pub mod http;
 pub mod logging;
 pub mod maps;
+pub mod once;
 pub mod publish;
 pub mod runtime;
 pub mod signals;

@@ -3,10 +3,12 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 
 use crate::config::{Config, Layers};
 
+pub mod forecast;
 pub mod inspect;
 pub mod model;
 pub mod publish;
@@ -70,6 +72,14 @@ impl ConfigFile {
 /// Reads a duration on the command line.
 pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
     crate::config::parse_duration(text).ok_or_else(|| "expected a duration such as '5 min'".to_owned())
+}
+
+/// Writes a file whole, with the folders above it.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Prints to stdout; a reader that has gone away (`squall ... | head`) ends the program quietly.

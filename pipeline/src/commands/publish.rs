@@ -9,10 +9,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use squall_operators::ports::{Connect, LogWriter, Retention, Timestamps, TopicSpec};
 
 use super::{Overrides, Usage, duration};
-use crate::archive::{Archive, read_options};
+use crate::archive::Archive;
 use crate::config::{Config, LogKind, SourceConfig};
 use crate::publish::{Arrivals, Spread, end_of_log, record};
 use crate::signals::Stop;
+use crate::wiring::read_options;
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:

@@ -23,6 +23,10 @@ const FAMILY: &str = "maps";
 pub struct MapError(String);
 
 impl MapError {
+    pub(super) fn new(reason: &str) -> Self {
+        Self(reason.to_owned())
+    }
+
     fn of(error: impl std::fmt::Display) -> Self {
         Self(error.to_string())
     }

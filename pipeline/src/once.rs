@@ -1,0 +1,133 @@
+//! One forecast from files: the pure cores of the stream, without the stream.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use squall_fields::{Forecast, Frame, IssueTime, KnowledgeTime, ValidTime};
+use squall_operators::infer::device::ModelSlot;
+use squall_operators::infer::{InferConfig, assemble, request};
+use squall_operators::quality::Quality;
+use squall_operators::window::{Fired, WindowBuffer};
+
+use crate::archive::Archive;
+use crate::config::{SourceConfig, StreamConfig};
+use crate::wiring;
+
+/// Makes forecasts of one stream from an archive.
+pub struct Once<'a> {
+    source: &'a SourceConfig,
+    stream: &'a StreamConfig,
+    config: InferConfig,
+    model: ModelSlot,
+}
+
+impl<'a> Once<'a> {
+    /// Loads the stream's model.
+    ///
+    /// # Errors
+    /// As [`wiring::model`].
+    pub fn new(source: &'a SourceConfig, stream: &'a StreamConfig) -> anyhow::Result<Self> {
+        let model = wiring::model_slot(source, stream)?;
+        Ok(Self { source, stream, config: wiring::infer_config(source, stream, 1), model })
+    }
+
+    /// The forecast of an issue time, from the frames of its window that the archive holds. A frame that quality
+    /// control refuses is missing, as it is in the stream.
+    ///
+    /// # Errors
+    /// The archive holds no usable frame of the window, or neither the model nor its fallback gave a forecast.
+    pub fn forecast(&mut self, archive: &Archive, issue_time: IssueTime) -> anyhow::Result<Forecast> {
+        let fired = self.window(archive, issue_time)?;
+        let asked = request(&self.config, &fired);
+        let answer = self.model.answer(&self.stream.device, &[asked]).pop().context("the model gave no answer")?;
+        assemble(&self.config, &fired, answer).map_err(|reason| anyhow::anyhow!("{issue_time}: {reason}"))
+    }
+
+    fn window(&self, archive: &Archive, issue_time: IssueTime) -> anyhow::Result<Fired> {
+        let cadence = self.source.cadence;
+        // Telling stale frames takes some before the window.
+        let before = self.stream.window_frames as i64 - 1 + i64::from(self.source.quality.stale.unwrap_or(0));
+        let oldest = cadence.step(issue_time.slot(), -before);
+        let mut quality = Quality::new(wiring::quality_config(self.source, self.stream));
+        let mut windows = WindowBuffer::new(wiring::window_config(self.source, self.stream));
+        let mut refused = Vec::new();
+        for (place, slot) in archive.slots().enumerate().filter(|(_, s)| (oldest..=issue_time.slot()).contains(s)) {
+            match self.accept(&mut quality, archive.frame(place)?) {
+                Ok(frame) => {
+                    windows.push(frame, known_at(slot), 0);
+                }
+                Err(reason) => refused.push(format!("{slot}: {reason}")),
+            }
+        }
+        let window = Arc::new(windows.window(issue_time));
+        for reason in &refused {
+            tracing::warn!("frame refused: {reason}");
+        }
+        anyhow::ensure!(
+            window.newest().is_some(),
+            "no frame from {} to {issue_time} can be used{}",
+            window.slot(0),
+            refused.first().map_or_else(String::new, |reason| format!(": {reason}"))
+        );
+        Ok(Fired { window, revision: 0, known_at: known_at(issue_time.slot()), read_at_us: 0 })
+    }
+
+    fn accept(&self, quality: &mut Quality, frame: Frame) -> Result<Arc<Frame>, String> {
+        let known_at = known_at(frame.slot);
+        let judged = quality.check(Arc::new(frame), known_at);
+        judged.map(|(frame, _)| frame).map_err(|(reason, detail)| format!("{reason}, {detail}"))
+    }
+}
+
+/// A frame of a file counts as known at its slot, as one that is published without delay.
+fn known_at(slot: ValidTime) -> KnowledgeTime {
+    KnowledgeTime::from_unix_ms(slot.unix_seconds() * 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::simulate::frames;
+    use crate::config::Layers;
+    use squall_connectors::netcdf::{Storage, WriteOptions, write_frames};
+    use squall_fields::Variable;
+    use squall_models::simulate::StormSettings;
+
+    const CONFIG: &str = r#"
+[[sources]]
+name = "radar"
+variables = ["rain_rate"]
+cadence = "5 min"
+[[streams]]
+name = "rain"
+source = "radar"
+window_frames = 3
+leads = 2
+members = 2
+thresholds = [1.0]
+model = { name = "extrapolation" }
+"#;
+
+    #[test]
+    fn a_window_with_a_gap_says_so_and_one_without_frames_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = StormSettings { rows: 64, columns: 64, ..StormSettings::default() };
+        let mut frames = frames(settings, 5, &[Variable::RainRate]);
+        frames.remove(3);
+        let path = folder.path().join("storm.nc");
+        let exact = WriteOptions { storage: Storage::Float, ..WriteOptions::default() };
+        write_frames(&path, &frames, "storm", &exact).unwrap();
+        let config = Layers::from_text("t.toml", CONFIG).load().unwrap();
+        let (source, stream) = (&config.sources[0], &config.streams[0]);
+        let archive = Archive::open(&[path], &wiring::read_options(source)).unwrap();
+        let mut once = Once::new(source, stream).unwrap();
+
+        let whole = once.forecast(&archive, frames[2].slot.into()).unwrap();
+        assert_eq!((whole.provenance.window_mask.as_slice(), whole.is_degraded()), (&[true, true, true][..], false));
+        assert_eq!(whole.ensembles[0].values.dim(), (2, 2, 64, 64));
+        let gap = once.forecast(&archive, frames[3].slot.into()).unwrap();
+        assert_eq!((gap.provenance.window_mask.as_slice(), gap.is_degraded()), (&[true, false, true][..], true));
+        let early = source.cadence.step(frames[0].slot, -1);
+        assert!(once.forecast(&archive, early.into()).unwrap_err().to_string().starts_with("no frame from"));
+    }
+}
