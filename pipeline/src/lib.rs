@@ -10,6 +10,8 @@ pub mod config;
 pub mod connect;
 pub mod devices;
 pub mod graph;
+pub mod dashboard;
+pub mod demo;
 pub mod http;
 pub mod logging;
 pub mod maps;

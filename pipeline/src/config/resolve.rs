@@ -155,9 +155,18 @@ fn store(section: &Section<'_>) -> Option<StoreConfig> {
 fn runtime(section: &Section<'_>) -> Option<RuntimeConfig> {
     let workers = section.count("workers", 1..=256);
     let clock = section.choice("clock", &[("wall", Clock::Wall), ("log", Clock::Log)]);
+    let until_marker = section.boolean("until_marker");
     let max_bytes_in_flight = section.bytes("max_bytes_in_flight");
     section.finish();
-    Some(RuntimeConfig { workers: workers? as usize, clock: clock?, max_bytes_in_flight: max_bytes_in_flight? })
+    if clock == Some(Clock::Wall) && until_marker == Some(true) {
+        section.fault("until_marker", "needs clock = \"log\"");
+    }
+    Some(RuntimeConfig {
+        workers: workers? as usize,
+        clock: clock?,
+        until_marker: until_marker?,
+        max_bytes_in_flight: max_bytes_in_flight?,
+    })
 }
 
 fn metrics(section: &Section<'_>) -> Option<Option<MetricsConfig>> {

@@ -85,6 +85,8 @@ pub struct RuntimeConfig {
     pub workers: usize,
     /// What makes time advance.
     pub clock: Clock,
+    /// With the clock `log`: read on past the end offsets seen at start, until each partition has an end-of-log record.
+    pub until_marker: bool,
     /// Sources read only while fewer bytes than this are in flight.
     #[serde(serialize_with = "as_bytes")]
     pub max_bytes_in_flight: u64,
