@@ -51,6 +51,9 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Forecasts continuously, from the log to the log, until it is told to stop.
+    #[command(after_help = commands::run::EXAMPLES)]
+    Run(commands::run::Arguments),
     /// Makes one forecast from files.
     #[command(after_help = commands::forecast::EXAMPLES)]
     Forecast(commands::forecast::Arguments),
@@ -92,11 +95,12 @@ impl Completions {
 impl Command {
     /// Whether the command runs long enough that its log lines are wanted without `-v`.
     fn is_service(&self) -> bool {
-        false
+        matches!(self, Self::Run(_))
     }
 
     fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Run(arguments) => arguments.run(),
             Self::Forecast(arguments) => arguments.run(),
             Self::Publish(arguments) => arguments.run(),
             Self::Train(arguments) => arguments.run(),

@@ -11,7 +11,7 @@ use squall_operators::window::{Fired, WindowBuffer};
 
 use crate::archive::Archive;
 use crate::config::{SourceConfig, StreamConfig};
-use crate::wiring;
+use crate::{devices, graph};
 
 /// Makes forecasts of one stream from an archive.
 pub struct Once<'a> {
@@ -25,10 +25,10 @@ impl<'a> Once<'a> {
     /// Loads the stream's model.
     ///
     /// # Errors
-    /// As [`wiring::model`].
+    /// The model cannot be made, or does not fit the stream.
     pub fn new(source: &'a SourceConfig, stream: &'a StreamConfig) -> anyhow::Result<Self> {
-        let model = wiring::model_slot(source, stream)?;
-        Ok(Self { source, stream, config: wiring::infer_config(source, stream, 1), model })
+        let model = devices::slot(stream, source, &devices::model)?;
+        Ok(Self { source, stream, config: graph::infer_config(stream, source), model })
     }
 
     /// The forecast of an issue time, from the frames of its window that the archive holds. A frame that quality
@@ -48,8 +48,8 @@ impl<'a> Once<'a> {
         // Telling stale frames takes some before the window.
         let before = self.stream.window_frames as i64 - 1 + i64::from(self.source.quality.stale.unwrap_or(0));
         let oldest = cadence.step(issue_time.slot(), -before);
-        let mut quality = Quality::new(wiring::quality_config(self.source, self.stream));
-        let mut windows = WindowBuffer::new(wiring::window_config(self.source, self.stream));
+        let mut quality = Quality::new(graph::quality_config(self.stream, self.source));
+        let mut windows = WindowBuffer::new(graph::window_config(self.stream, self.source));
         let mut refused = Vec::new();
         for (place, slot) in archive.slots().enumerate().filter(|(_, s)| (oldest..=issue_time.slot()).contains(s)) {
             match self.accept(&mut quality, archive.frame(place)?) {
@@ -119,7 +119,7 @@ model = { name = "extrapolation" }
         write_frames(&path, &frames, "storm", &exact).unwrap();
         let config = Layers::from_text("t.toml", CONFIG).load().unwrap();
         let (source, stream) = (&config.sources[0], &config.streams[0]);
-        let archive = Archive::open(&[path], &wiring::read_options(source)).unwrap();
+        let archive = Archive::open(&[path], &crate::archive::read_options(source)).unwrap();
         let mut once = Once::new(source, stream).unwrap();
 
         let whole = once.forecast(&archive, frames[2].slot.into()).unwrap();

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use serde_json::json;
-use squall_connectors::netcdf::{NetcdfDecoder, NetcdfEncoder};
-use squall_connectors::options::ReadOptions;
+use squall_connectors::netcdf::{NetcdfDecoder, NetcdfEncoder, WriteOptions};
+use squall_connectors::odim::OdimDecoder;
 use squall_fields::KnowledgeTime;
 use squall_operators::control::Control;
 use squall_operators::decode::Decoder;
@@ -21,6 +21,7 @@ use squall_operators::ports::{
 use squall_operators::publish::Publisher;
 use squall_operators::source::Clock;
 
+use crate::archive::read_options;
 use crate::config::{self, Config, Product, SourceConfig, StreamConfig};
 use crate::devices::{self, ModelFactory};
 use crate::graph::{self, StreamPlan};
@@ -47,12 +48,12 @@ pub struct Parts {
 
 impl Parts {
     /// CF-NetCDF in and out, and the models that a configuration can name.
-    pub fn new(connect: Arc<dyn Connect>, store: Arc<dyn FieldStore>) -> Self {
+    pub fn new(config: &Config, connect: Arc<dyn Connect>, store: Arc<dyn FieldStore>) -> Self {
         Self {
             connect,
             store,
             decoders: Box::new(decoders),
-            encoder: Arc::new(NetcdfEncoder::default()),
+            encoder: encoder(config),
             models: Box::new(devices::model),
         }
     }
@@ -60,10 +61,13 @@ impl Parts {
 
 /// Decoders for the records of a source.
 pub fn decoders(source: &SourceConfig) -> Vec<Arc<dyn FrameDecoder>> {
-    let mut options = ReadOptions::of(&source.variables);
-    options.z_relation = source.z_relation;
-    options.limits.max_bytes = options.limits.max_bytes.max(source.max_record_bytes as usize);
-    vec![Arc::new(NetcdfDecoder::new(options))]
+    let options = read_options(source);
+    vec![Arc::new(NetcdfDecoder::new(options.clone())), Arc::new(OdimDecoder::new(options))]
+}
+
+/// What writes the files of forecasts.
+pub fn encoder(config: &Config) -> Arc<dyn ForecastEncoder> {
+    Arc::new(NetcdfEncoder::new(WriteOptions { institution: config.name.to_string(), ..WriteOptions::default() }))
 }
 
 /// What publishes the forecasts of a stream.
@@ -89,7 +93,7 @@ impl Runtime {
     /// # Errors
     /// Topics are missing, a model does not fit, another instance cannot be fenced, the broker stays away.
     pub fn start(config: &Config, connect: Arc<dyn Connect>, store: Arc<dyn FieldStore>) -> anyhow::Result<Handle> {
-        Self::start_with(config, Parts::new(connect, store))
+        Self::start_with(config, Parts::new(config, connect, store))
     }
 
     /// Starts a configuration from parts.
@@ -178,7 +182,7 @@ fn inputs(config: &Config, source: &SourceConfig, connect: &dyn Connect) -> anyh
             for partition in &partitions {
                 empty &= reader.end_offset(partition)? == 0;
             }
-            Clock::Log { until_marker: empty }
+            Clock::Log { until_marker: empty || config.runtime.until_marker }
         }
     };
     Ok((partitions, clock))

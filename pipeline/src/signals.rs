@@ -7,6 +7,11 @@ use crossbeam_channel::{Receiver, Sender, after, bounded, select};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::runtime::Handle;
+
+/// How often the end of what runs is looked for.
+const POLL: Duration = Duration::from_millis(50);
+
 /// Set once, for good, when the program should end. Clones see the same.
 #[derive(Clone, Debug)]
 pub struct Stop {
@@ -50,6 +55,24 @@ impl Stop {
             }
         })?;
         Ok(stop)
+    }
+
+    /// Waits for the end of what runs, and asks it to end cleanly once this is set.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub fn end(&self, handle: Handle) -> anyhow::Result<()> {
+        let mut asked = false;
+        while !handle.is_finished() {
+            // Asked once: from then on only its end is waited for.
+            if asked {
+                std::thread::sleep(POLL);
+            } else if self.wait_for(POLL) {
+                handle.stop();
+                asked = true;
+            }
+        }
+        handle.join()
     }
 
     /// Whether it is set.

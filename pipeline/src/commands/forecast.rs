@@ -9,11 +9,11 @@ use squall_fields::{Forecast, IssueTime};
 use squall_operators::encode::file_name;
 
 use super::{ConfigFile, Usage, print, write_file};
-use crate::archive::Archive;
+use crate::archive::{Archive, read_options};
 use crate::config::{Config, StreamConfig};
 use crate::maps;
 use crate::once::Once;
-use crate::wiring;
+use crate::runtime;
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
@@ -51,7 +51,7 @@ impl Arguments {
         let config = self.config.load()?;
         let stream = self.stream(&config)?;
         let source = config.source_of(stream);
-        let archive = Archive::open(&self.input, &wiring::read_options(source))?;
+        let archive = Archive::open(&self.input, &read_options(source))?;
         let issue_time = self.issue_time(&archive)?;
         if !source.cadence.is_slot(issue_time.slot()) {
             let every = source.cadence.step_seconds();
@@ -95,7 +95,7 @@ impl Arguments {
     }
 
     fn write(&self, config: &Config, forecast: &Forecast) -> anyhow::Result<PathBuf> {
-        let encoder = wiring::encoder(config);
+        let encoder = runtime::encoder(config);
         let bytes = encoder.encode(forecast).context("cannot write the forecast as NetCDF")?;
         let path = self.output.join(file_name(forecast, &bytes, encoder.extension()));
         write_file(&path, &bytes)?;

@@ -12,6 +12,7 @@ pub mod forecast;
 pub mod inspect;
 pub mod model;
 pub mod publish;
+pub mod run;
 pub mod simulate;
 pub mod train;
 

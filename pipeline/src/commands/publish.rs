@@ -9,11 +9,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use squall_operators::ports::{Connect, LogWriter, Retention, Timestamps, TopicSpec};
 
 use super::{Overrides, Usage, duration};
-use crate::archive::Archive;
+use crate::archive::{Archive, read_options};
 use crate::config::{Config, LogKind, SourceConfig};
 use crate::publish::{Arrivals, Spread, end_of_log, record};
 use crate::signals::Stop;
-use crate::wiring::read_options;
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
@@ -96,7 +95,7 @@ impl Arguments {
         }
         let source = self.source(&config)?;
         let archive = Archive::open(&self.files, &read_options(source))?;
-        let connect = crate::connect::connect(&config)?;
+        let connect = crate::connect::log(&config);
         let partitions = topic(&*connect, &config, source)?;
         let mut writer = connect.writer()?;
         let sent = self.send(&config, source, &archive, partitions, &mut *writer)?;

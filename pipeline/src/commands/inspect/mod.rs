@@ -4,6 +4,8 @@ use clap::Subcommand;
 
 mod config;
 mod file;
+mod frontiers;
+mod topics;
 
 /// What to look at.
 #[derive(Debug, Subcommand)]
@@ -19,6 +21,13 @@ Every fault is reported at once, with its line; the exit code is then 2.")]
     /// Grid, slots, gaps, variables and statistics of NetCDF or ODIM files.
     #[command(after_help = "Example:\n  squall inspect file event.nc --slots")]
     File(file::Arguments),
+    /// Partitions, offsets, timestamp type and newest knowledge time of a configuration's topics.
+    #[command(after_help = "Example:\n  squall inspect topics configs/radar.toml")]
+    Topics(topics::Arguments),
+    /// How far each operator of a running instance has come, and which one holds time back.
+    #[command(after_help = "Example:\n  squall inspect frontiers --address 127.0.0.1:9600\n
+`known` is what a partition has given, `passed` what an operator is done with; `committed` is safe.")]
+    Frontiers(frontiers::Arguments),
 }
 
 impl Inspect {
@@ -30,6 +39,8 @@ impl Inspect {
         match self {
             Self::Config(arguments) => arguments.run(),
             Self::File(arguments) => arguments.run(),
+            Self::Topics(arguments) => arguments.run(),
+            Self::Frontiers(arguments) => arguments.run(),
         }
     }
 }

@@ -1,0 +1,50 @@
+//! `squall run`: forecasts until it is told to stop, or until the log ends.
+
+use clap::Args;
+
+use super::ConfigFile;
+use crate::http::{Endpoint, collect_metrics};
+use crate::runtime::Runtime;
+use crate::signals::Stop;
+use crate::{config, connect};
+
+/// Examples that `--help` shows.
+pub const EXAMPLES: &str = "Examples:
+  squall run configs/radar.toml
+  squall run configs/radar.toml --set runtime.workers=4 --log-format json
+  SQUALL__LOG__BOOTSTRAP_SERVERS=broker:9092 squall run configs/radar.toml
+
+The first SIGINT or SIGTERM stops reading, finishes and commits what is in flight, and exits 0; a second one exits at
+once. Whatever was committed is never made again: a new start goes on from there. With runtime.clock = \"log\" it ends
+by itself at the end of the log. Metrics, health and frontiers: see [metrics] and `squall inspect frontiers`.";
+
+/// Arguments of `squall run`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let config = self.config.load()?;
+        if config.log.kind == config::LogKind::Memory {
+            tracing::warn!("log.kind is \"memory\": nothing can reach this instance from outside");
+        }
+        let stop = Stop::on_signal()?;
+        let metrics = config.metrics.as_ref().map(|metrics| Ok((metrics.listen, collect_metrics()?)));
+        let metrics = metrics.transpose().map_err(|error: anyhow::Error| error)?;
+        let handle = Runtime::start(&config, connect::log(&config), connect::store(&config)?)?;
+        let endpoint = match metrics {
+            Some((listen, metrics)) => Some(Endpoint::start(listen, metrics, handle.monitor())?),
+            None => None,
+        };
+        if let Some(endpoint) = &endpoint {
+            tracing::info!(address = %endpoint.address(), "metrics are served");
+        }
+        tracing::info!(name = &*config.name, streams = config.streams.len(), "running");
+        stop.end(handle)?;
+        tracing::info!("ended; everything is committed");
+        Ok(())
+    }
+}
