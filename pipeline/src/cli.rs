@@ -51,6 +51,9 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Plays a storm through the whole pipeline, draws maps and scores the forecasts.
+    #[command(after_help = commands::demo::EXAMPLES)]
+    Demo(commands::demo::Arguments),
     /// Forecasts continuously, from the log to the log, until it is told to stop.
     #[command(after_help = commands::run::EXAMPLES)]
     Run(commands::run::Arguments),
@@ -100,6 +103,7 @@ impl Command {
 
     fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Demo(arguments) => arguments.run(),
             Self::Run(arguments) => arguments.run(),
             Self::Forecast(arguments) => arguments.run(),
             Self::Publish(arguments) => arguments.run(),

@@ -9,6 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 #[derive(Clone, Debug)]
 pub struct Dashboard {
     bars: Option<MultiProgress>,
+    silent: bool,
 }
 
 /// The progress of one thing.
@@ -20,7 +21,12 @@ pub struct Task {
 impl Dashboard {
     /// Bars if stderr is a terminal.
     pub fn new() -> Self {
-        Self { bars: std::io::stderr().is_terminal().then(MultiProgress::new) }
+        Self { bars: std::io::stderr().is_terminal().then(MultiProgress::new), silent: false }
+    }
+
+    /// Shows nothing.
+    pub const fn silent() -> Self {
+        Self { bars: None, silent: true }
     }
 
     /// A task of so many steps.
@@ -42,6 +48,7 @@ impl Dashboard {
                 // A terminal that has gone away is no reason to stop.
                 let _ = bars.println(text);
             }
+            None if self.silent => {}
             None => {
                 let mut stdout = std::io::stdout().lock();
                 let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());

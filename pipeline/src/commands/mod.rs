@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::config::{Config, Layers};
 
+pub mod demo;
 pub mod forecast;
 pub mod inspect;
 pub mod model;

@@ -32,7 +32,7 @@ pub enum Speed {
     Times(f64),
 }
 
-fn speed(text: &str) -> Result<Speed, String> {
+pub(crate) fn speed(text: &str) -> Result<Speed, String> {
     if text == "max" {
         return Ok(Speed::Max);
     }
