@@ -121,6 +121,7 @@ impl Command {
 
 /// Reads the command line, does what it asks, and says how the process should end.
 pub fn main() -> ExitCode {
+    squall_connectors::isolate::run_if_helper();
     run(std::env::args_os())
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use serde_json::json;
+use squall_connectors::isolate::{Format, IsolatedDecoder};
 use squall_connectors::netcdf::{NetcdfDecoder, NetcdfEncoder, WriteOptions};
 use squall_connectors::odim::OdimDecoder;
 use squall_fields::KnowledgeTime;
@@ -63,6 +64,13 @@ impl Parts {
 pub fn decoders(source: &SourceConfig) -> Vec<Arc<dyn FrameDecoder>> {
     let options = read_options(source);
     vec![Arc::new(NetcdfDecoder::new(options.clone())), Arc::new(OdimDecoder::new(options))]
+}
+
+/// The same, each in a helper process: a hostile file costs a record and not the program. Only for a program whose
+/// `main` calls [`squall_connectors::isolate::run_if_helper`] first.
+pub fn isolated_decoders(source: &SourceConfig) -> Vec<Arc<dyn FrameDecoder>> {
+    let decoder = |format| Arc::new(IsolatedDecoder::new(format, read_options(source))) as Arc<dyn FrameDecoder>;
+    vec![decoder(Format::Netcdf), decoder(Format::Odim)]
 }
 
 /// What writes the files of forecasts.

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::ConfigFile;
 use crate::http::{Endpoint, collect_metrics};
-use crate::runtime::Runtime;
+use crate::runtime::{Parts, Runtime, isolated_decoders};
 use crate::signals::Stop;
 use crate::{config, connect};
 
@@ -32,9 +32,13 @@ impl Arguments {
             tracing::warn!("log.kind is \"memory\": nothing can reach this instance from outside");
         }
         let stop = Stop::on_signal()?;
-        let metrics = config.metrics.as_ref().map(|metrics| Ok((metrics.listen, collect_metrics()?)));
-        let metrics = metrics.transpose().map_err(|error: anyhow::Error| error)?;
-        let handle = Runtime::start(&config, connect::log(&config), connect::store(&config)?)?;
+        let metrics = match &config.metrics {
+            Some(metrics) => Some((metrics.listen, collect_metrics()?)),
+            None => None,
+        };
+        let mut parts = Parts::new(&config, connect::log(&config), connect::store(&config)?);
+        parts.decoders = Box::new(isolated_decoders);
+        let handle = Runtime::start_with(&config, parts)?;
         let endpoint = match metrics {
             Some((listen, metrics)) => Some(Endpoint::start(listen, metrics, handle.monitor())?),
             None => None,

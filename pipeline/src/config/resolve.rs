@@ -139,17 +139,16 @@ fn flatten(section: &Section<'_>, key: &str, value: &Value, properties: &mut BTr
 }
 
 fn store(section: &Section<'_>) -> Option<StoreConfig> {
-    let url = section.text("url");
+    let (url, reads) = (section.text("url"), section.texts("reads"));
     section.finish();
-    let url = url?;
-    match url.split_once("://") {
-        _ if url.is_empty() => section.fault("url", "expected a folder, file://... or s3://..."),
-        Some((scheme, _)) if !["file", "s3"].contains(&scheme) => {
-            section.fault("url", format!("expected a folder, file://... or s3://..., got \"{scheme}://...\""));
+    let (url, reads) = (url?, reads?);
+    for (key, url) in std::iter::once(("url", &url)).chain(reads.iter().map(|url| ("reads", url))) {
+        let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+        if url.is_empty() || scheme.is_some_and(|scheme| !["file", "s3"].contains(&scheme)) {
+            section.fault(key, format!("expected a folder, file://... or s3://..., got \"{url}\""));
         }
-        _ => {}
     }
-    Some(StoreConfig { url })
+    Some(StoreConfig { url, reads })
 }
 
 fn runtime(section: &Section<'_>) -> Option<RuntimeConfig> {

@@ -66,6 +66,8 @@ pub struct LogConfig {
 pub struct StoreConfig {
     /// A folder, or a URL `file://...` or `s3://bucket/prefix`.
     pub url: String,
+    /// Further places that notifications may point into.
+    pub reads: Vec<String>,
 }
 
 /// What makes the dataflow's time advance.

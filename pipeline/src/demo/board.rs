@@ -63,18 +63,18 @@ impl Board {
     /// The scores as a table for people; about six leads of it.
     pub fn table(&self, model: &str) -> String {
         let mut text = String::new();
-        let number = |value: Option<f64>| value.map_or_else(|| format!("{:>8}", "-"), |value| format!("{value:>8.3}"));
-        let event = format!("CSI >= {} mm/h", self.threshold);
-        let _ = writeln!(text, "{:>9}  {event:^23}  {:^23}  {:^23}", "", "CRPS (mm/h)", "MAE (mm/h)");
-        let heads = format!("{:>12}{:>11}", short(model), "persistence");
-        let _ = writeln!(text, "{:>9}  {heads}  {heads}  {heads}", "lead");
+        let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
+        let event = format!("CSI at {} mm/h", self.threshold);
+        let _ = writeln!(text, "{:>9} |{event:^26}|{:^26}|{:^26}", "", "CRPS (mm/h)", "MAE (mm/h)");
+        let heads = format!("{:>13}{:>12} ", short(model), "persistence");
+        let _ = writeln!(text, "{:>9} |{heads}|{heads}|{heads}", "lead");
         let step = self.leads.len().div_ceil(6).max(1);
         for (lead, (model, persistence)) in self.leads.iter().skip(step - 1).step_by(step) {
-            let pair = |a: Option<f64>, b: Option<f64>| format!("{:>12}{:>11}", number(a), number(b));
+            let pair = |a: Option<f64>, b: Option<f64>| format!("{:>13}{:>12} ", number(a), number(b));
             let csi = pair(model.events.csi(), persistence.events.csi());
             let crps = pair(model.crps.fair(), persistence.error.mae());
             let mae = pair(model.error.mae(), persistence.error.mae());
-            let _ = writeln!(text, "{:>9}  {csi}  {crps}  {mae}", lead.to_string());
+            let _ = writeln!(text, "{:>9} |{csi}|{crps}|{mae}", lead.to_string());
         }
         text
     }
@@ -96,7 +96,7 @@ fn persist(sums: &mut Sums, last: ArrayView2<'_, f32>, truth: ArrayView2<'_, f32
 }
 
 fn short(model: &str) -> &str {
-    model.get(..12).unwrap_or(model)
+    model.get(..13).unwrap_or(model)
 }
 
 #[cfg(test)]
