@@ -1,0 +1,143 @@
+//! The binary as a person meets it: what it prints, where it says so, and its exit codes.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn squall() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_squall"));
+    command.current_dir(root()).env_remove("RUST_LOG").env_remove("SQUALL_LOG_FORMAT");
+    command
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn run(arguments: &[&str]) -> Output {
+    squall().args(arguments).output().unwrap()
+}
+
+/// Exit code, stdout, stderr.
+fn told(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// A small storm in a file.
+fn storm(folder: &Path) -> String {
+    let path = folder.join("storm.nc").display().to_string();
+    let made = run(&["simulate", "--output", &path, "--frames", "5", "--size", "48x64", "--seed", "4"]);
+    assert!(made.status.success(), "{made:?}");
+    path
+}
+
+#[test]
+fn help_teaches() {
+    let (code, help, _) = told(&run(&["--help"]));
+    assert_eq!(code, Some(0));
+    for word in ["squall demo", "run", "forecast", "publish", "inspect", "simulate", "completions", "Exit codes"] {
+        assert!(help.contains(word), "{word} is not in\n{help}");
+    }
+    let (code, help, _) = told(&run(&["publish", "--help"]));
+    assert!(code == Some(0) && help.contains("Examples:") && help.contains("--shuffle-within"), "{help}");
+    let (code, version, _) = told(&run(&["--version"]));
+    assert_eq!((code, version), (Some(0), format!("squall {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    for arguments in [&[][..], &["forecats"], &["publish"], &["publish", "x.nc", "--config", "c", "--speed", "fast"]] {
+        let (code, _, errors) = told(&run(arguments));
+        assert!(code == Some(2) && !errors.is_empty(), "{arguments:?}: {code:?}\n{errors}");
+    }
+    let (code, _, errors) = told(&run(&["run", "no/such.toml"]));
+    assert_eq!(code, Some(2));
+    assert!(errors.starts_with("error: cannot read the configuration no/such.toml"), "{errors}");
+}
+
+#[test]
+fn faults_of_a_configuration_are_one_line_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("faulty.toml");
+    std::fs::write(&path, "[runtime]\nworkers = 0\nclok = \"log\"\n").unwrap();
+    let (code, _, errors) = told(&run(&["inspect", "config", &path.display().to_string()]));
+    let errors = errors.replace(&path.display().to_string(), "faulty.toml");
+    assert_eq!(code, Some(2));
+    insta::assert_snapshot!(errors, @"");
+}
+
+#[test]
+fn completions_complete() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script, _) = told(&run(&["completions", shell]));
+        assert!(code == Some(0) && script.contains("frontiers"), "{shell}");
+    }
+}
+
+#[test]
+fn a_file_is_described() {
+    let folder = tempfile::tempdir().unwrap();
+    let storm = storm(folder.path());
+    let (code, text, errors) = told(&run(&["inspect", "file", &storm]));
+    assert_eq!(code, Some(0), "{errors}");
+    insta::assert_snapshot!(text.replace(&storm, "storm.nc"), @"");
+    let (code, _, errors) = told(&run(&["inspect", "file", "Cargo.toml"]));
+    assert!(code == Some(1) && errors.starts_with("error: cannot read Cargo.toml\n  because: "), "{errors}");
+}
+
+#[test]
+fn a_forecast_from_a_file_is_the_same_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let storm = storm(folder.path());
+    let forecast = |output: &str| {
+        let output = folder.path().join(output).display().to_string();
+        let at = "2016-09-28T12:15:00Z";
+        run(&["forecast", "configs/demo.toml", "--input", &storm, "--at", at, "--output", &output, "--map"])
+    };
+    let (code, first, errors) = told(&forecast("one"));
+    assert_eq!(code, Some(0), "{errors}");
+    let paths: Vec<&Path> = first.lines().map(Path::new).collect();
+    assert!(paths.len() == 2 && paths.iter().all(|path| path.is_file()), "{first}");
+    assert!(paths[0].ends_with(paths[0].strip_prefix(folder.path().join("one")).unwrap()));
+    let (_, second, _) = told(&forecast("two"));
+    // The name holds the digest of the bytes.
+    assert_eq!(second.replace("/two/", "/one/"), first);
+    let wrong = ["--at", "2016-09-28T12:17:00Z", "--output", "out"];
+    let (code, _, errors) =
+        told(&squall().args(["forecast", "configs/demo.toml", "-i", &storm]).args(wrong).output().unwrap());
+    assert!(code == Some(2) && errors.contains("not a slot of source radar, every 300 s"), "{errors}");
+}
+
+#[test]
+fn a_running_instance_answers_and_ends_cleanly() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("store.url={}", folder.path().display());
+    let settings = ["runtime.clock=wall", "runtime.until_marker=false", "metrics.listen=127.0.0.1:0", &store];
+    let mut command = squall();
+    command.args(["run", "configs/demo.toml", "--log-format", "json"]).args(settings.iter().flat_map(|s| ["--set", s]));
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut field = |name: &str| {
+        lines.find_map(|line| {
+            let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+            json.get(name).map(|value| value.as_str().unwrap_or_default().to_owned())
+        })
+    };
+    let address = field("address").expect("it says where metrics are served");
+    let (code, frontiers, errors) = told(&run(&["inspect", "frontiers", "--address", &address]));
+    assert!(code == Some(0) && frontiers.starts_with("stream rain\n"), "{frontiers}{errors}");
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+    drop(lines);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let (code, _, errors) = told(&run(&["inspect", "frontiers", "--address", &address]));
+    assert!(code == Some(1) && errors.contains("no instance answers"), "{errors}");
+}
+
+#[test]
+fn publishing_into_memory_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, _, errors) = told(&run(&["publish", &storm(folder.path()), "--config", "configs/demo.toml"]));
+    assert!(code == Some(2) && errors.contains("log.kind is \"memory\""), "{errors}");
+}
