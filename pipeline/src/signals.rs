@@ -1,6 +1,6 @@
 //! SIGINT and SIGTERM: the first asks to end cleanly, the second ends at once.
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, bounded, select};
@@ -51,7 +51,8 @@ impl Stop {
                     // No destructors: whoever asks twice wants out, and an open transaction is aborted by the broker.
                     signal_hook::low_level::exit(128 + signal);
                 }
-                eprintln!("stopping; once more ends at once");
+                // Not eprintln: it would panic where stderr is closed.
+                let _ = writeln!(io::stderr(), "stopping; once more ends at once");
             }
         })?;
         Ok(stop)

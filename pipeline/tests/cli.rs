@@ -129,7 +129,7 @@ fn a_running_instance_answers_and_ends_cleanly() {
     assert!(code == Some(0) && frontiers.starts_with("stream rain\n"), "{frontiers}{errors}");
     let id = child.id().to_string();
     assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
-    drop(lines);
+    lines.for_each(drop);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let (code, _, errors) = told(&run(&["inspect", "frontiers", "--address", &address]));
     assert!(code == Some(1) && errors.contains("no instance answers"), "{errors}");
