@@ -75,6 +75,12 @@ mod tests {
             "partitions": {"obs[0]": "2016-09-28T16:05:00.000Z"},
             "operators": {"decode": "2016-09-28T16:05:00.000Z", "infer": "2016-09-28T16:00:00.000Z", "source": null},
         }});
-        insta::assert_snapshot!(describe(answer.as_object().unwrap()), @"");
+        insta::assert_snapshot!(describe(answer.as_object().unwrap()), @r##"
+stream rain
+  known   obs[0]                                   2016-09-28T16:05:00.000Z
+  passed  decode                                   2016-09-28T16:05:00.000Z
+  passed  infer                                    2016-09-28T16:00:00.000Z  <- holds time back
+  passed  source                                   everything
+"##);
     }
 }

@@ -109,6 +109,10 @@ mod tests {
         let info = log.describe(&["obs"]).unwrap().remove(0).unwrap();
         let mut text = String::new();
         describe(&mut text, &info, &mut *log.reader(1000).unwrap()).unwrap();
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r##"
+obs: stamped by the producer, records up to 1 MiB
+  partition 0    offsets 0 to 0, empty
+  partition 1    offsets 0 to 2, newest known 1970-01-01T00:00:05.000Z
+"##);
     }
 }
