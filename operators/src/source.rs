@@ -210,7 +210,8 @@ pub fn source<'scope>(
                     let time = *owned.capability.time();
                     let behind = committed.is_none_or(|c| time <= c);
                     let near = committed.is_none_or(|c| time <= c + config.read_ahead.as_millis() as u64);
-                    if !behind && !(near && flight.bytes < config.max_bytes_in_flight) {
+                    let wanted = behind || (near && flight.bytes < config.max_bytes_in_flight);
+                    if !wanted {
                         waiting |= queues.has_more(id);
                         break;
                     }

@@ -33,6 +33,9 @@ const START: Duration = Duration::from_secs(120);
 /// Covers the lag from a record's append to its being visible, in the wall clock's time.
 const MARGIN: Duration = Duration::from_millis(100);
 
+/// Makes the decoders for the records of a source.
+pub type DecoderFactory = dyn Fn(&SourceConfig) -> Vec<Arc<dyn FrameDecoder>>;
+
 /// What a runtime is made of; [`Parts::new`] takes the usual ones.
 pub struct Parts {
     /// The log.
@@ -40,7 +43,7 @@ pub struct Parts {
     /// The store of fields.
     pub store: Arc<dyn FieldStore>,
     /// Decoders for the records of a source.
-    pub decoders: Box<dyn Fn(&SourceConfig) -> Vec<Arc<dyn FrameDecoder>>>,
+    pub decoders: Box<DecoderFactory>,
     /// Writes forecasts as files.
     pub encoder: Arc<dyn ForecastEncoder>,
     /// Makes models.

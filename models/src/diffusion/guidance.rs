@@ -146,7 +146,7 @@ mod tests {
         (0..3)
             .map(|j| {
                 let mut q = Tensor::arange(2 * 3 * 64, OPTIONS).cos().reshape([2, 3, 1, 8, 8]);
-                q = q * (1.0 + 0.01 * f64::from(j));
+                q *= 1.0 + 0.01 * f64::from(j);
                 let _ = q.narrow(3, 0, 1).fill_(0.25);
                 let _ = q.narrow(1, 2, 1).narrow(3, 4, 1).narrow(4, 4, 1).fill_(if j % 2 == 0 { 2.0 } else { -2.0 });
                 q * scale

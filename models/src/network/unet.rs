@@ -8,6 +8,8 @@ use super::res_block::VideoResBlock;
 use super::transformer::SpatialVideoTransformer;
 
 /// One step on the way down, through the middle or up.
+// A network has a few dozen of them: a box around the large one would save nothing that counts.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 enum Layer {
     Conv(Conv),
@@ -154,8 +156,7 @@ impl VideoUNet {
         // Every use of the embedding goes through SiLU first.
         let embedding = silu(time);
 
-        let mut h =
-            channels_last(&self.into_cells(x.reshape([samples * frames, channels, height, width]).to_kind(kind)));
+        let mut h = channels_last(&self.to_cells(x.reshape([samples * frames, channels, height, width]).to_kind(kind)));
         let mut skips = Vec::with_capacity(self.input_blocks.len());
         let run = |layers: &[Layer], mut h: Tensor| {
             for layer in layers {
@@ -175,17 +176,17 @@ impl VideoUNet {
             h = run(layers, Tensor::cat(&[h, skip], 1));
             tap(&format!("output_blocks.{i}"), &h);
         }
-        let out = self.into_pixels(self.conv_out.forward(&self.norm_out.forward_silu(&h)));
+        let out = self.to_pixels(self.conv_out.forward(&self.norm_out.forward_silu(&h)));
         out.reshape([samples, frames, self.config.out_channels, height, width]).to_kind(x.kind())
     }
 
     /// Squares of pixels to channels of a cell.
-    fn into_cells(&self, x: Tensor) -> Tensor {
+    fn to_cells(&self, x: Tensor) -> Tensor {
         if self.config.patch == 1 { x } else { x.pixel_unshuffle(self.config.patch) }
     }
 
     /// Channels of a cell to squares of pixels.
-    fn into_pixels(&self, x: Tensor) -> Tensor {
+    fn to_pixels(&self, x: Tensor) -> Tensor {
         if self.config.patch == 1 { x } else { x.pixel_shuffle(self.config.patch) }
     }
 }

@@ -108,11 +108,11 @@ fn weights(config: &TrainingConfig, clean: &Clean, x: &Tensor) -> Tensor {
     {
         let scale = residual.scale(guess).pow_tensor_scalar(config.loss.scale_power);
         let scale = &scale / scale.mean(Kind::Float);
-        weight = weight * Tensor::cat(&[clean.history.ones_like(), scale], 1);
+        weight = &weight * Tensor::cat(&[clean.history.ones_like(), scale], 1);
     }
     if config.loss.unbiased {
         let factors: Vec<f32> = clean.density.iter().map(|d| (1.0 / d.max(1e-6)) as f32).collect();
-        weight = weight * Tensor::from_slice(&factors).to_device(x.device()).reshape([-1, 1, 1, 1, 1]);
+        weight = &weight * Tensor::from_slice(&factors).to_device(x.device()).reshape([-1, 1, 1, 1, 1]);
     }
     weight
 }

@@ -180,7 +180,7 @@ impl TrainingConfig {
                 self.network.out_channels
             ));
         }
-        if self.crop.size == 0 || self.crop.size % stride != 0 {
+        if self.crop.size == 0 || !self.crop.size.is_multiple_of(stride) {
             faults.push(format!("a crop of {} is no multiple of the network's stride {stride}", self.crop.size));
         }
         if self.crop.stride == 0 || self.batch == 0 || self.accumulate == 0 || self.context == 0 || self.leads == 0 {

@@ -160,7 +160,7 @@ pub(super) fn compare(
 ) -> anyhow::Result<Vec<ModelScores>> {
     let mut model = DiffusionForecaster::open(path, &Options::default())?;
     model.warm_up();
-    let rain = model.metadata().variables.iter().any(|v| *v == squall_fields::Variable::RainRate);
+    let rain = model.metadata().variables.contains(&squall_fields::Variable::RainRate);
     let name = model.metadata().name.clone();
     let (mut persistence, mut extrapolation, mut perturbed) =
         (Persistence::default(), Extrapolation::default(), Extrapolation::default());

@@ -98,7 +98,7 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
 /// ```
 pub fn format_bytes(bytes: u64) -> String {
     let unit =
-        UNITS.iter().rev().find(|(_, scale)| *scale > 1 && bytes > 0 && bytes % scale == 0 && scale.is_power_of_two());
+        UNITS.iter().rev().find(|(_, scale)| *scale > 1 && bytes > 0 && bytes.is_multiple_of(*scale) && scale.is_power_of_two());
     unit.map_or_else(|| format!("{bytes} B"), |(name, scale)| format!("{} {name}", bytes / scale))
 }
 
