@@ -2,7 +2,7 @@
 //!
 //! The specification leaves room that its producers use, and every variant of it occurs: geometry at
 //! the root or in the data set, the quantity in the data or in the data set, texts of fixed or of
-//! variable length, packing with or without `gain`, `offset`, `nodata` and `undetect`. [`read`]
+//! variable length, packing with or without `gain`, `offset`, `nodata` and `undetect`. [`read()`]
 //! looks each thing up from the innermost group outwards; [`write`](mod@write) makes each variant.
 //!
 //! `nodata` (not looked at) is missing and becomes NaN; `undetect` (looked at, nothing seen) is *no

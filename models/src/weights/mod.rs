@@ -1,7 +1,7 @@
 //! Weights files: safetensors whose header says everything that is needed to run them.
 //!
 //! Tensors have the names of published checkpoints ([`UNET_PREFIX`], [`AUTOENCODER_PREFIX`]), so a PyTorch checkpoint
-//! converts by name alone ([`import`]). They may be stored in half the bits; they are computed with in the type that
+//! converts by name alone ([`mod@import`]). They may be stored in half the bits; they are computed with in the type that
 //! the device wants.
 
 pub mod import;
