@@ -1,7 +1,6 @@
 //! From what was written to what it means.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use figment::value::Value;
@@ -373,11 +372,12 @@ fn model(section: &Section<'_>) -> Option<ModelConfig> {
         }
         (None, Some(file)) => {
             let watch = section.boolean("watch").unwrap_or(false);
-            let file = PathBuf::from(file);
-            if !file.is_file() {
-                section.fault("file", format!("there is no file {}", file.display()));
-            }
-            Some(ModelConfig::File { file, watch, parameters: section.rest() })
+            let parameters = section.rest();
+            let Some(found) = section.context.existing(&file) else {
+                section.fault("file", format!("there is no file {file} here or beside the configuration"));
+                return None;
+            };
+            Some(ModelConfig::File { file: found, watch, parameters })
         }
         (None, None) => {
             section.fault("", "expected name = \"...\" or file = \"...\"");
@@ -392,9 +392,9 @@ fn model(section: &Section<'_>) -> Option<ModelConfig> {
 
 fn device(section: &Section<'_>) -> Option<Arc<str>> {
     let text = section.text("device")?;
-    let index = text.split_once(':').is_some_and(|(kind, index)| {
-        ["cpu", "cuda"].contains(&kind) && index.parse::<u16>().is_ok()
-    });
+    let index = text
+        .split_once(':')
+        .is_some_and(|(kind, index)| ["cpu", "cuda"].contains(&kind) && index.parse::<u16>().is_ok());
     if text == "cpu" || text == "cuda" || index {
         return Some(text.into());
     }

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figment::Figment;
@@ -52,6 +53,12 @@ impl<'a> Context<'a> {
             }
             _ => format!("{}:{}", self.name, self.file.line(setting)),
         }
+    }
+
+    /// A file that a setting names: from the working folder, or else from the folder of the configuration.
+    pub(super) fn existing(&self, file: &str) -> Option<PathBuf> {
+        let beside = Path::new(self.name).parent().map(|folder| folder.join(file));
+        [Some(PathBuf::from(file)), beside].into_iter().flatten().find(|path| path.is_file())
     }
 
     /// Line of a setting in the file, for keeping its order.
