@@ -10,6 +10,7 @@ pub mod device;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use squall_fields::{Degradation, Forecast, ForecastId, InputRef, LeadTime, Provenance};
@@ -38,6 +39,8 @@ pub struct InferConfig {
     pub members: usize,
     /// Forecasts of the stream that may be in memory at once, at least 1.
     pub max_alive: usize,
+    /// How long the model may take before the fallback is asked as well; `None` waits.
+    pub deadline: Option<Duration>,
 }
 
 /// What a device made of one request.
@@ -155,11 +158,46 @@ pub struct Made {
     pub permit: Arc<Permit>,
 }
 
+/// A request in flight.
+struct Running {
+    capability: Capability<Tick>,
+    fired: Fired,
+    permit: Permit,
+    started: Instant,
+    /// Whether the deadline passed and the fallback was asked.
+    late: bool,
+}
+
+/// Set in the id of a request to the fallback.
+const LATE: u64 = 1 << 63;
+
+/// Asks the fallback for every request whose deadline has passed, and says when the next one will.
+fn ask_late(
+    running: &mut BTreeMap<u64, Running>,
+    deadline: Duration,
+    mut ask: impl FnMut(u64, &Fired) -> Result<(), String>,
+) -> Result<Option<Duration>, String> {
+    let mut next = None;
+    for (id, entry) in running.iter_mut().filter(|(_, entry)| !entry.late) {
+        let left = deadline.saturating_sub(entry.started.elapsed());
+        if left.is_zero() {
+            entry.late = true;
+            ask(id | LATE, &entry.fired)?;
+        } else {
+            next = Some(next.map_or(left, |n: Duration| n.min(left)));
+        }
+    }
+    Ok(next)
+}
+
 /// Has each window that fires forecast by the model of its stream on a device.
+///
+/// `fallback` runs the model that answers where the deadline passes; whichever answer comes first is published.
 pub fn infer<'scope>(
     windows: StreamVec<'scope, Tick, Local<Windowed>>,
     config: InferConfig,
     device: Device,
+    fallback: Option<Device>,
     control: Arc<Control>,
 ) -> StreamVec<'scope, Tick, Local<Made>> {
     let worker = windows.scope().worker();
@@ -168,9 +206,10 @@ pub fn infer<'scope>(
         control.register(waker());
         let permits = Permits::new(config.max_alive, Some(waker()));
         let wake = Arc::new(waker());
-        let (outbox, answers) = crossbeam_channel::unbounded();
+        let (outbox, answers) = crossbeam_channel::unbounded::<(u64, Answer)>();
         let mut waiting: VecDeque<(Capability<Tick>, Fired)> = VecDeque::new();
-        let mut running: BTreeMap<u64, (Capability<Tick>, Fired, Permit)> = BTreeMap::new();
+        let mut running: BTreeMap<u64, Running> = BTreeMap::new();
+        let activator = worker.activator_for(info.address.clone());
         let mut next_id = 0u64;
         move |(input, frontier), output| {
             control.report("infer", frontier_of(frontier));
@@ -187,8 +226,14 @@ pub fn infer<'scope>(
                 running.clear();
                 return;
             }
-            for (id, answer) in answers.try_iter() {
-                let Some((capability, fired, permit)) = running.remove(&id) else { continue };
+            for (id, mut answer) in answers.try_iter() {
+                // The other answer came first, or the fallback has none while the model still works.
+                let useless = id & LATE != 0 && answer.prediction.is_err();
+                let Some(entry) = (!useless).then(|| running.remove(&(id & !LATE))).flatten() else { continue };
+                if id & LATE != 0 {
+                    answer.degraded = Some(Degradation::Deadline);
+                }
+                let Running { capability, fired, permit, .. } = entry;
                 match assemble(&config, &fired, answer) {
                     Ok(forecast) => {
                         let Fired { read_at_us, .. } = fired;
@@ -207,11 +252,22 @@ pub fn infer<'scope>(
                 let Some((capability, fired)) = waiting.pop_front() else { break };
                 let (id, request) = (next_id, request(&config, &fired));
                 let job = Job { id, request, reply: outbox.clone(), wake: Some(wake.clone()) };
-                running.insert(id, (capability, fired, permit));
+                running.insert(id, Running { capability, fired, permit, started: Instant::now(), late: false });
                 next_id += 1;
                 if let Err(message) = device.submit(job) {
                     control.fail(message);
                     return;
+                }
+            }
+            if let (Some(deadline), Some(fallback)) = (config.deadline, &fallback) {
+                let asked = ask_late(&mut running, deadline, |id, fired| {
+                    let request = request(&config, fired);
+                    fallback.submit(Job { id, request, reply: outbox.clone(), wake: Some(wake.clone()) })
+                });
+                match asked {
+                    Ok(Some(next)) => activator.activate_after(next),
+                    Ok(None) => {}
+                    Err(message) => control.fail(message),
                 }
             }
         }

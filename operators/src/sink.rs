@@ -155,7 +155,11 @@ impl SinkCore {
     }
 
     fn progress(&mut self, frontier: KnowledgeTime) -> Progress {
-        let held = |id: &PartitionId| self.mark.as_ref().and_then(|mark| mark.oldest_records.get(id)).copied();
+        // Until the windows speak for the first time they hold what they held when the progress was committed.
+        let held = |id: &PartitionId| match &self.mark {
+            Some(mark) => mark.oldest_records.get(id).copied(),
+            None => self.recovered.positions.iter().find(|p| p.partition == *id).map(|p| (p.rewind, p.knowledge)),
+        };
         let position = |(id, cursor): (&PartitionId, &Cursor)| {
             let (rewind, knowledge) = held(id).filter(|h| h.0 < cursor.rewind.0).unwrap_or(cursor.rewind);
             Position { partition: id.clone(), rewind, knowledge, next: cursor.next }
@@ -411,6 +415,17 @@ mod tests {
         assert_eq!(core.cut(at(200), true).unwrap().progress.decisions.len(), 1);
         core.push(200, mark(&[]));
         assert!(core.cut(at(300), true).unwrap().progress.decisions.is_empty());
+    }
+
+    #[test]
+    fn a_dead_letter_after_a_restart_does_not_forget_what_the_windows_hold() {
+        let mut first = core();
+        first.push(100, passed(0, 4, 100, false).1);
+        first.push(100, mark(&[(0, 4, 100)]));
+        let progress = first.cut(at(200), true).unwrap().progress;
+        let mut again = SinkCore::new("dead".into(), Some(&progress));
+        again.push(200, passed(0, 5, 200, false).1);
+        assert_eq!(position(&again.cut(at(250), true).unwrap().progress, 0), (4, 100, 6));
     }
 
     #[test]

@@ -181,6 +181,9 @@ pub fn source<'scope>(
             partitions.insert(id.clone(), Owned { capability, stamp });
         }
         drop(root); // a worker that owns nothing must not hold the frontier
+        if partitions.is_empty() {
+            control.hold(worker, None); // now: timely never runs a source again that holds no capability
+        }
 
         let waker = || scope.worker().sync_activator_for(info.address.to_vec());
         control.register(waker());
@@ -247,6 +250,9 @@ pub fn source<'scope>(
             }
             for id in over {
                 partitions.remove(&id);
+                if partitions.is_empty() {
+                    control.hold(worker, None);
+                }
             }
             if waiting {
                 activator.activate_after(Duration::from_millis(2)); // for room: nobody wakes us when the probe moves

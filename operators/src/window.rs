@@ -269,16 +269,16 @@ impl Shell {
             return;
         }
         self.now = to;
-        let fired = self.core.advance(to);
-        let mut last = None;
-        for fired in fired {
-            let Some(capability) = self.due.get(&fired.known_at.unix_ms()).cloned() else { continue };
-            last = Some(capability.clone());
-            self.emit(capability, fired);
-        }
-        if let Some(capability) = last {
+        // One due time after the other, each with its own mark: a commit may fall between two of them.
+        while let Some(due) = self.core.dues().filter(|due| *due < to).min() {
+            let fired = self.core.advance(KnowledgeTime::from_unix_ms((due.unix_ms() + TICK_MS) as i64));
+            let Some(capability) = self.due.remove(&due.unix_ms()) else { continue };
+            for fired in fired {
+                self.emit(capability.clone(), fired);
+            }
             self.mark(capability);
         }
+        self.core.advance(to);
         self.keep(None);
     }
 
@@ -326,7 +326,8 @@ impl Shell {
     }
 }
 
-/// Gathers the frames of a stream. All of them are on one worker, [`crate::quality::quality`] saw to that.
+/// Gathers the frames of a stream. All of them are on one worker, [`crate::quality::quality`] saw to that; what was
+/// committed before, `progress`, is given on that worker alone.
 pub fn window<'scope>(
     checked: StreamVec<'scope, Tick, Local<Checked>>,
     config: WindowConfig,

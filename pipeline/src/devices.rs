@@ -83,3 +83,15 @@ pub fn start(config: &Config, factory: &ModelFactory) -> anyhow::Result<BTreeMap
     };
     slots.into_iter().map(start).collect()
 }
+
+/// The thread that answers for a stream whose model misses its deadline; `None` without a deadline or a fallback.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn start_fallback(stream: &StreamConfig, source: &SourceConfig) -> anyhow::Result<Option<Device>> {
+    let model = stream.deadline.and_then(|_| fallback(stream, &context(stream, source)));
+    let Some(model) = model else { return Ok(None) };
+    let models = HashMap::from([(stream.name.clone(), ModelSlot::new(model, None))]);
+    let name = format!("fallback of {}", stream.name);
+    Ok(Some(Device::start(&name, models, BatchPolicy::default()).with_context(|| name)?))
+}

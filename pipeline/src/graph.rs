@@ -59,6 +59,8 @@ pub struct StreamPlan {
     pub decoder: Decoder,
     /// What runs its model.
     pub device: Device,
+    /// What runs its fallback when the deadline passes.
+    pub fallback: Option<Device>,
     /// What publishes its forecasts.
     pub publisher: Publisher,
     /// How it ends.
@@ -99,6 +101,7 @@ pub fn infer_config(stream: &config::StreamConfig, source: &config::SourceConfig
         leads: stream.lead_times(source.cadence),
         members: stream.members,
         max_alive: FORECASTS_ALIVE,
+        deadline: stream.deadline,
     }
 }
 
@@ -161,13 +164,15 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
             _ => None,
         });
         let shape = window_config(&plan.stream, &plan.source);
-        let windows = window(checked, shape, name.clone(), progress, control());
+        // What was open is open again on the home worker alone: elsewhere it would fire without its frames.
+        let open = progress.filter(|_| index == home);
+        let windows = window(checked, shape, name.clone(), open, control());
         let marks = windows.clone().flat_map(|Local(windowed)| match windowed {
             Windowed::Mark(mark) => Some(Local(Note::Mark(mark))),
             Windowed::Fired(_) => None,
         });
         let asked = infer_config(&plan.stream, &plan.source);
-        let forecasts = infer(windows, asked, plan.device.clone(), control());
+        let forecasts = infer(windows, asked, plan.device.clone(), plan.fallback.clone(), control());
         let published = publish(forecasts, plan.publisher.clone(), name.clone(), control());
         let notes = passed.concat(dead).concat(marks).concat(published);
         sink(notes, name.clone(), core, ledger, home, control()).probe_with(&probe);

@@ -21,3 +21,4 @@ pub mod runtime;
 pub mod signals;
 pub mod topics;
 pub mod training;
+pub mod watch;

@@ -26,7 +26,7 @@ use crate::archive::read_options;
 use crate::config::{self, Config, Product, SourceConfig, StreamConfig};
 use crate::devices::{self, ModelFactory};
 use crate::graph::{self, StreamPlan};
-use crate::{http, topics};
+use crate::{http, topics, watch};
 
 /// How long the start waits for a broker that is away or loading.
 const START: Duration = Duration::from_secs(120);
@@ -118,7 +118,10 @@ impl Runtime {
         let mut plans = Vec::new();
         for stream in &config.streams {
             let device = devices.get(&stream.device).context("every stream has a device")?.clone();
-            plans.push(plan(config, stream, &parts, device, deadline)?);
+            let plan = plan(config, stream, &parts, device, deadline)?;
+            let (clock, device) = (config.runtime.clock, plan.device.clone());
+            watch::start(stream, config.source_of(stream), clock, device, plan.control.clone())?;
+            plans.push(plan);
         }
         drop(devices);
         let controls: Vec<_> = plans.iter().map(|plan| (plan.stream.name.clone(), plan.control.clone())).collect();
@@ -177,6 +180,7 @@ fn plan(
         connect: parts.connect.clone(),
         decoder,
         device,
+        fallback: devices::start_fallback(stream, source)?,
         publisher: publisher(&config.name, stream, parts.store.clone(), parts.encoder.clone()),
         control: Control::new(),
     })
@@ -312,3 +316,6 @@ impl http::Status for Monitor {
         serde_json::Value::Object(self.streams.iter().map(stream).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

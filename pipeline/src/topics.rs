@@ -1,5 +1,7 @@
 //! The topics of a configuration, as they should be.
 
+use std::time::{Duration, Instant};
+
 use squall_operators::ports::{Connect, Retention, Timestamps, TopicSpec};
 
 use crate::config::{Clock, Config, Product};
@@ -82,5 +84,16 @@ pub fn ensure(config: &Config, connect: &dyn Connect) -> anyhow::Result<()> {
     anyhow::ensure!(config.log.create_topics, "missing topics, and log.create_topics is false: {names}");
     tracing::info!(topics = names, "creating topics");
     connect.create(&missing)?;
+    let names: Vec<&str> = missing.iter().map(|topic| topic.name.as_str()).collect();
+    await_topics(connect, &names)
+}
+
+/// Waits until every broker that answers knows the topics: their creation is acknowledged before that.
+fn await_topics(connect: &dyn Connect, names: &[&str]) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while connect.describe(names)?.iter().any(Option::is_none) {
+        anyhow::ensure!(Instant::now() < deadline, "created topics do not appear: {}", names.join(", "));
+        std::thread::sleep(Duration::from_millis(50));
+    }
     Ok(())
 }

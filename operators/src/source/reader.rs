@@ -17,7 +17,7 @@ const MAX_WAITING: usize = 256;
 /// How long a poll waits.
 const POLL: Duration = Duration::from_millis(20);
 /// How often the broker is asked for the end of a partition that gives nothing.
-const IDLE: Duration = Duration::from_millis(150);
+const IDLE: Duration = Duration::from_millis(100);
 /// Longest wait before a failed call is tried again.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
@@ -106,6 +106,8 @@ struct Partition {
     id: PartitionId,
     paused: bool,
     over: bool,
+    /// Whether a record came.
+    seen: bool,
     /// Where a replay ends.
     end: Option<i64>,
     asked: Instant,
@@ -154,7 +156,7 @@ impl Reader {
                 _ => None,
             };
             let asked = Instant::now();
-            partitions.push(Partition { id: id.clone(), paused: false, over: false, end, asked });
+            partitions.push(Partition { id: id.clone(), paused: false, over: false, seen: false, end, asked });
         }
         self.retry("assigning partitions", || log.assign(starts))?;
         let mut backoff = Duration::from_millis(50);
@@ -183,8 +185,7 @@ impl Reader {
                 log.resume(&partition.id)?;
                 partition.paused = false;
             }
-            if partition.end.is_some() && !partition.over && partition.asked.elapsed() >= POLL / 4 {
-                partition.asked = Instant::now();
+            if !partition.over {
                 self.look_for_end(log, partition)?;
             }
         }
@@ -199,6 +200,7 @@ impl Reader {
         if matches!(self.config.clock, Clock::Log { .. }) && record.header(END_OF_LOG_HEADER).is_some() {
             return self.finish(log, partition);
         }
+        partition.seen = true;
         let read_at_us = now_us();
         if self.queues.push(&partition.id, Item::Record { record, read_at_us }) {
             log.pause(&partition.id)?;
@@ -220,11 +222,19 @@ impl Reader {
 
     fn look_for_end(&self, log: &mut dyn LogReader, partition: &mut Partition) -> Result<(), LogError> {
         let Some(end) = partition.end else { return Ok(()) };
-        // An empty partition gives no position; its end is its beginning.
-        if log.position(&partition.id)? >= end || log.begin_offset(&partition.id)? >= end {
+        if log.position(&partition.id)? >= end || self.is_empty_before(log, partition, end)? {
             self.finish(log, partition)?;
         }
         Ok(())
+    }
+
+    /// Whether the broker has nothing before an offset: a partition that gives no record gives no position either.
+    fn is_empty_before(&self, log: &mut dyn LogReader, partition: &mut Partition, end: i64) -> Result<bool, LogError> {
+        if partition.seen || partition.asked.elapsed() < IDLE {
+            return Ok(false);
+        }
+        partition.asked = Instant::now();
+        Ok(log.begin_offset(&partition.id)? >= end)
     }
 
     /// Nothing came: with the wall clock, time moves for the partitions whose position is their end.
@@ -237,7 +247,8 @@ impl Reader {
             let position = log.position(&partition.id)?;
             let offsets = end - position;
             events::Lag { stream: &self.config.stream, partition: &partition.id, offsets }.emit();
-            if offsets <= 0 || log.begin_offset(&partition.id)? >= end {
+            let empty = offsets > 0 && !partition.seen && log.begin_offset(&partition.id)? >= end;
+            if offsets <= 0 || empty {
                 let until = KnowledgeTime::from_unix_ms(now_ms - margin.as_millis() as i64);
                 self.queues.push(&partition.id, Item::Idle { until });
                 let _ = self.waker.activate();

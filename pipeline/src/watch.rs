@@ -1,0 +1,109 @@
+//! Takes up a newer model file while the stream runs.
+//!
+//! A file is looked at now and then; once it has changed and rests, the new model is loaded beside the old one,
+//! checked against the stream, and handed to the device thread, which changes over at one issue time. A file that
+//! cannot be loaded or does not fit is reported, and the old model goes on.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use squall_fields::{Cadence, IssueTime, ValidTime};
+use squall_operators::control::Control;
+use squall_operators::infer::device::Device;
+
+use crate::config::{Clock, ModelConfig, SourceConfig, StreamConfig};
+use crate::devices;
+
+/// How often the file is looked at.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// A file's size and time of change: equal twice in a row, it rests.
+type Seen = Option<(u64, SystemTime)>;
+
+fn look(path: &Path) -> Seen {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
+}
+
+/// The first issue time of a new model: live, the next slot; in a replay, whatever comes next.
+fn from(clock: Clock, cadence: Cadence, now: SystemTime) -> IssueTime {
+    match clock {
+        Clock::Log => IssueTime::from_unix_seconds(i64::MIN),
+        Clock::Wall => {
+            let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+            let slot = cadence.slot_at_or_before(ValidTime::from_unix_seconds(seconds));
+            cadence.step(slot, 1).into()
+        }
+    }
+}
+
+struct Watch {
+    stream: StreamConfig,
+    source: SourceConfig,
+    clock: Clock,
+    device: Device,
+    path: PathBuf,
+    /// What the model in use was loaded from.
+    loaded: Seen,
+}
+
+impl Watch {
+    fn turn(&mut self, before: Seen) -> Seen {
+        let now = look(&self.path);
+        if now.is_some() && now == before && now != self.loaded {
+            self.loaded = now;
+            if let Err(error) = self.take_up() {
+                let path = self.path.display().to_string();
+                tracing::error!(stream = &*self.stream.name, path, "{error:#}; the old model goes on");
+                metrics::counter!("squall_model_load_failures_total", "stream" => self.stream.name.to_string())
+                    .increment(1);
+            }
+        }
+        now
+    }
+
+    fn take_up(&self) -> anyhow::Result<()> {
+        let model = devices::model(&self.stream, &self.source)?;
+        model.check(&devices::context(&self.stream, &self.source))?;
+        let from = from(self.clock, self.source.cadence, SystemTime::now());
+        self.device.take_up(&self.stream.name, from, model).map_err(anyhow::Error::msg)
+    }
+}
+
+/// Watches the model file of a stream, if its configuration asks for it, until the stream ends.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn start(
+    stream: &StreamConfig,
+    source: &SourceConfig,
+    clock: Clock,
+    device: Device,
+    control: Arc<Control>,
+) -> std::io::Result<()> {
+    let ModelConfig::File { file, watch: true, .. } = &stream.model else { return Ok(()) };
+    let (path, loaded) = (file.clone(), look(file));
+    let mut watch = Watch { stream: stream.clone(), source: source.clone(), clock, device, path, loaded };
+    std::thread::Builder::new().name(format!("watch {}", stream.name)).spawn(move || {
+        let mut seen = watch.loaded;
+        while control.is_running() {
+            std::thread::sleep(EVERY);
+            seen = watch.turn(seen);
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_stream_changes_at_the_next_slot() {
+        let cadence = Cadence::every_seconds(300).unwrap();
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        assert_eq!(from(Clock::Wall, cadence, now), IssueTime::from_unix_seconds(1_200));
+        assert!(from(Clock::Log, cadence, now) < IssueTime::from_unix_seconds(0));
+    }
+}
