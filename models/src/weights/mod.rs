@@ -18,6 +18,7 @@ use tch::{Kind, Tensor, nn};
 use crate::ModelError;
 use crate::device::ComputeDevice;
 use crate::network::config::{AUTOENCODER_PREFIX, UNET_PREFIX};
+use crate::network::layers::lay_out_for_inference;
 use crate::network::{Autoencoder, VideoUNet};
 
 pub use import::import;
@@ -161,12 +162,14 @@ impl Model {
         store.freeze();
         store.set_kind(device.kind);
         store.set_device(device.device);
+        lay_out_for_inference(&store);
         let mut store = nn::VarStore::new(tch::Device::Cpu);
         let autoencoder = metadata.autoencoder.as_ref();
         let autoencoder = autoencoder.map(|config| Autoencoder::new(&at(&store, AUTOENCODER_PREFIX), config));
         fill(&store, &file).map_err(|reason| wrong(path, reason))?;
         store.freeze();
         store.set_device(device.device);
+        lay_out_for_inference(&store);
         Ok(Self { metadata, digest: hex::encode(Sha256::digest(&bytes)), network, autoencoder })
     }
 }
