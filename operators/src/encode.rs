@@ -310,7 +310,9 @@ pub(crate) mod tests {
 
     pub(crate) fn forecast(issue_time: i64, revision: u32) -> Forecast {
         let request = request_at(issue_time);
-        let answer = ModelSlot::new(Box::new(Constant(1.5, "abc")), None).answer("cpu", std::slice::from_ref(&request)).remove(0);
+        let answer = ModelSlot::new(Box::new(Constant(1.5, "abc")), None)
+            .answer("cpu", std::slice::from_ref(&request))
+            .remove(0);
         let known_at = KnowledgeTime::from_unix_ms(issue_time * 1000 + 20_000);
         let fired = Fired { window: request.window, revision, known_at, read_at_us: 0 };
         let stream = request.stream;

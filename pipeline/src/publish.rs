@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use squall_connectors::netcdf::{Storage, WriteOptions, frame_bytes};
+use squall_connectors::odim::{OdimWriteOptions, Quantity, write_bytes};
 use squall_fields::random::Philox;
-use squall_fields::{Frame, ValidTime};
+use squall_fields::{Frame, ValidTime, Variable};
 use squall_operators::ports::{END_OF_LOG_HEADER, Outgoing};
 
 use crate::config::{Config, SourceConfig};
@@ -76,19 +77,53 @@ impl Spread {
     }
 }
 
-/// The record of a frame: CF-NetCDF, exact, with CloudEvents headers, keyed by source and grid.
+/// The format of published records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// CF-NetCDF4, exact.
+    #[default]
+    Netcdf,
+    /// ODIM_H5 composite, exact; rain rate or reflectivity only.
+    Odim,
+}
+
+impl Format {
+    /// A frame as bytes, and their media type.
+    fn payload(self, frame: &Frame, source: &SourceConfig) -> anyhow::Result<(Vec<u8>, &'static str)> {
+        match self {
+            Self::Netcdf => {
+                let options = WriteOptions { storage: Storage::Float, ..WriteOptions::default() };
+                Ok((frame_bytes(frame, &options)?, squall_connectors::netcdf::codec::CONTENT_TYPES[0]))
+            }
+            Self::Odim => {
+                let quantity = if frame.variables.first() == Some(&Variable::Reflectivity) {
+                    Quantity::Dbzh
+                } else {
+                    Quantity::Rate
+                };
+                let interval_seconds = source.cadence.step_seconds();
+                let options =
+                    OdimWriteOptions { quantity, interval_seconds, packed: false, ..OdimWriteOptions::default() };
+                Ok((write_bytes(frame, &options)?, squall_connectors::odim::codec::CONTENT_TYPES[0]))
+            }
+        }
+    }
+}
+
+/// The record of a frame, with CloudEvents headers, keyed by source and grid.
 ///
 /// # Errors
-/// The frame cannot be written as NetCDF.
+/// The frame cannot be written in this format.
 pub fn record(
     config: &Config,
     source: &SourceConfig,
     frame: &Frame,
     arrival_ms: i64,
     partition: Option<i32>,
+    format: Format,
 ) -> anyhow::Result<Outgoing> {
-    let options = WriteOptions { storage: Storage::Float, ..WriteOptions::default() };
-    let payload = Bytes::from(frame_bytes(frame, &options)?);
+    let (payload, content_type) = format.payload(frame, source)?;
+    let payload = Bytes::from(payload);
     let slot = frame.slot.to_rfc3339();
     let id =
         hex::encode(&Sha256::digest(format!("{}|{slot}|{}", source.name, hex::encode(Sha256::digest(&payload))))[..16]);
@@ -99,7 +134,7 @@ pub fn record(
         ("ce_type", OBSERVATION_TYPE.to_owned()),
         ("ce_time", slot.clone()),
         ("ce_subject", format!("{}/{slot}", source.name)),
-        ("content-type", "application/x-netcdf".to_owned()),
+        ("content-type", content_type.to_owned()),
     ];
     Ok(Outgoing {
         topic: source.topic.clone(),

@@ -10,7 +10,7 @@ use squall_models::simulate::StormSettings;
 use squall_operators::ports::{Connect, Record};
 use squall_pipeline::commands::simulate::frames;
 use squall_pipeline::config::{Config, Layers, SourceConfig};
-use squall_pipeline::publish::{Arrivals, Spread, end_of_log, record};
+use squall_pipeline::publish::{Arrivals, Format, Spread, end_of_log, record};
 use squall_pipeline::runtime::Runtime;
 use squall_pipeline::{connect, topics};
 
@@ -57,7 +57,9 @@ fn publish(config: &Config, log: &MemoryLog) {
         let last = order.last().map_or(0, |(_, arrival)| *arrival);
         for (place, arrival) in order {
             let partition = Spread::Slot.partition(frames[place].slot, source, source.partitions);
-            writer.send(record(config, source, &frames[place], arrival, partition).unwrap()).unwrap();
+            // Both formats, in turn, where both can hold the frame.
+            let format = if source.variables.len() == 1 && place % 2 == 1 { Format::Odim } else { Format::Netcdf };
+            writer.send(record(config, source, &frames[place], arrival, partition, format).unwrap()).unwrap();
         }
         for partition in 0..source.partitions {
             writer.send(end_of_log(source, partition, last)).unwrap();

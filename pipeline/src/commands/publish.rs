@@ -11,7 +11,7 @@ use squall_operators::ports::{Connect, LogWriter, Retention, Timestamps, TopicSp
 use super::{Overrides, Usage, duration};
 use crate::archive::{Archive, read_options};
 use crate::config::{Config, LogKind, SourceConfig};
-use crate::publish::{Arrivals, Spread, end_of_log, record};
+use crate::publish::{Arrivals, Format, Spread, end_of_log, record};
 use crate::signals::Stop;
 
 /// Examples that `--help` shows.
@@ -82,6 +82,9 @@ pub struct Arguments {
     /// Which partition a frame goes to.
     #[arg(long, value_enum, default_value = "key")]
     partitions_by: Spread,
+    /// Format of the records.
+    #[arg(long, value_enum, default_value = "netcdf")]
+    format: Format,
     /// End every partition with a record that says so: a replay by `squall run` ends there.
     #[arg(long)]
     end: bool,
@@ -136,7 +139,7 @@ impl Arguments {
             }
             let frame = archive.frame(place)?;
             let partition = self.partitions_by.partition(frame.slot, source, partitions);
-            writer.send(record(config, source, &frame, arrival, partition)?)?;
+            writer.send(record(config, source, &frame, arrival, partition, self.format)?)?;
             bar.set_message(frame.slot.to_string());
             bar.inc(1);
             last = arrival;

@@ -97,8 +97,10 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
 /// assert_eq!(format_bytes(1001), "1001 B");
 /// ```
 pub fn format_bytes(bytes: u64) -> String {
-    let unit =
-        UNITS.iter().rev().find(|(_, scale)| *scale > 1 && bytes > 0 && bytes.is_multiple_of(*scale) && scale.is_power_of_two());
+    let unit = UNITS
+        .iter()
+        .rev()
+        .find(|(_, scale)| *scale > 1 && bytes > 0 && bytes.is_multiple_of(*scale) && scale.is_power_of_two());
     unit.map_or_else(|| format!("{bytes} B"), |(name, scale)| format!("{} {name}", bytes / scale))
 }
 

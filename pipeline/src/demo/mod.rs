@@ -23,7 +23,7 @@ use crate::commands::write_file;
 use crate::config::{Config, StreamConfig};
 use crate::dashboard::{Dashboard, Task};
 use crate::maps;
-use crate::publish::{Arrivals, Spread, end_of_log, record};
+use crate::publish::{Arrivals, Format, Spread, end_of_log, record};
 use crate::runtime::{Handle, Runtime};
 use crate::signals::Stop;
 use crate::topics;
@@ -116,7 +116,7 @@ impl Demo {
                 }
                 let frame = &self.event.frames[place];
                 let partition = Spread::Slot.partition(frame.slot, source, source.partitions);
-                writer.send(record(&self.config, source, frame, arrival, partition)?)?;
+                writer.send(record(&self.config, source, frame, arrival, partition, Format::Netcdf)?)?;
                 task.step(frame.slot.to_string());
                 last = arrival;
             }

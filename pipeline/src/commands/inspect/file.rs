@@ -1,15 +1,17 @@
 //! `squall inspect file`.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use ndarray::ArrayView2;
+use squall_connectors::error::FileError;
 use squall_connectors::netcdf::Reader;
+use squall_connectors::odim::{self, Odim};
 use squall_connectors::options::ReadOptions;
-use squall_fields::{Grid, ValidTime};
+use squall_fields::{Frame, Grid, ValidTime};
 
 use crate::commands::print;
 use crate::config::format_duration;
@@ -28,39 +30,64 @@ pub struct Arguments {
 impl Arguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         for path in &self.files {
-            let reader = Reader::open(path, &ReadOptions::default())
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            print(&format!("{}\n{}", path.display(), summary(&reader, self.slots)?));
+            let summary = summary(path, self.slots).with_context(|| format!("cannot read {}", path.display()))?;
+            print(&format!("{}\n{summary}", path.display()));
         }
         Ok(())
     }
 }
 
-fn summary(reader: &Reader<'_>, every_slot: bool) -> anyhow::Result<String> {
+/// What a file holds; an ending that ODIM files have is tried as ODIM first.
+fn summary(path: &Path, every_slot: bool) -> anyhow::Result<String> {
+    let options = ReadOptions::default();
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+    if ["h5", "hdf", "hdf5", "odim"].contains(&ending.as_str())
+        && let Ok(composite) = odim::read(path, &options)
+    {
+        return of_composite(composite);
+    }
+    of_netcdf(&Reader::open(path, &options)?, every_slot)
+}
+
+fn of_composite(composite: Odim) -> anyhow::Result<String> {
+    let mut text = String::new();
+    writeln!(text, "  ODIM     {} from {}", composite.quantity, composite.source)?;
+    if !composite.nodes.is_empty() {
+        writeln!(text, "  radars   {}: {}", composite.nodes.len(), composite.nodes.join(", "))?;
+    }
+    grid(&mut text, &composite.frame.grid)?;
+    slots(&mut text, &[composite.frame.slot], false)?;
+    values(&mut text, std::iter::once(Ok(composite.frame)))?;
+    Ok(text)
+}
+
+fn of_netcdf(reader: &Reader<'_>, every_slot: bool) -> anyhow::Result<String> {
     let mut text = String::new();
     grid(&mut text, reader.grid())?;
     slots(&mut text, reader.slots(), every_slot)?;
-    let shown: Vec<usize> = match reader.len() {
+    let mut shown: Vec<usize> = match reader.len() {
         0 => Vec::new(),
         len if every_slot => (0..len).collect(),
         len => vec![0, len / 2, len - 1],
     };
-    writeln!(text, "  values")?;
-    writeln!(
-        text,
-        "    {:<22}{:<22}{:>8}{:>10}{:>10}{:>10}",
-        "variable", "slot", "missing", "lowest", "mean", "highest"
-    )?;
-    let mut shown = shown;
     shown.dedup();
-    for index in shown {
-        let frame = reader.frame(index)?;
+    values(&mut text, shown.into_iter().map(|index| reader.frame(index)))?;
+    Ok(text)
+}
+
+/// Statistics of each frame; one of them is in memory at a time.
+fn values(text: &mut String, frames: impl Iterator<Item = Result<Frame, FileError>>) -> anyhow::Result<()> {
+    writeln!(text, "  values")?;
+    let head = ["missing", "lowest", "mean", "highest"].map(|name| format!("{name:>10}")).concat();
+    writeln!(text, "    {:<26}{:<22}{head}", "variable", "slot")?;
+    for frame in frames {
+        let frame = frame?;
         for (variable, plane) in frame.variables.iter().zip(frame.values.outer_iter()) {
             let name = format!("{} ({})", variable.name(), unit(*variable));
-            writeln!(text, "    {name:<22}{:<22}{}", frame.slot.to_rfc3339(), statistics(plane))?;
+            writeln!(text, "    {name:<26}{:<22}{}", frame.slot.to_rfc3339(), statistics(plane))?;
         }
     }
-    Ok(text)
+    Ok(())
 }
 
 fn unit(variable: squall_fields::Variable) -> String {
@@ -108,7 +135,7 @@ fn statistics(plane: ArrayView2<'_, f32>) -> String {
     }
     let missing = 100.0 * (plane.len() - count) as f64 / plane.len().max(1) as f64;
     if count == 0 {
-        return format!("{missing:>7.1}%{:>10}{:>10}{:>10}", "-", "-", "-");
+        return format!("{missing:>9.1}%{:>10}{:>10}{:>10}", "-", "-", "-");
     }
-    format!("{missing:>7.1}%{lowest:>10.2}{:>10.3}{highest:>10.2}", sum / count as f64)
+    format!("{missing:>9.1}%{lowest:>10.2}{:>10.3}{highest:>10.2}", sum / count as f64)
 }
