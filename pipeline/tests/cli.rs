@@ -87,7 +87,17 @@ fn a_file_is_described() {
     let storm = storm(folder.path());
     let (code, text, errors) = told(&run(&["inspect", "file", &storm]));
     assert_eq!(code, Some(0), "{errors}");
-    insta::assert_snapshot!(text.replace(&storm, "storm.nc"), @"");
+    insta::assert_snapshot!(text.replace(&storm, "storm.nc"), @r##"
+storm.nc
+  grid     48 x 64 cells of 1000 x 1000, id ccf972f635391919
+           +proj=laea +lat_0=60 +lon_0=25 +x_0=0 +y_0=0 +ellps=WGS84 +units=m
+  slots    5, 2016-09-28T12:00:00Z to 2016-09-28T12:20:00Z, every 5 min
+  values
+    variable                  slot                     missing    lowest      mean   highest
+    rain_rate (mm h-1)        2016-09-28T12:00:00Z        1.2%      0.00     0.476     11.38
+    rain_rate (mm h-1)        2016-09-28T12:10:00Z        1.2%      0.00     0.404     16.95
+    rain_rate (mm h-1)        2016-09-28T12:20:00Z        1.2%      0.00     0.574     20.37
+"##);
     let (code, _, errors) = told(&run(&["inspect", "file", "Cargo.toml"]));
     assert!(code == Some(1) && errors.starts_with("error: cannot read Cargo.toml\n  because: "), "{errors}");
 }
