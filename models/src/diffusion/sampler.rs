@@ -119,3 +119,64 @@ impl Sampler {
         config.combine(&conditional, &unconditional, weight.as_ref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::diffusion::guidance::PrecisionConfig;
+    use crate::diffusion::operator::{apply, invert};
+    use crate::diffusion::{Grid, Method};
+
+    /// Some smooth function of state, instant and condition.
+    struct Smooth;
+
+    impl Denoiser for Smooth {
+        fn noise(&self, x: &Tensor, at: &Instant, condition: &Condition) -> Tensor {
+            (x * 0.8 + condition.channels.narrow(2, 0, 1) * at.sigma).tanh()
+        }
+    }
+
+    const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    fn inputs() -> (Condition, Tensor) {
+        let channels = Tensor::arange(2 * 4 * 3 * 25, OPTIONS).cos().reshape([2, 4, 3, 5, 5]);
+        let noise = Tensor::arange(2 * 4 * 25, OPTIONS).sin().reshape([2, 4, 1, 5, 5]) * 1.4;
+        (Condition { channels }, noise)
+    }
+
+    fn sampler(ratio: f64, guidance: Guidance) -> Sampler {
+        let solver = SolverConfig { method: Method::Ddim, grid: Grid::UniformT, steps: 10 };
+        Sampler { process: Process::new(ratio), config: SamplerConfig { solver, guidance } }
+    }
+
+    /// The dynamical method as published, step by step in x-space.
+    #[test]
+    fn the_dynamical_process_is_plain_diffusion_seen_through_the_operator() {
+        let sampler = sampler(0.5, Guidance::None);
+        let (condition, noise) = inputs();
+        let instants = sampler.config.solver.instants(&sampler.process.schedule);
+        let mut x = apply(&noise, instants[0].g);
+        for pair in instants.windows(2) {
+            let (from, to) = (&pair[0], &pair[1]);
+            let found = Smooth.noise(&x, from, &condition);
+            let clean = invert(&((&x - &found * from.sigma) / from.alpha), from.g);
+            x = apply(&clean, to.g) * to.alpha + apply(&invert(&found, from.g), to.g) * to.sigma;
+        }
+        let difference = (sampler.sample(&Smooth, &condition, &noise).frames - x).abs().max().double_value(&[]);
+        assert!(difference < 1e-4, "{difference}");
+    }
+
+    #[test]
+    fn guidance_of_strength_and_weight_one_samples_the_condition_alone() {
+        let (condition, noise) = inputs();
+        let plain = sampler(0.5, Guidance::None).sample(&Smooth, &condition, &noise);
+        let one = PrecisionConfig { u_min: 1.0, u_max: 1.0, ..Default::default() };
+        let guided = sampler(0.5, Guidance::Precision(one.clone())).sample(&Smooth, &condition, &noise);
+        assert_eq!(plain.frames, guided.frames);
+        assert!(plain.precision.is_none() && guided.precision.is_some());
+        let stronger = Guidance::Precision(PrecisionConfig { strength: 2.0, ..one });
+        assert_ne!(plain.frames, sampler(0.5, stronger).sample(&Smooth, &condition, &noise).frames);
+    }
+}
