@@ -44,6 +44,7 @@ bench: ## Benchmarks of every crate
 bench-models: ## The models' benchmarks, beside PyTorch where it is at hand
 	@$(SETUP) build
 	$(NATIVE) $(CARGO) bench --locked --package squall-models
+	$(NATIVE) models/benches/run.sh
 
 clean: ## Remove everything that was built or fetched
 	rm -rf target out
