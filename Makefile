@@ -41,10 +41,10 @@ bench: ## Benchmarks of every crate
 	@$(SETUP) build
 	$(NATIVE) $(CARGO) bench --locked --workspace
 
-bench-models: ## The models' benchmarks, beside PyTorch where it is at hand
-	@$(SETUP) build
+bench-models: ## The networks beside eager PyTorch on the same weights (fetches PyTorch, 3 GB, once)
+	@$(SETUP) bench
 	$(NATIVE) $(CARGO) bench --locked --package squall-models
-	$(NATIVE) models/benches/run.sh
+	$(NATIVE) PATH="$(CURDIR)/target/torch-venv/bin:$$PATH" sh models/benches/run.sh
 
 clean: ## Remove everything that was built or fetched
 	rm -rf target out

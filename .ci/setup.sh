@@ -3,13 +3,14 @@
 #
 #   .ci/setup.sh build   what `make build` and `make demo` need: compilers, libraries, libtorch
 #   .ci/setup.sh test    that, and what the end-to-end tests need: Java, Kafka, Python packages
+#   .ci/setup.sh bench   what build needs, and a PyTorch to compare with
 #
 # Nothing outside the clone is touched but package caches and, for root on Debian or Ubuntu, system packages. Each step
 # is written under a temporary name and renamed when complete, so a run that was cut short is simply repeated.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-test}
-case $what in build | test) ;; *) echo "usage: $0 [build|test]" >&2; exit 2 ;; esac
+case $what in build | test | bench) ;; *) echo "usage: $0 [build|test|bench]" >&2; exit 2 ;; esac
 
 torch_version=2.11.0
 cudart_version=13.0.96
@@ -167,6 +168,16 @@ check_libraries() {
     [ -z "$lost" ] || { say "libtorch lacks libraries:"; echo "$lost" >&2; exit 1; }
 }
 
+pytorch() {
+    local stamp="torch $torch_version"
+    [ "$(cat target/torch-venv/squall-stamp 2>/dev/null)" = "$stamp" ] && return 0
+    say "installing PyTorch $torch_version (3 GB, once)"
+    rm -rf target/torch-venv
+    python3 -m venv target/torch-venv
+    target/torch-venv/bin/python -m pip --disable-pip-version-check --no-input -q install "torch==$torch_version" numpy
+    echo "$stamp" >target/torch-venv/squall-stamp
+}
+
 kafka() {
     local stamp
     stamp=$(sha256sum .ci/kafka/pom.xml)
@@ -182,7 +193,10 @@ kafka() {
 system
 python_environment
 libtorch
-if [ "$what" = test ]; then
+case $what in
+test)
     kafka
     python_packages
-fi
+    ;;
+bench) pytorch ;;
+esac
