@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The values of every numeric variable of a file, as bits, so that two missing values are equal and +0 is not -0.
 pub fn numbers(path: &Path) -> BTreeMap<String, Vec<u64>> {
-    let file = netcdf::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let file = open(path);
     let mut numbers = BTreeMap::new();
     for variable in file.variables() {
         if let Ok(values) = variable.get_values::<f64, _>(..) {
@@ -14,6 +14,12 @@ pub fn numbers(path: &Path) -> BTreeMap<String, Vec<u64>> {
     }
     assert!(!numbers.is_empty(), "{} holds no numbers", path.display());
     numbers
+}
+
+/// Opens a file. HDF5 would print its whole error stack whenever netCDF asks for an attribute that is not there.
+pub fn open(path: &Path) -> netcdf::File {
+    hdf5_metno::silence_errors(true);
+    netcdf::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Which variables of two files differ, with the number of values that do. Empty: equal to the last bit.

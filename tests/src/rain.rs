@@ -30,7 +30,7 @@ impl Rain {
 
     /// An archive that is there.
     pub fn open(file: &Path) -> Self {
-        let open = netcdf::open(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let open = crate::files::open(file);
         let time = open.variable("time").expect("a time coordinate");
         let units: String = match time.attribute_value("units") {
             Some(Ok(netcdf::AttributeValue::Str(units))) => units,
