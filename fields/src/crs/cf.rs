@@ -280,7 +280,11 @@ fn write_parameters(name: &str, params: &Params, set: &mut impl FnMut(&str, &[f6
             let parallels = [first, second];
             set("standard_parallel", if first == second { &parallels[..1] } else { &parallels });
         }
-        "oblique_mercator" => set("azimuth_of_central_line", &[90.0]),
+        "oblique_mercator" => {
+            set("azimuth_of_central_line", &[90.0]);
+            // compliance-checker asks for the attribute under this name.
+            set("azimuth", &[90.0]);
+        }
         _ => {}
     }
     Ok(cf_name)
