@@ -131,6 +131,9 @@ pub trait Forecaster: Send {
         self.coordinates().check(self.name(), context)
     }
 
+    /// Does what the first request would otherwise wait for. Called on the thread that will call the model.
+    fn warm_up(&mut self) {}
+
     /// Answers each request of a batch, in order.
     fn forecast(&mut self, requests: &[Request]) -> Vec<Result<Prediction, ModelError>>;
 }
@@ -162,26 +165,34 @@ impl Coordinates {
             reasons.push(format!("gives at most {most} members, {} are asked for", context.members));
         }
         if let Some(grid) = &context.grid {
-            let (rows, columns) = grid.shape();
-            if rows < self.min_shape.0 || columns < self.min_shape.1 {
-                let (r, c) = self.min_shape;
-                reasons.push(format!("needs at least {r} x {c} cells, the grid has {rows} x {columns}"));
-            }
-        }
-        if let (Some((least, most)), Some(grid)) = (self.spacing_m, &context.grid) {
-            match grid.spacing_m() {
-                // Rounding of coordinates must not decide.
-                Ok((spacing, _)) if spacing >= 0.99 * least && spacing <= 1.01 * most => {}
-                Ok((spacing, _)) => {
-                    reasons
-                        .push(format!("was made for cells of {least:.0} to {most:.0} m, the grid has {spacing:.0} m"));
-                }
-                Err(error) => reasons.push(format!("the grid's spacing is unknown: {error}")),
-            }
+            reasons.extend(self.grid_faults(grid));
         }
         if reasons.is_empty() {
             return Ok(());
         }
         Err(ModelError::DoesNotFit { model: model.to_owned(), stream: context.stream.to_string(), reasons })
+    }
+
+    /// What of a grid the model was not made for, one clause each.
+    pub fn grid_faults(&self, grid: &Grid) -> Vec<String> {
+        let mut faults = Vec::new();
+        let (rows, columns) = grid.shape();
+        let (least_rows, least_columns) = self.min_shape;
+        if rows < least_rows || columns < least_columns {
+            faults
+                .push(format!("needs at least {least_rows} x {least_columns} cells, the grid has {rows} x {columns}"));
+        }
+        if let Some((least, most)) = self.spacing_m {
+            match grid.spacing_m() {
+                // Rounding of coordinates must not decide.
+                Ok((spacing, _)) if spacing >= 0.99 * least && spacing <= 1.01 * most => {}
+                Ok((spacing, _)) => {
+                    faults
+                        .push(format!("was made for cells of {least:.0} to {most:.0} m, the grid has {spacing:.0} m"));
+                }
+                Err(error) => faults.push(format!("the grid's spacing is unknown: {error}")),
+            }
+        }
+        faults
     }
 }

@@ -224,6 +224,8 @@ pub struct ModelTakenUp<'a> {
     pub model: &'a str,
     /// Its digest.
     pub digest: &'a str,
+    /// Digest of the one that it replaces.
+    pub before: Option<&'a str>,
     /// First issue time that it serves; `None` for the model at the start.
     pub from: Option<IssueTime>,
 }
@@ -231,10 +233,73 @@ pub struct ModelTakenUp<'a> {
 impl ModelTakenUp<'_> {
     /// Logs and counts it.
     pub fn emit(self) {
-        let Self { stream, model, digest, from } = self;
+        let Self { stream, model, digest, before, from } = self;
         let from = from.map_or_else(|| "the start".to_owned(), |t| t.to_string());
         tracing::info!(stream, model, digest, from, "model taken up");
         counter!("squall_models_taken_up_total", "stream" => stream.to_owned()).increment(1);
+        let in_use =
+            |digest: &str| gauge!("squall_model_in_use", "stream" => stream.to_owned(), "digest" => digest.to_owned());
+        if let Some(before) = before {
+            in_use(before).set(0.0);
+        }
+        in_use(digest).set(1.0);
+    }
+}
+
+/// A model was loaded from its file.
+pub struct ModelLoaded<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// Name of the model.
+    pub model: &'a str,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl ModelLoaded<'_> {
+    /// Logs and measures it.
+    pub fn emit(self) {
+        let Self { stream, model, took } = self;
+        tracing::info!(stream, model, took_ms = took.as_millis() as u64, "model loaded");
+        gauge!("squall_model_load_seconds", "stream" => stream.to_owned()).set(took.as_secs_f64());
+    }
+}
+
+/// A model cannot be loaded, or does not fit its stream.
+pub struct ModelNotLoaded<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// Why.
+    pub reason: &'a str,
+    /// What serves the stream instead.
+    pub instead: &'a str,
+}
+
+impl ModelNotLoaded<'_> {
+    /// Logs and counts it.
+    pub fn emit(self) {
+        let Self { stream, reason, instead } = self;
+        tracing::error!(stream, reason, "model cannot be loaded; {instead} goes on");
+        counter!("squall_model_load_failures_total", "stream" => stream.to_owned()).increment(1);
+    }
+}
+
+/// A model was prepared on its device, so that the first request need not wait.
+pub struct ModelWarmedUp<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// Name of the model.
+    pub model: &'a str,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl ModelWarmedUp<'_> {
+    /// Logs and measures it.
+    pub fn emit(self) {
+        let Self { stream, model, took } = self;
+        tracing::info!(stream, model, took_ms = took.as_millis() as u64, "model warmed up");
+        gauge!("squall_model_warm_up_seconds", "stream" => stream.to_owned()).set(took.as_secs_f64());
     }
 }
 

@@ -6,6 +6,7 @@
 //! are large: an operator asks for a new one only while few of its own are alive further down ([`Permits`]).
 
 pub mod device;
+pub mod slot;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

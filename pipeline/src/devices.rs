@@ -1,11 +1,16 @@
 //! The models of a configuration, each on the thread of its device.
+//!
+//! A model that does not fit its stream is refused at the start. One that cannot be loaded, because its file is damaged
+//! or its device is gone, must not keep a stream from running: the fallback answers until it can be.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use squall_models::diffusion::{DiffusionForecaster, Options};
-use squall_models::{Context, Forecaster, baselines};
+use squall_models::{Context, Coordinates, Forecaster, ModelError, Prediction, Request, baselines};
+use squall_operators::events;
 use squall_operators::infer::device::{BatchPolicy, Device, ModelSlot};
 
 use crate::config::{Config, ModelConfig, SourceConfig, StreamConfig};
@@ -28,8 +33,9 @@ pub fn model(stream: &StreamConfig, _source: &SourceConfig) -> anyhow::Result<Bo
             options.insert("device".to_owned(), (*stream.device).into());
             let options: Options = serde_json::from_value(serde_json::Value::Object(options))
                 .with_context(|| format!("the settings beside the file {}", file.display()))?;
-            let mut model = DiffusionForecaster::open(file, &options)?;
-            model.warm_up();
+            let started = Instant::now();
+            let model = DiffusionForecaster::open(file, &options)?;
+            events::ModelLoaded { stream: &stream.name, model: model.name(), took: started.elapsed() }.emit();
             Ok(Box::new(model))
         }
     }
@@ -67,21 +73,82 @@ pub fn slot(stream: &StreamConfig, source: &SourceConfig, factory: &ModelFactory
     Ok(ModelSlot::new(model, fallback(stream, &context)))
 }
 
-/// Starts a thread for each device of a configuration; streams with the same device share it.
+/// Stands in for a model that cannot be loaded: fails every request with the reason.
+struct Unavailable {
+    name: String,
+    reason: String,
+}
+
+impl Forecaster for Unavailable {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn digest(&self) -> &str {
+        "unavailable"
+    }
+
+    fn coordinates(&self) -> Coordinates {
+        Coordinates {
+            variables: Vec::new(),
+            cadence: None,
+            spacing_m: None,
+            context_frames: 0,
+            max_leads: None,
+            min_shape: (1, 1),
+            max_members: None,
+        }
+    }
+
+    fn forecast(&mut self, requests: &[Request]) -> Vec<Result<Prediction, ModelError>> {
+        requests.iter().map(|_| Err(ModelError::Device(self.reason.clone()))).collect()
+    }
+}
+
+/// A model that cannot be loaded, replaced by one that has its fallback answer; the error itself if nothing could.
+fn without_model(stream: &StreamConfig, source: &SourceConfig, error: anyhow::Error) -> anyhow::Result<ModelSlot> {
+    let unloadable = matches!(error.downcast_ref(), Some(ModelError::File { .. } | ModelError::Device(_)));
+    let ModelConfig::File { file, .. } = &stream.model else { return Err(error) };
+    let Some(fallback) = fallback(stream, &context(stream, source)).filter(|_| unloadable) else { return Err(error) };
+    let reason = format!("{error:#}");
+    events::ModelNotLoaded { stream: &stream.name, reason: &reason, instead: fallback.name() }.emit();
+    let model = Unavailable { name: file.display().to_string(), reason };
+    Ok(ModelSlot::new(Box::new(model), Some(fallback)))
+}
+
+/// The devices of a configuration.
+pub struct Devices {
+    /// By name.
+    pub threads: BTreeMap<Arc<str>, Device>,
+    /// Streams whose model could not be loaded.
+    pub without_model: BTreeSet<Arc<str>>,
+}
+
+/// Starts a thread for each device of a configuration; streams with the same device share it, and those with the same
+/// model the model.
 ///
 /// # Errors
-/// A model cannot be made or does not fit its stream.
-pub fn start(config: &Config, factory: &ModelFactory) -> anyhow::Result<BTreeMap<Arc<str>, Device>> {
+/// A model does not fit its stream, or cannot be loaded and has no fallback.
+pub fn start(config: &Config, factory: &ModelFactory) -> anyhow::Result<Devices> {
     let mut slots: BTreeMap<Arc<str>, HashMap<Arc<str>, ModelSlot>> = BTreeMap::new();
+    let mut missing = BTreeSet::new();
     for stream in &config.streams {
-        let slot = slot(stream, config.source_of(stream), factory)?;
+        let source = config.source_of(stream);
+        let slot = match slot(stream, source, factory) {
+            Ok(slot) => slot,
+            Err(error) => {
+                missing.insert(stream.name.clone());
+                without_model(stream, source, error)?
+            }
+        };
         slots.entry(stream.device.clone()).or_default().insert(stream.name.clone(), slot);
     }
     let start = |(name, models): (Arc<str>, _)| {
         let device = Device::start(&name, models, BatchPolicy::default());
         Ok((name.clone(), device.with_context(|| format!("the thread of device {name}"))?))
     };
-    slots.into_iter().map(start).collect()
+    let threads = slots.into_iter().map(start).collect::<anyhow::Result<_>>()?;
+    Ok(Devices { threads, without_model: missing })
 }
 
 /// The thread that answers for a stream whose model misses its deadline; `None` without a deadline or a fallback.
@@ -94,4 +161,40 @@ pub fn start_fallback(stream: &StreamConfig, source: &SourceConfig) -> anyhow::R
     let models = HashMap::from([(stream.name.clone(), ModelSlot::new(model, None))]);
     let name = format!("fallback of {}", stream.name);
     Ok(Some(Device::start(&name, models, BatchPolicy::default()).with_context(|| name)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Layers;
+
+    fn config(model: &str) -> Config {
+        let text = format!(
+            "name = \"t\"\n[log]\nkind = \"memory\"\n[store]\nurl = \"out\"\n\
+             [[sources]]\nname = \"radar\"\ntopic = \"obs\"\nvariables = [\"rain_rate\"]\ncadence = \"5 min\"\n\
+             [[streams]]\nname = \"rain\"\nsource = \"radar\"\nproducts = [\"ensemble\"]\nmodel = {model}\n"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("squall.toml");
+        std::fs::write(&path, text).unwrap();
+        std::fs::write(folder.path().join("damaged.safetensors"), b"cut short").unwrap();
+        Layers::from_file(&path).unwrap().load().unwrap()
+    }
+
+    #[test]
+    fn a_damaged_file_leaves_the_stream_to_its_fallback() {
+        let config = config("{ file = \"damaged.safetensors\" }");
+        let devices = start(&config, &|_: &StreamConfig, _: &SourceConfig| {
+            let (path, reason) = ("damaged.safetensors".to_owned(), "is cut short".to_owned());
+            Err(ModelError::File { path, reason }.into())
+        });
+        assert_eq!(devices.unwrap().without_model.len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_configuration_is_refused() {
+        let config = config("{ name = \"extrapolation\" }");
+        let wrong = |_: &StreamConfig, _: &SourceConfig| anyhow::bail!("no such parameter");
+        assert!(start(&config, &wrong).err().unwrap().to_string().contains("the model of stream rain"));
+    }
 }

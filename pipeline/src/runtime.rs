@@ -117,10 +117,11 @@ impl Runtime {
         let devices = devices::start(config, &*parts.models)?;
         let mut plans = Vec::new();
         for stream in &config.streams {
-            let device = devices.get(&stream.device).context("every stream has a device")?.clone();
+            let device = devices.threads.get(&stream.device).context("every stream has a device")?.clone();
             let plan = plan(config, stream, &parts, device, deadline)?;
+            let has_model = !devices.without_model.contains(&stream.name);
             let (clock, device) = (config.runtime.clock, plan.device.clone());
-            watch::start(stream, config.source_of(stream), clock, device, plan.control.clone())?;
+            watch::start(stream, config.source_of(stream), clock, device, plan.control.clone(), has_model)?;
             plans.push(plan);
         }
         drop(devices);

@@ -2,14 +2,16 @@
 //!
 //! A file is looked at now and then; once it has changed and rests, the new model is loaded beside the old one,
 //! checked against the stream, and handed to the device thread, which changes over at one issue time. A file that
-//! cannot be loaded or does not fit is reported, and the old model goes on.
+//! cannot be loaded or does not fit is reported, and the old model goes on. A stream that could not load its model at
+//! the start gets it in the same way: it is tried again when the file changes, and every minute.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use squall_fields::{Cadence, IssueTime, ValidTime};
 use squall_operators::control::Control;
+use squall_operators::events;
 use squall_operators::infer::device::Device;
 
 use crate::config::{Clock, ModelConfig, SourceConfig, StreamConfig};
@@ -17,6 +19,9 @@ use crate::devices;
 
 /// How often the file is looked at.
 const EVERY: Duration = Duration::from_secs(2);
+
+/// How often a stream without a model tries to load the same file again: its device may have come back.
+const RETRY: Duration = Duration::from_secs(60);
 
 /// A file's size and time of change: equal twice in a row, it rests.
 type Seen = Option<(u64, SystemTime)>;
@@ -44,20 +49,26 @@ struct Watch {
     clock: Clock,
     device: Device,
     path: PathBuf,
-    /// What the model in use was loaded from.
+    /// What the newest attempt to load was made on.
     loaded: Seen,
+    /// Of a stream without a model: when it tries again.
+    again: Option<Instant>,
 }
 
 impl Watch {
     fn turn(&mut self, before: Seen) -> Seen {
         let now = look(&self.path);
-        if now.is_some() && now == before && now != self.loaded {
+        let rests = now.is_some() && now == before;
+        if rests && (now != self.loaded || self.again.is_some_and(|at| Instant::now() >= at)) {
             self.loaded = now;
-            if let Err(error) = self.take_up() {
-                let path = self.path.display().to_string();
-                tracing::error!(stream = &*self.stream.name, path, "{error:#}; the old model goes on");
-                metrics::counter!("squall_model_load_failures_total", "stream" => self.stream.name.to_string())
-                    .increment(1);
+            match self.take_up() {
+                Ok(()) => self.again = None,
+                Err(error) => {
+                    let reason = format!("{}: {error:#}", self.path.display());
+                    let instead = if self.again.is_some() { "the fallback" } else { "the old model" };
+                    events::ModelNotLoaded { stream: &self.stream.name, reason: &reason, instead }.emit();
+                    self.again = self.again.map(|_| Instant::now() + RETRY);
+                }
             }
         }
         now
@@ -71,7 +82,7 @@ impl Watch {
     }
 }
 
-/// Watches the model file of a stream, if its configuration asks for it, until the stream ends.
+/// Watches the model file of a stream, if its configuration asks for it or it could not be loaded, until the stream ends.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -81,13 +92,19 @@ pub fn start(
     clock: Clock,
     device: Device,
     control: Arc<Control>,
+    has_model: bool,
 ) -> std::io::Result<()> {
-    let ModelConfig::File { file, watch: true, .. } = &stream.model else { return Ok(()) };
+    let ModelConfig::File { file, watch, .. } = &stream.model else { return Ok(()) };
+    if has_model && !watch {
+        return Ok(());
+    }
+    let watches = *watch;
+    let again = (!has_model).then(|| Instant::now() + RETRY);
     let (path, loaded) = (file.clone(), look(file));
-    let mut watch = Watch { stream: stream.clone(), source: source.clone(), clock, device, path, loaded };
+    let mut watch = Watch { stream: stream.clone(), source: source.clone(), clock, device, path, loaded, again };
     std::thread::Builder::new().name(format!("watch {}", stream.name)).spawn(move || {
         let mut seen = watch.loaded;
-        while control.is_running() {
+        while control.is_running() && (watches || watch.again.is_some()) {
             std::thread::sleep(EVERY);
             seen = watch.turn(seen);
         }

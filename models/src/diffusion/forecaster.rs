@@ -85,6 +85,39 @@ struct Prepared {
     columns: usize,
 }
 
+/// A request that is being sampled.
+struct Open<'a> {
+    request: &'a Request,
+    /// Steps of the cadence, from 0, of each lead that is asked for.
+    leads: Vec<usize>,
+    prepared: Prepared,
+    ensembles: Vec<Ensemble>,
+    /// Sum over the members so far.
+    precision: Option<Tensor>,
+}
+
+/// A request on its way.
+enum Plan<'a> {
+    Done(Result<Prediction, ModelError>),
+    Sample(Box<Open<'a>>),
+}
+
+impl<'a> Plan<'a> {
+    fn open(&self) -> Option<&Open<'a>> {
+        match self {
+            Self::Done(_) => None,
+            Self::Sample(open) => Some(open),
+        }
+    }
+}
+
+/// One member of one request.
+#[derive(Clone, Copy)]
+struct Member {
+    plan: usize,
+    number: u32,
+}
+
 impl DiffusionForecaster {
     /// Opens a weights file on a device.
     ///
@@ -121,47 +154,73 @@ impl DiffusionForecaster {
         &self.model.metadata
     }
 
-    /// Passes zeros through the network once, so that the first request does not wait for kernels to be chosen.
-    pub fn warm_up(&mut self) {
-        if std::mem::replace(&mut self.warm, true) {
-            return;
-        }
-        let meta = &self.model.metadata;
-        let (rows, columns) = self.tiling.tile;
-        let size = |channels: i64| {
-            [self.batch as i64, (meta.context + meta.leads) as i64, channels, rows as i64, columns as i64]
-        };
-        let input = Tensor::zeros(size(meta.network.in_channels), (tch::Kind::Float, self.device.device));
-        let steps = super::process::step_tensor(&vec![981; self.batch], self.device.device);
-        let _ = tch::no_grad(|| self.model.network.forward(&input, &steps));
+    /// The tiles of a domain.
+    fn tiles(&self, (rows, columns): (usize, usize)) -> Tiling {
+        self.tiling.fitted(rows, columns, self.model.metadata.network.stride())
     }
 
-    fn answer(&self, request: &Request) -> Result<Prediction, ModelError> {
-        let leads = self.lead_indices(request)?;
-        let frames = self.frames(&request.window)?;
-        if self.is_dry(&frames) {
-            return Ok(self.dry(&frames, leads.len(), request.members));
+    /// Answers requests together: members of all of them share batches, where their domains have one shape.
+    fn answer(&self, requests: &[Request]) -> Vec<Result<Prediction, ModelError>> {
+        let mut plans: Vec<Plan<'_>> = requests.iter().map(|request| self.plan(request)).collect();
+        let mut work: Vec<Member> = Vec::new();
+        for (index, plan) in plans.iter().enumerate() {
+            if let Plan::Sample(open) = plan {
+                work.extend((0..open.request.members as u32).map(|number| Member { plan: index, number }));
+            }
         }
-        let prepared = self.prepare(request, frames)?;
-        let mut ensembles = self.empty(&prepared, leads.len(), request.members);
-        let mut precision: Option<Tensor> = None;
-        let members: Vec<u32> = (0..request.members as u32).collect();
-        for group in members.chunks(self.batch) {
-            let sample = self.sample(request, &prepared, group);
-            let values = self.physical(&prepared, &sample);
+        let domain = |member: &Member| plans[member.plan].open().map(|open| open.prepared.domain);
+        work.sort_by_key(domain);
+        let groups: Vec<&[Member]> =
+            work.chunk_by(|a, b| domain(a) == domain(b)).flat_map(|c| c.chunks(self.batch)).collect();
+        for group in groups {
+            let sample = self.sample(&plans, group);
             for (i, member) in group.iter().enumerate() {
-                self.write(&prepared, &values.get(i as i64), &leads, &mut ensembles, *member as usize);
-            }
-            // Summed member by member, so that grouping does not change the order.
-            for map in sample.precision.iter().flat_map(|p| (0..group.len() as i64).map(|i| p.get(i))) {
-                precision = Some(match precision.take() {
-                    Some(sum) => sum + map,
-                    None => map,
-                });
+                if let Plan::Sample(open) = &mut plans[member.plan] {
+                    self.keep(open, &sample, i as i64, member.number as usize);
+                }
             }
         }
-        let precision = precision.map(|sum| self.precision_map(&prepared, sum / request.members as f64, &leads));
-        Ok(Prediction { ensembles, precision })
+        plans.into_iter().map(|plan| self.finish(plan)).collect()
+    }
+
+    /// What must be sampled for a request, if anything.
+    fn plan<'a>(&self, request: &'a Request) -> Plan<'a> {
+        let open = || {
+            let leads = self.lead_indices(request)?;
+            let frames = self.frames(&request.window)?;
+            if self.is_dry(&frames) {
+                return Ok(Plan::Done(Ok(self.dry(&frames, leads.len(), request.members))));
+            }
+            let prepared = self.prepare(request, frames)?;
+            let ensembles = self.empty(&prepared, leads.len(), request.members);
+            Ok(Plan::Sample(Box::new(Open { request, leads, prepared, ensembles, precision: None })))
+        };
+        open().unwrap_or_else(|error| Plan::Done(Err(error)))
+    }
+
+    /// Takes one member's sample, the `index`-th of its batch.
+    fn keep(&self, open: &mut Open<'_>, sample: &Sample, index: i64, member: usize) {
+        let values = self.physical(&open.prepared, &sample.frames.narrow(0, index, 1)).get(0);
+        self.write(&open.prepared, &values, &open.leads, &mut open.ensembles, member);
+        // Summed member by member, so that grouping does not change the order.
+        if let Some(map) = sample.precision.as_ref().map(|p| p.get(index)) {
+            open.precision = Some(match open.precision.take() {
+                Some(sum) => sum + map,
+                None => map,
+            });
+        }
+    }
+
+    fn finish(&self, plan: Plan<'_>) -> Result<Prediction, ModelError> {
+        match plan {
+            Plan::Done(answer) => answer,
+            Plan::Sample(open) => {
+                let Open { request, leads, prepared, ensembles, precision } = *open;
+                let precision =
+                    precision.map(|sum| self.precision_map(&prepared, sum / request.members as f64, &leads));
+                Ok(Prediction { ensembles, precision })
+            }
+        }
     }
 
     /// Steps of the cadence, from 0, of each lead that is asked for.
@@ -261,7 +320,7 @@ impl DiffusionForecaster {
         let guess = guess.map(|fields| self.transformed(&fields).to_device(device));
         let encoded_guess = guess.as_ref().map(|guess| space.encode(guess));
         let (_, _, _, height, width) = history.size5().unwrap_or_default();
-        let domain = self.tiling.domain(height as usize, width as usize);
+        let domain = self.tiles((height as usize, width as usize)).domain(height as usize, width as usize);
         let pad = |x: &Tensor, value: f64| {
             let right = domain.1 as i64 - x.size()[4];
             let below = domain.0 as i64 - x.size()[3];
@@ -319,25 +378,36 @@ impl DiffusionForecaster {
         Space::new(self.model.autoencoder.as_ref())
     }
 
-    fn sample(&self, request: &Request, prepared: &Prepared, members: &[u32]) -> Sample {
+    /// Samples members whose domains have one shape.
+    fn sample(&self, plans: &[Plan<'_>], members: &[Member]) -> Sample {
         let meta = &self.model.metadata;
         let channels = meta.network.out_channels as usize;
-        let (rows, columns) = prepared.domain;
-        let noise_of = |member: &u32| {
+        let noise_and_condition = |member: &Member| {
+            let Open { request, prepared, .. } = plans[member.plan].open()?;
             let issue_time = request.window.issue_time;
-            let random = Philox::of_member(&self.digest, &request.stream, issue_time, *member, "noise");
-            noise::field(&random, meta.context + meta.leads, channels, rows, columns)
+            let random = Philox::of_member(&self.digest, &request.stream, issue_time, member.number, "noise");
+            let (rows, columns) = prepared.domain;
+            let noise = noise::field(&random, meta.context + meta.leads, channels, rows, columns);
+            Some((noise, prepared.condition.channels.shallow_clone(), prepared.domain))
         };
-        let noise = Tensor::stack(&members.iter().map(noise_of).collect::<Vec<_>>(), 0).to_device(self.device.device);
+        let entries: Vec<_> = members.iter().filter_map(noise_and_condition).collect();
+        let noise: Vec<&Tensor> = entries.iter().map(|(noise, _, _)| noise).collect();
+        let noise = Tensor::stack(&noise, 0).to_device(self.device.device);
+        let one = members.iter().all(|member| member.plan == members[0].plan);
+        let condition = if one {
+            Condition { channels: entries[0].1.shallow_clone() }.repeated(members.len() as i64)
+        } else {
+            Condition { channels: Tensor::cat(&entries.iter().map(|(_, c, _)| c).collect::<Vec<_>>(), 0) }
+        };
         let denoiser = NetworkDenoiser { network: &self.model.network, process: &self.sampler.process };
-        let denoiser = Tiled::new(denoiser, self.tiling, self.batch);
-        self.sampler.sample(&denoiser, &prepared.condition.repeated(members.len() as i64), &noise)
+        let denoiser = Tiled::new(denoiser, self.tiles(entries[0].2), self.batch);
+        self.sampler.sample(&denoiser, &condition, &noise)
     }
 
     /// Transformed future frames `[member, lead, channel, y, x]` of the request's own cells, on the CPU.
-    fn physical(&self, prepared: &Prepared, sample: &Sample) -> Tensor {
+    fn physical(&self, prepared: &Prepared, frames: &Tensor) -> Tensor {
         let meta = &self.model.metadata;
-        let future = sample.frames.narrow(1, meta.context as i64, meta.leads as i64);
+        let future = frames.narrow(1, meta.context as i64, meta.leads as i64);
         let future = self.space().decode(&future);
         let future = future.narrow(3, 0, prepared.rows as i64).narrow(4, 0, prepared.columns as i64);
         let values = match (&meta.residual, &prepared.guess) {
@@ -433,9 +503,24 @@ impl Forecaster for DiffusionForecaster {
         self.device.describe()
     }
 
+    /// Passes zeros through the network once, so that the first request does not wait for kernels to be chosen.
+    fn warm_up(&mut self) {
+        if std::mem::replace(&mut self.warm, true) {
+            return;
+        }
+        let meta = &self.model.metadata;
+        let (rows, columns) = self.tiling.tile;
+        let size = |channels: i64| {
+            [self.batch as i64, (meta.context + meta.leads) as i64, channels, rows as i64, columns as i64]
+        };
+        let input = Tensor::zeros(size(meta.network.in_channels), (tch::Kind::Float, self.device.device));
+        let steps = super::process::step_tensor(&vec![981; self.batch], self.device.device);
+        let _ = tch::no_grad(|| self.model.network.forward(&input, &steps));
+    }
+
     fn forecast(&mut self, requests: &[Request]) -> Vec<Result<Prediction, ModelError>> {
         // Of this thread alone, hence here: the caller may run on any.
-        tch::no_grad(|| requests.iter().map(|request| self.answer(request)).collect())
+        tch::no_grad(|| self.answer(requests))
     }
 }
 

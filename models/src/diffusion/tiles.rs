@@ -27,6 +27,23 @@ impl Tiling {
         (rows.max(self.tile.0), columns.max(self.tile.1))
     }
 
+    /// The smallest tiles, multiples of `stride`, that cover a domain in as few pieces: a domain that is no multiple of
+    /// a tile does not make its tiles overlap more than they must, and one smaller than a tile is not filled up to it.
+    ///
+    /// ```
+    /// use squall_models::diffusion::Tiling;
+    /// let tiling = Tiling { tile: (256, 256), overlap: 32 };
+    /// assert_eq!(tiling.fitted(100, 1226, 16).tile, (112, 240));
+    /// ```
+    pub fn fitted(&self, rows: usize, columns: usize, stride: usize) -> Self {
+        let side = |length: usize, tile: usize| {
+            let count = along(length, tile, self.overlap).len();
+            let least = (length + (count - 1) * self.overlap).div_ceil(count);
+            least.next_multiple_of(stride.max(1)).min(tile)
+        };
+        Self { tile: (side(rows, self.tile.0), side(columns, self.tile.1)), ..*self }
+    }
+
     /// First rows and columns of the tiles of a domain, row by row.
     ///
     /// ```

@@ -6,24 +6,24 @@ use std::path::Path;
 
 use super::trainer::StepReport;
 
-/// Appends to a table of losses.
+const HEADER: &str = "step,loss,gradient_norm,learning_rate,validation_loss";
+
+/// A table of losses, a row a step.
 #[derive(Debug)]
 pub struct LossLog {
     file: File,
 }
 
 impl LossLog {
-    /// Opens or makes it.
+    /// Opens or makes it for a run that has done `steps`: rows of later steps, of a run that went on from there before
+    /// or of another one, are dropped.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn append(path: &Path) -> io::Result<Self> {
-        let is_new = !path.exists();
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        if is_new {
-            writeln!(file, "step,loss,gradient_norm,learning_rate,validation_loss")?;
-        }
-        Ok(Self { file })
+    pub fn open(path: &Path, steps: u64) -> io::Result<Self> {
+        let kept = kept(path, HEADER, steps.checked_sub(1));
+        std::fs::write(path, kept)?;
+        Ok(Self { file: OpenOptions::new().append(true).open(path)? })
     }
 
     /// Adds a step; the validation loss is left empty where there is none.
@@ -34,5 +34,38 @@ impl LossLog {
         let validation = validation_loss.map_or_else(String::new, |v| format!("{v:.6}"));
         let StepReport { step, loss, gradient_norm, learning_rate } = report;
         writeln!(self.file, "{step},{loss:.6},{gradient_norm:.4},{learning_rate:.3e},{validation}")
+    }
+}
+
+/// A table whose rows start with a step: its header, and the rows up to and with step `last`.
+pub fn kept(path: &Path, header: &str, last: Option<u64>) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let step = |row: &&str| row.split(',').next().and_then(|step| step.parse::<u64>().ok());
+    let rows = text.lines().filter(|row| step(row).is_some_and(|step| last.is_some_and(|last| step <= last)));
+    std::iter::once(header).chain(rows).flat_map(|row| [row, "\n"]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_run_has_each_step_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("losses.csv");
+        let report = |step| StepReport { step, loss: 0.5, gradient_norm: 1.0, learning_rate: 1e-4 };
+        let write = |steps: std::ops::Range<u64>| {
+            let mut log = LossLog::open(&path, steps.start).unwrap();
+            steps.for_each(|step| log.add(&report(step), None).unwrap());
+        };
+        let steps = || {
+            let text = std::fs::read_to_string(&path).unwrap();
+            text.lines().skip(1).map(|row| row.split(',').next().unwrap().parse().unwrap()).collect::<Vec<u64>>()
+        };
+        write(0..5);
+        write(3..6);
+        assert_eq!(steps(), [0, 1, 2, 3, 4, 5]);
+        write(0..2);
+        assert_eq!(steps(), [0, 1]);
     }
 }

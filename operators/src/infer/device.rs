@@ -1,20 +1,20 @@
 //! The thread of a device, and the models that live on it.
 //!
 //! A model belongs to one thread: tensors and their libraries keep thread-local state (such as `no_grad`), and two
-//! threads on one GPU only get in each other's way. A model that fails or panics never stops the stream: its
-//! fallback answers, and the forecast says why.
+//! threads on one GPU only get in each other's way. Requests that come together are answered together, those of
+//! several streams in one batch where the streams share a model.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use squall_fields::{Degradation, IssueTime};
-use squall_models::{Forecaster, Prediction, Request};
+use squall_fields::IssueTime;
+use squall_models::{Forecaster, Request};
 use timely::scheduling::SyncActivator;
 
 use super::Answer;
+pub use super::slot::{ModelSlot, SharedModel};
 use crate::events;
 
 /// One request, and where its answer goes.
@@ -42,107 +42,6 @@ impl Default for BatchPolicy {
     fn default() -> Self {
         Self { most: 4, wait: Duration::from_millis(2) }
     }
-}
-
-/// The models of one stream on its device: the one in use, the one to come, and the one for when they fail.
-pub struct ModelSlot {
-    current: Box<dyn Forecaster>,
-    next: Option<(IssueTime, Box<dyn Forecaster>)>,
-    fallback: Option<Box<dyn Forecaster>>,
-}
-
-impl ModelSlot {
-    /// A model and its fallback.
-    pub fn new(model: Box<dyn Forecaster>, fallback: Option<Box<dyn Forecaster>>) -> Self {
-        Self { current: model, next: None, fallback }
-    }
-
-    /// Takes up another model from an issue time on. Earlier issue times are still served by the old one until then,
-    /// so that a stream changes at one slot.
-    pub fn take_up(&mut self, from: IssueTime, model: Box<dyn Forecaster>) {
-        self.next = Some((from, model));
-    }
-
-    /// The model that serves an issue time.
-    pub fn at(&mut self, stream: &str, issue_time: IssueTime) -> &mut dyn Forecaster {
-        if let Some((from, model)) = self.next.take_if(|(from, _)| issue_time >= *from) {
-            let (name, digest) = (model.name(), model.digest());
-            events::ModelTakenUp { stream, model: name, digest, from: Some(from) }.emit();
-            self.current = model;
-        }
-        &mut *self.current
-    }
-
-    /// Answers requests of one stream for consecutive issue times in one batch.
-    pub fn answer(&mut self, device: &str, requests: &[Request]) -> Vec<Answer> {
-        let Some(first) = requests.first() else { return Vec::new() };
-        let (stream, started) = (first.stream.clone(), Instant::now());
-        let model = self.at(&stream, first.window.issue_time);
-        let predictions = forecast(model, requests);
-        events::BatchAnswered { device, stream: &stream, requests: requests.len(), took: started.elapsed() }.emit();
-        requests.iter().zip(predictions).map(|(request, prediction)| self.judge(request, prediction)).collect()
-    }
-
-    fn judge(&mut self, request: &Request, prediction: Result<Prediction, String>) -> Answer {
-        let message = match prediction {
-            Ok(prediction) => return answer(&*self.current, Ok(prediction), None),
-            Err(message) => message,
-        };
-        let (stream, issue_time) = (&*request.stream, request.window.issue_time);
-        events::ModelFailed { stream, model: self.current.name(), issue_time, message: &message }.emit();
-        let Some(fallback) = &mut self.fallback else { return answer(&*self.current, Err(message), None) };
-        let second = forecast(&mut **fallback, std::slice::from_ref(request)).pop();
-        let second = second.unwrap_or_else(|| Err("the fallback gave no answer".into()));
-        if let Err(message) = &second {
-            events::ModelFailed { stream, model: fallback.name(), issue_time, message }.emit();
-        }
-        answer(&**fallback, second, Some(Degradation::ModelFailed { message }))
-    }
-}
-
-fn answer(model: &dyn Forecaster, prediction: Result<Prediction, String>, degraded: Option<Degradation>) -> Answer {
-    let (name, digest) = (model.name().to_owned(), model.digest().into());
-    Answer { prediction, model: name, model_digest: digest, device: model.device(), degraded }
-}
-
-/// Calls a model; whatever it does, there is one answer for each request. A batch that panics is asked again one by
-/// one: an answer depends on its request alone, so that one bad window spoils no other.
-fn forecast(model: &mut dyn Forecaster, requests: &[Request]) -> Vec<Result<Prediction, String>> {
-    let called = catch_unwind(AssertUnwindSafe(|| model.forecast(requests)));
-    let mut answers = match called {
-        Ok(answers) => answers,
-        Err(_) if requests.len() > 1 => {
-            return requests.iter().flat_map(|r| forecast(model, std::slice::from_ref(r))).collect();
-        }
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned()));
-            let message = format!("the model panicked: {}", text.unwrap_or_default());
-            return requests.iter().map(|_| Err(message.clone())).collect();
-        }
-    };
-    let count = answers.len();
-    answers.truncate(requests.len());
-    let checked = requests.iter().zip(answers).map(|(request, answer)| {
-        let prediction = answer.map_err(|error| error.to_string())?;
-        shape_fault(request, &prediction).map_or(Ok(prediction), Err)
-    });
-    let mut checked: Vec<_> = checked.collect();
-    let short = || Err(format!("the model gave {count} answers to {} requests", requests.len()));
-    checked.resize_with(requests.len(), short);
-    checked
-}
-
-/// What is wrong with the shape of a prediction.
-fn shape_fault(request: &Request, prediction: &Prediction) -> Option<String> {
-    let grid = request.window.newest()?.grid.shape();
-    let expected = (request.members, request.leads.len(), grid.0, grid.1);
-    if prediction.ensembles.is_empty() {
-        return Some("the model gave no ensemble".into());
-    }
-    let wrong = prediction.ensembles.iter().find(|e| e.values.dim() != expected)?;
-    let (name, shape) = (wrong.variable.name(), wrong.values.dim());
-    Some(format!("{name} is {shape:?} as [member, lead, y, x], expected {expected:?}"))
 }
 
 enum Command {
@@ -192,10 +91,7 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, inbox: &Receiver<Command>) {
-        for (stream, slot) in &self.models {
-            let (model, digest) = (slot.current.name(), slot.current.digest());
-            events::ModelTakenUp { stream, model, digest, from: None }.emit();
-        }
+        self.start();
         while let Ok(command) = inbox.recv() {
             let mut jobs = Vec::new();
             self.take(command, &mut jobs);
@@ -210,43 +106,89 @@ impl Worker {
         }
     }
 
-    fn take(&mut self, command: Command, jobs: &mut Vec<Job>) {
-        match command {
-            Command::Answer(job) => jobs.push(job),
-            Command::TakeUp { stream, from, model } => {
-                if let Some(slot) = self.models.get_mut(&stream) {
-                    slot.take_up(from, model);
+    /// Shares what is the same, and prepares each model once.
+    fn start(&mut self) {
+        let mut seen: Vec<SharedModel> = Vec::new();
+        for (stream, slot) in &mut self.models {
+            for model in slot.models() {
+                if !share(model, &seen) {
+                    events::ModelWarmedUp { stream, model: model.name(), took: model.warm_up() }.emit();
+                    seen.push(model.clone());
                 }
             }
+            let model = slot.current();
+            let (model, digest) = (model.name(), model.digest());
+            events::ModelTakenUp { stream, model, digest, before: None, from: None }.emit();
         }
     }
 
-    /// Answers jobs stream by stream: a model sees only its own requests in a batch.
+    fn take(&mut self, command: Command, jobs: &mut Vec<Job>) {
+        match command {
+            Command::Answer(job) => jobs.push(job),
+            Command::TakeUp { stream, from, model } => self.take_up(&stream, from, SharedModel::new(model)),
+        }
+    }
+
+    fn take_up(&mut self, stream: &str, from: IssueTime, mut model: SharedModel) {
+        let seen: Vec<SharedModel> =
+            self.models.values_mut().flat_map(|slot| slot.models().map(|m| m.clone())).collect();
+        if !share(&mut model, &seen) {
+            events::ModelWarmedUp { stream, model: model.name(), took: model.warm_up() }.emit();
+        }
+        if let Some(slot) = self.models.get_mut(stream) {
+            slot.take_up(from, model);
+        }
+    }
+
+    /// Answers jobs model by model, each stream's in order.
     fn answer(&mut self, mut jobs: Vec<Job>) {
         jobs.sort_by(|a, b| (&a.request.stream, a.id).cmp(&(&b.request.stream, b.id)));
-        while let Some(first) = jobs.first() {
-            let stream = first.request.stream.clone();
-            // One model for the whole batch: it ends where a new model begins.
-            let change = self.models.get(&stream).and_then(|slot| slot.next.as_ref()).map(|(from, _)| *from);
-            let new = |job: &Job| change.is_some_and(|from| job.request.window.issue_time >= from);
-            let is_new = new(first);
-            let same = |job: &Job| job.request.stream == stream && new(job) == is_new;
-            let count = jobs.iter().take_while(|job| same(job)).count();
-            let batch: Vec<Job> = jobs.drain(..count).collect();
-            let requests: Vec<_> = batch.iter().map(|job| job.request.clone()).collect();
-            let answers = match self.models.get_mut(&stream) {
-                Some(slot) => slot.answer(&self.name, &requests),
-                None => Vec::new(), // dropping the job would hold back its time for ever: answer below
+        let mut batches: Vec<(SharedModel, Vec<Job>)> = Vec::new();
+        for job in jobs {
+            let stream = &job.request.stream;
+            let Some(slot) = self.models.get_mut(stream) else {
+                // Dropping the job would hold back its time for ever.
+                reply(job, no_model);
+                continue;
             };
-            let mut answers = answers.into_iter();
-            for job in batch {
-                let answer = answers.next().unwrap_or_else(|| no_model(&stream));
-                let _ = job.reply.send((job.id, answer)); // a stream that is gone needs no answer
-                if let Some(wake) = &job.wake {
-                    let _ = wake.activate();
-                }
+            let model = slot.at(stream, job.request.window.issue_time);
+            match batches.iter_mut().find(|(of, _)| of.is(&model)) {
+                Some((_, batch)) => batch.push(job),
+                None => batches.push((model, vec![job])),
             }
         }
+        for (model, batch) in batches {
+            self.answer_batch(&model, batch);
+        }
+    }
+
+    fn answer_batch(&self, model: &SharedModel, batch: Vec<Job>) {
+        let requests: Vec<Request> = batch.iter().map(|job| job.request.clone()).collect();
+        let started = Instant::now();
+        let predictions = model.forecast(&requests);
+        let took = started.elapsed();
+        for of_stream in requests.chunk_by(|a, b| a.stream == b.stream) {
+            let (stream, requests) = (&of_stream[0].stream, of_stream.len());
+            events::BatchAnswered { device: &self.name, stream, requests, took }.emit();
+        }
+        for ((job, request), prediction) in batch.into_iter().zip(&requests).zip(predictions) {
+            let slot = self.models.get(&request.stream);
+            reply(job, |stream| slot.map_or_else(|| no_model(stream), |slot| slot.judge(model, request, prediction)));
+        }
+    }
+}
+
+/// Uses a model that is there already, if one of `seen` is the same.
+fn share(model: &mut SharedModel, seen: &[SharedModel]) -> bool {
+    seen.iter().for_each(|other| model.merge(other));
+    seen.iter().any(|other| model.is(other))
+}
+
+fn reply(job: Job, answer: impl FnOnce(&str) -> Answer) {
+    let answer = answer(&job.request.stream);
+    let _ = job.reply.send((job.id, answer)); // a stream that is gone needs no answer
+    if let Some(wake) = &job.wake {
+        let _ = wake.activate();
     }
 }
 
@@ -260,7 +202,7 @@ pub(crate) mod tests {
     use super::*;
     use ndarray::{Array3, Array4};
     use squall_fields::{Axis, Cadence, Ensemble, Frame, Grid, InputRef, LeadTime, ValidTime, Variable, Window};
-    use squall_models::{Coordinates, ModelError};
+    use squall_models::{Coordinates, ModelError, Prediction};
 
     /// Repeats one value; panics at issue time 600 and fails at 900.
     pub(crate) struct Constant(pub f32, pub &'static str);
@@ -318,39 +260,9 @@ pub(crate) mod tests {
         Request { stream: "rain".into(), window: window.into(), leads, members: 2 }
     }
 
-    fn slot(with_fallback: bool) -> ModelSlot {
+    pub(crate) fn slot(with_fallback: bool) -> ModelSlot {
         let fallback = with_fallback.then(|| Box::new(Constant(0.0, "fallback")) as Box<dyn Forecaster>);
         ModelSlot::new(Box::new(Constant(1.0, "first")), fallback)
-    }
-
-    #[test]
-    fn a_failure_or_panic_is_answered_by_the_fallback() {
-        for issue_time in [600, 900] {
-            let answer = slot(true).answer("cpu", &[request_at(issue_time)]).remove(0);
-            assert!(answer.prediction.is_ok());
-            assert_eq!(&*answer.model_digest, "fallback");
-            assert!(
-                matches!(answer.degraded, Some(Degradation::ModelFailed { message }) if message.contains("as asked"))
-            );
-            let answer = slot(false).answer("cpu", &[request_at(issue_time)]).remove(0);
-            assert!(answer.prediction.is_err());
-        }
-    }
-
-    #[test]
-    fn a_wrong_shape_is_a_failure() {
-        let prediction = Prediction { ensembles: vec![], precision: None };
-        assert!(shape_fault(&request_at(300), &prediction).is_some());
-    }
-
-    #[test]
-    fn a_new_model_is_taken_up_at_its_slot() {
-        let mut slot = slot(true);
-        slot.take_up(IssueTime::from_unix_seconds(1500), Box::new(Constant(2.0, "second")));
-        let digest = |slot: &mut ModelSlot, t| slot.answer("cpu", &[request_at(t)]).remove(0).model_digest;
-        assert_eq!(&*digest(&mut slot, 1200), "first");
-        assert_eq!(&*digest(&mut slot, 1500), "second");
-        assert_eq!(&*digest(&mut slot, 1200), "second", "a late revision is made by the model in use");
     }
 
     #[test]
@@ -370,5 +282,43 @@ pub(crate) mod tests {
         assert_eq!((of(0), of(3)), (Some("first"), Some("first")), "not spoilt by the panic beside them");
         assert_eq!((of(1), of(2)), (Some("fallback"), Some("fallback")));
         assert_eq!((of(4), of(7)), (Some("second"), Some("second")));
+    }
+
+    /// Notes how many requests each call brings.
+    struct Counting(std::sync::Arc<std::sync::Mutex<Vec<usize>>>);
+
+    impl Forecaster for Counting {
+        fn name(&self) -> &str {
+            "counting"
+        }
+
+        fn digest(&self) -> &str {
+            "same"
+        }
+
+        fn coordinates(&self) -> Coordinates {
+            Constant(0.0, "same").coordinates()
+        }
+
+        fn forecast(&mut self, requests: &[Request]) -> Vec<Result<Prediction, ModelError>> {
+            self.0.lock().unwrap().push(requests.len());
+            Constant(0.0, "same").forecast(requests)
+        }
+    }
+
+    #[test]
+    fn streams_that_share_a_model_are_answered_in_one_batch() {
+        let calls = std::sync::Arc::default();
+        let slot = |_: &str| ModelSlot::new(Box::new(Counting(std::sync::Arc::clone(&calls))), None);
+        let models = ["rain", "snow"].map(|name| (Arc::from(name), slot(name))).into();
+        let policy = BatchPolicy { most: 3, wait: Duration::from_secs(5) };
+        let device = Device::start("cpu", models, policy).unwrap();
+        let (reply, answers) = crossbeam_channel::unbounded();
+        for (id, stream) in ["rain", "snow", "rain"].into_iter().enumerate() {
+            let request = Request { stream: stream.into(), ..request_at(300 * (id as i64 + 5)) };
+            device.submit(Job { id: id as u64, request, reply: reply.clone(), wake: None }).unwrap();
+        }
+        assert!(answers.iter().take(3).all(|(_, answer)| answer.prediction.is_ok()));
+        assert_eq!(*calls.lock().unwrap(), [3]);
     }
 }

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use squall_models::baselines::{Extrapolation, Persistence};
 use squall_models::device::{ComputeDevice, Precision};
 use squall_models::diffusion::forecaster::{DiffusionForecaster, Options};
-use squall_models::training::report::LossLog;
+use squall_models::training::report::{self, LossLog};
 use squall_models::training::validate::{self, Case, Contestant, ModelScores};
 use squall_models::training::{Archive, Checkpoint, Event, Trainer};
 use squall_models::{Forecaster, weights};
@@ -103,7 +103,8 @@ impl Course<'_> {
         bar.set_position(trainer.steps_done());
         bar.reset_eta();
         let path = self.run.output.join("losses.csv");
-        let mut log = LossLog::append(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut log =
+            LossLog::open(&path, trainer.steps_done()).with_context(|| format!("cannot write {}", path.display()))?;
         let (start, mut saved, mut mean) = (Instant::now(), Instant::now(), None);
         let checkpoint = self.run.output.join("checkpoint.safetensors");
         while trainer.steps_done() < steps && limit.is_none_or(|limit| start.elapsed() < limit) {
@@ -146,7 +147,12 @@ impl Course<'_> {
         weights::save(&path, &run.metadata(config, names, how), trainer.averaged(), tch::Kind::BFloat16)?;
         let scores = compare(&path, self.cases, config.leads, run.validation.members, &run.validation.thresholds)?;
         print(&validate::markdown(&scores, &run.validation.thresholds, f64::from(run.model.cadence_seconds) / 60.0));
-        draw(output, trainer.steps_done(), &scores)
+        // What is drawn can be drawn again; hours of training cannot be had again.
+        record(output, trainer.steps_done(), &scores)?;
+        if let Err(error) = draw(output, &scores) {
+            tracing::warn!("no plots in {}: {error:#}", output.display());
+        }
+        Ok(())
     }
 }
 
@@ -178,9 +184,10 @@ pub(super) fn compare(
     Ok(scores)
 }
 
-fn draw(output: &Path, step: u64, scores: &[ModelScores]) -> anyhow::Result<()> {
+/// Adds scores to `scores.csv`.
+fn record(output: &Path, step: u64, scores: &[ModelScores]) -> anyhow::Result<()> {
     let path = output.join("scores.csv");
-    let mut table = std::fs::read_to_string(&path).unwrap_or_else(|_| "step,model,lead,crps,spread_skill\n".to_owned());
+    let mut table = report::kept(&path, "step,model,lead,crps,spread_skill", step.checked_sub(1));
     for model in scores {
         for (lead, s) in model.leads.iter().enumerate() {
             let number = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:.6}"));
@@ -188,7 +195,11 @@ fn draw(output: &Path, step: u64, scores: &[ModelScores]) -> anyhow::Result<()> 
             table += &format!("{step},{},{},{crps},{ratio}\n", model.name, lead + 1);
         }
     }
-    std::fs::write(&path, table).with_context(|| format!("cannot write {}", path.display()))?;
+    std::fs::write(&path, table).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Draws the scores by lead, and the losses.
+fn draw(output: &Path, scores: &[ModelScores]) -> anyhow::Result<()> {
     let by_lead = |model: &ModelScores| {
         let point = |(lead, s): (usize, &validate::LeadScores)| Some(((lead + 1) as f64, s.crps.biased()?));
         (model.name.clone(), model.leads.iter().enumerate().filter_map(point).collect())

@@ -1,21 +1,15 @@
 //! Pixels, and text on them.
 
-use std::sync::Once;
-
 use image::{ExtendedColorType, ImageEncoder};
 use ndarray::ArrayView2;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{FontStyle, register_font};
 
 use super::scale::Scale;
+use crate::font;
 
 /// Red, green, blue.
 pub(super) type Rgb = [u8; 3];
-
-/// A small font that comes with the program, so that maps look the same on a machine without fonts.
-const FONT: &[u8] = include_bytes!("../../assets/maps.ttf");
-const FAMILY: &str = "maps";
 
 /// A map could not be drawn.
 #[derive(Debug, thiserror::Error)]
@@ -41,11 +35,7 @@ pub(super) struct Canvas {
 
 impl Canvas {
     pub(super) fn new(width: u32, height: u32) -> Self {
-        static REGISTER: Once = Once::new();
-        REGISTER.call_once(|| {
-            // Cannot fail: the font is part of the program. Were it broken, text() would say so.
-            let _ = register_font(FAMILY, FontStyle::Normal, FONT);
-        });
+        font::register();
         Self { width, height, pixels: vec![255; (width * height * 3) as usize] }
     }
 
@@ -128,7 +118,7 @@ impl Canvas {
     ) -> Result<(), MapError> {
         let area = BitMapBackend::with_buffer(&mut self.pixels, (self.width, self.height)).into_drawing_area();
         let colour = RGBColor(red, green, blue);
-        let style = TextStyle::from((FAMILY, size).into_font()).color(&colour);
+        let style = TextStyle::from((font::FAMILY, size).into_font()).color(&colour);
         let style = style.pos(Pos::new(horizontal, VPos::Top));
         area.draw(&Text::new(text.to_owned(), at, style)).map_err(MapError::of)?;
         area.present().map_err(MapError::of)
