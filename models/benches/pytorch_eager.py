@@ -250,6 +250,43 @@ class VideoUNet(nn.Module):
         return self.out(h).unflatten(0, (b, frames)).to(x.dtype)
 
 
+def tensor(name, shape):
+    return torch.from_numpy((hash_uniform(name, math.prod(shape)) * math.sqrt(3)).astype(np.float32)).reshape(shape)
+
+
+def cumulated(share):
+    """Running product of 1 - clip(1 - h(k+1)/h(k)) with h = share * f + 1 - share, f the cosine schedule."""
+    f = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
+    h = share * f / f[0] + 1 - share
+    return np.cumprod(1 - np.clip(1 - h[1:] / h[:-1], 0, 0.999))
+
+
+def smooth(x, g):
+    frames = [x[:, 0]]
+    for s in range(1, x.shape[1]):
+        frames.append(math.sqrt(1 - g) * frames[-1] + math.sqrt(g) * x[:, s])
+    return torch.stack(frames, 1)
+
+
+def sharpen(u, g):
+    later = (u[:, 1:] - math.sqrt(1 - g) * u[:, :-1]) / math.sqrt(g)
+    return torch.cat([u[:, :1], later], 1)
+
+
+@torch.no_grad()
+def sample(model, condition, noise, steps=10, ratio=0.5):
+    """DDIM of the dynamical process, step by step as published."""
+    ab, g = cumulated(1.0), cumulated(ratio)
+    grid = [1 + i * (1000 // steps) for i in reversed(range(steps))]
+    x = smooth(noise, g[grid[0]])
+    for t, p in zip(grid, grid[1:] + [None]):
+        found = model(torch.cat([x, condition], 2), torch.full((len(x),), t))
+        clean = sharpen((x - math.sqrt(1 - ab[t]) * found) / math.sqrt(ab[t]), g[t])
+        ab_p, g_p = (ab[p], g[p]) if p is not None else (1.0, 1.0)
+        x = math.sqrt(ab_p) * smooth(clean, g_p) + math.sqrt(1 - ab_p) * smooth(sharpen(found, g[t]), g_p)
+    return x
+
+
 def best(clock, run, least=3, seconds=5.0):
     now = time.process_time if clock == "cpu" else time.perf_counter
     run()
@@ -268,7 +305,7 @@ def main():
         model = VideoUNet(line["shape"][2], 3, **CONFIGS[line["config"]])
         fill_by_hash(model)
         shape = line["shape"]
-        x = torch.from_numpy((hash_uniform("input", math.prod(shape)) * math.sqrt(3)).astype(np.float32)).reshape(shape)
+        x = tensor("input", shape)
         k = torch.full((shape[0],), 401)
         if line["precision"] == "bf16":
             model = model.to(torch.bfloat16)
@@ -276,6 +313,12 @@ def main():
             with torch.no_grad():
                 y = model(x, k)
                 seconds = best(line["clock"], lambda: model(x, k))
+            head = torch.tensor(line["head"])
+            difference = ((y.flatten()[: len(head)] - head).abs().max() / y.abs().max()).item()
+        elif line["what"] == "sampling":
+            condition, noise = (tensor(n, [*shape[:2], c, *shape[3:]]) for n, c in (("condition", shape[2] - 3), ("noise", 3)))
+            y = sample(model, condition, noise)
+            seconds = best(line["clock"], lambda: sample(model, condition, noise))
             head = torch.tensor(line["head"])
             difference = ((y.flatten()[: len(head)] - head).abs().max() / y.abs().max()).item()
         else:

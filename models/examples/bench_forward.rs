@@ -3,12 +3,16 @@
 //!
 //! Weights and input come from hashes of their names, so another program can time the same computation and compare
 //! what comes out (`benches/pytorch_eager.py`). Prints a JSON line for each measurement: forward pass in f32 and, where
-//! the CPU computes in it natively, bf16; and a training step (forward, backward, AdamW) in f32.
+//! the CPU computes in it natively, bf16; a training step (forward, backward, AdamW) in f32; and a whole sample of the
+//! dynamical process by 10 steps of DDIM.
 
 use std::time::Instant;
 
 use squall_models::device::has_native_bf16;
 use squall_models::diffusion::process::step_tensor;
+use squall_models::diffusion::{
+    Condition, Grid, Guidance, Method, NetworkDenoiser, Process, Sampler, SamplerConfig, SolverConfig,
+};
 use squall_models::network::config::UNET_PREFIX;
 use squall_models::network::layers::lay_out_for_inference;
 use squall_models::network::{UNetConfig, VideoUNet, init};
@@ -61,6 +65,8 @@ fn run(name: &str, config: &UNetConfig, arguments: &Arguments) {
         ("head", (0..64).map(|i| y.double_value(&[i])).collect::<Vec<_>>().into())
     };
     line("forward", "f32", best(arguments.cpu_clock, || drop(forward())), head(forward()));
+    let sample = || sample(&network, shape);
+    line("sampling", "f32", best(arguments.cpu_clock, || drop(sample())), head(sample()));
 
     let Ok(mut optimiser) = nn::AdamW::default().build(&store, 0.0) else { return };
     let mut step = || {
@@ -81,7 +87,19 @@ fn run(name: &str, config: &UNetConfig, arguments: &Arguments) {
     if has_native_bf16() {
         store.set_kind(Kind::BFloat16);
         line("forward", "bf16", best(arguments.cpu_clock, || drop(forward())), head(forward()));
+        line("sampling", "bf16", best(arguments.cpu_clock, || drop(sample())), head(sample()));
     }
+}
+
+/// A sample of 10 steps for a condition from a hash.
+fn sample(network: &VideoUNet, [samples, frames, channels, height, width]: [i64; 5]) -> Tensor {
+    let tensor =
+        |name, channels| init::hash_tensor(name, &[samples, frames, channels, height, width], 3f64.sqrt(), 0.0);
+    let solver = SolverConfig { method: Method::Ddim, grid: Grid::UniformT, steps: 10 };
+    let sampler = Sampler { process: Process::new(0.5), config: SamplerConfig { solver, guidance: Guidance::None } };
+    let condition = Condition { channels: tensor("condition", channels - 3) };
+    let denoiser = NetworkDenoiser { network, process: &sampler.process };
+    sampler.sample(&denoiser, &condition, &tensor("noise", 3)).frames
 }
 
 /// The shortest of at least three runs and about five seconds, after one that does not count.

@@ -95,10 +95,10 @@ pub fn start(
     has_model: bool,
 ) -> std::io::Result<()> {
     let ModelConfig::File { file, watch, .. } = &stream.model else { return Ok(()) };
-    if has_model && !watch {
+    let watches = watch.unwrap_or(clock == Clock::Wall);
+    if has_model && !watches {
         return Ok(());
     }
-    let watches = *watch;
     let again = (!has_model).then(|| Instant::now() + RETRY);
     let (path, loaded) = (file.clone(), look(file));
     let mut watch = Watch { stream: stream.clone(), source: source.clone(), clock, device, path, loaded, again };

@@ -371,7 +371,7 @@ fn model(section: &Section<'_>) -> Option<ModelConfig> {
             Some(ModelConfig::Named { name: name.into(), parameters: section.rest() })
         }
         (None, Some(file)) => {
-            let watch = section.boolean("watch").unwrap_or(false);
+            let watch = section.boolean("watch");
             let parameters = section.rest();
             let Some(found) = section.context.existing(&file) else {
                 section.fault("file", format!("there is no file {file} here or beside the configuration"));

@@ -208,8 +208,10 @@ pub enum ModelConfig {
     File {
         /// A safetensors file whose metadata says what it is.
         file: PathBuf,
-        /// Whether a newer file under that path is taken up at a slot boundary.
-        watch: bool,
+        /// Whether a newer file under that path is taken up at a slot boundary. Where it is not said: live yes, in a
+        /// replay, which must give the same each time, no.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        watch: Option<bool>,
         /// Sampler parameters given beside the file.
         #[serde(flatten)]
         parameters: serde_json::Map<String, serde_json::Value>,
