@@ -3,6 +3,7 @@
 use ndarray::{Array4, Axis};
 use serde::{Deserialize, Serialize};
 use squall_fields::{Variable, Window};
+use tch::Tensor;
 
 use crate::ModelError;
 use crate::baselines;
@@ -53,5 +54,31 @@ impl FirstGuess {
                 Ok(Some(guess.fields.insert_axis(Axis(1))))
             }
         }
+    }
+}
+
+/// A transformed first guess `[..., lead, channel, y, x]` of a transformed past `[..., frame, channel, y, x]`: where the
+/// guess comes from outside the domain, the newest value known there stands in. NaN is left where there is none.
+pub fn complete(guess: &Tensor, past: &Tensor) -> Tensor {
+    const FRAME: i64 = -4;
+    let frames = past.dim() as i64 + FRAME;
+    let count = past.size().get(frames as usize).copied().unwrap_or_default();
+    let newest_first = (0..count).rev().map(|i| past.narrow(FRAME, i, 1));
+    newest_first.fold(guess.shallow_clone(), |known, frame| known.where_self(&known.isnan().logical_not(), &frame))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_value_known_stands_in_for_a_missing_guess() {
+        let nan = f32::NAN;
+        // Two frames, then two leads, of four cells.
+        let past = Tensor::from_slice(&[1f32, 2.0, 3.0, nan, 5.0, nan, nan, nan]).reshape([2, 1, 1, 4]);
+        let guess = Tensor::from_slice(&[nan, nan, nan, nan, 9.0, nan, 8.0, nan]).reshape([2, 1, 1, 4]);
+        let complete = complete(&guess.unsqueeze(0), &past.unsqueeze(0)).nan_to_num(-1.0, None, None);
+        let expected = Tensor::from_slice(&[5f32, 2.0, 3.0, -1.0, 9.0, 2.0, 8.0, -1.0]).reshape([1, 2, 1, 1, 4]);
+        assert_eq!(complete, expected);
     }
 }

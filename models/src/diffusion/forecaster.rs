@@ -16,6 +16,7 @@ use squall_fields::{Cadence, Ensemble, Frame, Variable, Window};
 use tch::Tensor;
 
 use super::denoiser::{Condition, ConditionParts, NetworkDenoiser};
+use super::first_guess;
 use super::guidance::Guidance;
 use super::latent::Space;
 use super::noise;
@@ -73,10 +74,8 @@ pub struct DiffusionForecaster {
 /// What the members of one request share.
 struct Prepared {
     condition: Condition,
-    /// Transformed first guess `[1, lead, channel, y, x]`, NaN where it comes from outside.
+    /// Transformed first guess `[1, lead, channel, y, x]`, NaN where nothing is known.
     guess: Option<Tensor>,
-    /// What stands in where the first guess is missing: the newest value known, `[1, 1, channel, y, x]`.
-    newest: Tensor,
     /// Rows and columns that are diffused: at least a tile, in cells of the latent space if there is one.
     domain: (usize, usize),
     /// `[y, x]`: missing in every frame.
@@ -315,9 +314,9 @@ impl DiffusionForecaster {
         let missing = self.missing(&frames, rows * columns);
         let space = self.space();
         let device = self.device.device;
-        let (history, newest) = self.history(&frames, rows, columns);
-        let history = space.encode(&history.to_device(device));
-        let guess = guess.map(|fields| self.transformed(&fields).to_device(device));
+        let history = self.history(&frames, rows, columns).to_device(device);
+        let guess = guess.map(|fields| first_guess::complete(&self.transformed(&fields).to_device(device), &history));
+        let history = space.encode(&history);
         let encoded_guess = guess.as_ref().map(|guess| space.encode(guess));
         let (_, _, _, height, width) = history.size5().unwrap_or_default();
         let domain = self.tiles((height as usize, width as usize)).domain(height as usize, width as usize);
@@ -334,7 +333,7 @@ impl DiffusionForecaster {
             extra: None,
         }
         .assemble();
-        Ok(Prepared { condition, guess, newest: newest.to_device(device), domain, missing, rows, columns })
+        Ok(Prepared { condition, guess, domain, missing, rows, columns })
     }
 
     /// The window of the context alone, which is what a model is trained with.
@@ -343,23 +342,16 @@ impl DiffusionForecaster {
         Window { issue_time, cadence, frames: frames.to_vec() }
     }
 
-    /// Transformed frames `[1, frame, channel, y, x]`, NaN where missing, and the newest value known of each cell.
-    fn history(&self, frames: &[Option<Arc<Frame>>], rows: usize, columns: usize) -> (Tensor, Tensor) {
+    /// Transformed frames `[1, frame, channel, y, x]`, NaN where missing.
+    fn history(&self, frames: &[Option<Arc<Frame>>], rows: usize, columns: usize) -> Tensor {
         let variables = &self.model.metadata.variables;
         let mut values = Array4::from_elem((frames.len(), variables.len(), rows, columns), f32::NAN);
-        let mut newest = Array4::from_elem((1, variables.len(), rows, columns), f32::NAN);
         for (mut planes, frame) in values.outer_iter_mut().zip(frames) {
             for (i, plane) in variables.iter().enumerate().filter_map(|(i, v)| Some((i, frame.as_ref()?.plane(*v)?))) {
                 planes.index_axis_mut(Axis(0), i).assign(&plane);
-                let known = newest.index_axis_mut(Axis(0), 0).index_axis_move(Axis(0), i);
-                ndarray::Zip::from(known).and(plane).for_each(|k, v| {
-                    if !v.is_nan() {
-                        *k = *v;
-                    }
-                });
             }
         }
-        (self.transformed(&values), self.transformed(&newest))
+        self.transformed(&values)
     }
 
     /// `[frame, variable, y, x]` in the variables' units as `[1, frame, channel, y, x]`.
@@ -411,10 +403,7 @@ impl DiffusionForecaster {
         let future = self.space().decode(&future);
         let future = future.narrow(3, 0, prepared.rows as i64).narrow(4, 0, prepared.columns as i64);
         let values = match (&meta.residual, &prepared.guess) {
-            (Some(residual), Some(guess)) => {
-                let base = guess.where_self(&guess.isnan().logical_not(), &prepared.newest);
-                future.clamp(-residual.limit, residual.limit) * residual.scale(guess) + base
-            }
+            (Some(residual), Some(guess)) => residual.inverse(&future, guess),
             _ => future,
         };
         values.to_device(tch::Device::Cpu)

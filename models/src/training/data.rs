@@ -15,7 +15,7 @@ use tch::{Kind, Tensor};
 use super::TrainingError;
 use super::config::TrainingConfig;
 use crate::diffusion::Transform;
-use crate::diffusion::first_guess::FirstGuess;
+use crate::diffusion::first_guess::{self, FirstGuess};
 
 /// An unbroken series of frames on one grid, held in 16 bits.
 #[derive(Clone, Debug)]
@@ -271,7 +271,7 @@ impl Archive {
         let history = take(&event.values, clip.start..newest);
         let guess = match self.first_guess {
             FirstGuess::None => None,
-            FirstGuess::Extrapolation => Some(take(&clip.guess, 0..self.leads)),
+            FirstGuess::Extrapolation => Some(first_guess::complete(&take(&clip.guess, 0..self.leads), &history)),
             FirstGuess::Persistence => {
                 let last = history.narrow(0, self.context as i64 - 1, 1);
                 Some(last.repeat([self.leads as i64, 1, 1, 1]).to_kind(Kind::Float))
