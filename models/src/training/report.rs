@@ -22,7 +22,9 @@ impl LossLog {
     /// If it cannot be written.
     pub fn open(path: &Path, steps: u64) -> io::Result<Self> {
         let kept = kept(path, HEADER, steps.checked_sub(1));
-        std::fs::write(path, kept)?;
+        let temporary = path.with_extension("partial");
+        std::fs::write(&temporary, kept)?;
+        std::fs::rename(&temporary, path)?;
         Ok(Self { file: OpenOptions::new().append(true).open(path)? })
     }
 
@@ -33,15 +35,19 @@ impl LossLog {
     pub fn add(&mut self, report: &StepReport, validation_loss: Option<f64>) -> io::Result<()> {
         let validation = validation_loss.map_or_else(String::new, |v| format!("{v:.6}"));
         let StepReport { step, loss, gradient_norm, learning_rate } = report;
-        writeln!(self.file, "{step},{loss:.6},{gradient_norm:.4},{learning_rate:.3e},{validation}")
+        let row = format!("{step},{loss:.6},{gradient_norm:.4},{learning_rate:.3e},{validation}\n");
+        self.file.write_all(row.as_bytes())
     }
 }
 
-/// A table whose rows start with a step: its header, and the rows up to and with step `last`.
+/// A table whose rows start with a step: its header, and the rows up to and with step `last`. A row that was cut off
+/// when its run was killed is dropped.
 pub fn kept(path: &Path, header: &str, last: Option<u64>) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let step = |row: &&str| row.split(',').next().and_then(|step| step.parse::<u64>().ok());
-    let rows = text.lines().filter(|row| step(row).is_some_and(|step| last.is_some_and(|last| step <= last)));
+    let whole = |row: &&str| row.matches(',').count() == header.matches(',').count();
+    let early = |row: &&str| step(row).is_some_and(|step| last.is_some_and(|last| step <= last));
+    let rows = text.lines().filter(|row| whole(row) && early(row));
     std::iter::once(header).chain(rows).flat_map(|row| [row, "\n"]).collect()
 }
 
@@ -67,5 +73,8 @@ mod tests {
         assert_eq!(steps(), [0, 1, 2, 3, 4, 5]);
         write(0..2);
         assert_eq!(steps(), [0, 1]);
+        std::fs::write(&path, "step,loss,gradient_norm,learning_rate,validation_loss\n0,1,1,1,\n1,1,1,1,\n1").unwrap();
+        write(2..3);
+        assert_eq!(steps(), [0, 1, 2], "half a row is no row");
     }
 }
