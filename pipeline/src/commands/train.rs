@@ -15,7 +15,8 @@ use squall_models::training::{Archive, Checkpoint, Event, Trainer};
 use squall_models::{Forecaster, weights};
 
 use super::{Usage, print};
-use crate::training::{DataFile, RunFile, plot};
+use crate::signals::Stop;
+use crate::training::{DataFile, RunFile, plot, resume};
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
@@ -23,8 +24,8 @@ pub const EXAMPLES: &str = "Examples:
   squall train configs/train-cogdpm-rain.toml --resume out/training/cogdpm-rain/checkpoint.safetensors
 
 The output folder then holds checkpoint.safetensors, losses.csv, scores.csv, losses.png, scores.png and
-model.safetensors, which a stream names as model = { file = \"...\" }. A run that is stopped and resumed gives the
-losses of one that was not.";
+model.safetensors, which a stream names as model = { file = \"...\" }. The first SIGINT or SIGTERM writes a checkpoint
+and exits 0; a second one exits at once. A run that is stopped and resumed gives the losses of one that was not.";
 
 /// Arguments of `squall train`.
 #[derive(Debug, Args)]
@@ -32,7 +33,7 @@ pub struct Arguments {
     /// Training configuration (TOML).
     #[arg(value_name = "CONFIG")]
     config: PathBuf,
-    /// Go on from a checkpoint. Steps, learning rate and average are those of CONFIG, the rest is the checkpoint's.
+    /// Go on from a checkpoint. CONFIG may ask for other steps, optimizer and average; the rest must be the same.
     #[arg(long, value_name = "CHECKPOINT")]
     resume: Option<PathBuf>,
     /// Stop after so many minutes, with a checkpoint and a model.
@@ -43,20 +44,17 @@ pub struct Arguments {
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let run = RunFile::load(&self.config)?;
+        run.check_files()?;
         run.make_output()?;
         let device = ComputeDevice::select(&run.device, Precision::F32)?.device;
         if run.threads > 0 {
             tch::set_num_threads(i32::try_from(run.threads).unwrap_or(i32::MAX));
         }
-        let mut config = run.training.clone();
         let checkpoint = self.resume.as_deref().map(Checkpoint::load).transpose()?;
-        if let Some(checkpoint) = &checkpoint {
-            // What shapes the network and its data must stay; how long and how fast it learns may change.
-            config = checkpoint.config.clone();
-            config.steps = run.training.steps;
-            config.optimizer = run.training.optimizer.clone();
-            config.ema = run.training.ema;
-        }
+        let config = match (&checkpoint, &self.resume) {
+            (Some(checkpoint), Some(path)) => resume::config(&run.training, checkpoint, path)?,
+            _ => run.training.clone(),
+        };
         eprintln!("reading events and making first guesses");
         let train = Archive::new(events(&run, &run.data.train)?, &config, run.data.clip_every)?;
         let judged = events(&run, &run.data.validation)?;
@@ -69,7 +67,7 @@ impl Arguments {
             }
             None => Trainer::new(config, &train, device)?,
         };
-        let course = Course { run: &run, train: &train, held_out: &held_out, cases: &cases };
+        let course = Course { file: &self.config, run: &run, train: &train, held_out: &held_out, cases: &cases };
         course.follow(&mut trainer, self.minutes.map(|m| Duration::from_secs_f64(60.0 * m)))
     }
 }
@@ -89,6 +87,7 @@ pub(super) fn events(run: &RunFile, files: &[DataFile]) -> anyhow::Result<Vec<Ev
 
 /// A run on its way.
 struct Course<'a> {
+    file: &'a Path,
     run: &'a RunFile,
     train: &'a Archive,
     held_out: &'a Archive,
@@ -107,7 +106,9 @@ impl Course<'_> {
             LossLog::open(&path, trainer.steps_done()).with_context(|| format!("cannot write {}", path.display()))?;
         let (start, mut saved, mut mean) = (Instant::now(), Instant::now(), None);
         let checkpoint = self.run.output.join("checkpoint.safetensors");
-        while trainer.steps_done() < steps && limit.is_none_or(|limit| start.elapsed() < limit) {
+        // Until here a signal ends the process at once: there is nothing to save.
+        let stop = Stop::on_signal()?;
+        while trainer.steps_done() < steps && !stop.is_set() && limit.is_none_or(|limit| start.elapsed() < limit) {
             let report = trainer.step(self.train)?;
             let smooth = mean.map_or(report.loss, |m: f64| m + 0.02 * (report.loss - m));
             mean = Some(smooth);
@@ -117,17 +118,24 @@ impl Course<'_> {
             log.add(&report, held_out)?;
             bar.inc(1);
             bar.set_message(format!("loss {smooth:.4}"));
-            if due && trainer.steps_done() < steps {
-                bar.suspend(|| self.judge(trainer))?;
-            }
-            if saved.elapsed().as_secs() >= self.run.checkpoint_seconds {
+            // Before the scores: they take minutes, and whoever cannot wait for them loses no step.
+            if due || saved.elapsed().as_secs() >= self.run.checkpoint_seconds {
                 trainer.checkpoint().save(&checkpoint)?;
                 saved = Instant::now();
             }
+            if due && trainer.steps_done() < steps && !stop.is_set() {
+                bar.suspend(|| self.judge(trainer))?;
+            }
         }
-        bar.finish();
         trainer.checkpoint().save(&checkpoint)?;
-        self.judge(trainer)
+        if trainer.steps_done() == steps {
+            bar.finish();
+        } else {
+            bar.abandon();
+            let (done, file) = (trainer.steps_done(), self.file.display());
+            eprintln!("{done} of {steps} steps done; go on: squall train {file} --resume {}", checkpoint.display());
+        }
+        if stop.is_set() { Ok(()) } else { self.judge(trainer) }
     }
 
     /// Writes the model, scores it and draws the curves.

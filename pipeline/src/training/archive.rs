@@ -60,7 +60,7 @@ impl DataFile {
             .collect()
     }
 
-    fn find(&self) -> anyhow::Result<PathBuf> {
+    pub(super) fn find(&self) -> anyhow::Result<PathBuf> {
         if self.file.exists() {
             return Ok(self.file.clone());
         }

@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod plot;
+pub mod resume;
 
 use std::path::{Path, PathBuf};
 
@@ -163,12 +164,27 @@ impl RunFile {
         }
     }
 
-    /// Makes the folder for results.
+    /// Looks whether every file of its data is there.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// Some are not; all of them are named.
+    pub fn check_files(&self) -> anyhow::Result<()> {
+        let files = self.data.train.iter().chain(&self.data.validation);
+        let missing: Vec<String> = files.filter_map(|file| Some(file.find().err()?.to_string())).collect();
+        if missing.is_empty() { Ok(()) } else { Err(Usage(missing.join("; ")).into()) }
+    }
+
+    /// Makes the folder for results, and tries to write there before hours are spent.
+    ///
+    /// # Errors
+    /// It cannot be made or written to.
     pub fn make_output(&self) -> anyhow::Result<()> {
-        std::fs::create_dir_all(&self.output).with_context(|| format!("cannot make {}", self.output.display()))
+        let folder = &self.output;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the output {}", folder.display()))?;
+        let probe = folder.join("checkpoint.partial");
+        std::fs::write(&probe, b"")
+            .and_then(|()| std::fs::remove_file(&probe))
+            .with_context(|| format!("cannot write to the output {}", folder.display()))
     }
 }
 

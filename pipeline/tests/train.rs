@@ -1,0 +1,236 @@
+//! `squall train` as a person uses it: a small model from a simulated storm, runs that are stopped and go on, and what
+//! is said when something is wrong.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use squall_models::training::Checkpoint;
+
+/// Steps of the small configuration, and from one validation to the next.
+const STEPS: usize = 60;
+const EVERY: usize = 20;
+/// How long one condition may take to hold on a busy machine.
+const LIMIT: Duration = Duration::from_secs(180);
+
+fn squall() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_squall"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    command.current_dir(root).env_remove("RUST_LOG").env_remove("SQUALL_LOG_FORMAT");
+    command
+}
+
+/// Two simulated storms in a folder, and configurations of runs that learn from the first and are judged by the second.
+struct Setting {
+    folder: tempfile::TempDir,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let setting = Self { folder: tempfile::tempdir().unwrap() };
+        for (name, frames, size, seed) in [("storm.nc", "14", "64x64", "1"), ("validation.nc", "8", "48x48", "2")] {
+            let path = setting.path(name).display().to_string();
+            let arguments = ["simulate", "-o", &path, "--frames", frames, "--size", size, "--seed", seed];
+            let made = squall().args(arguments).args(["--variables", "rain"]).output().unwrap();
+            assert!(made.status.success(), "{made:?}");
+        }
+        setting
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The configuration of a run whose output goes to a folder of that name, with changes to its text.
+    fn config(&self, output: &str, changes: &[(&str, &str)]) -> String {
+        let mut text = include_str!("small-training.toml").to_owned();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, to);
+        }
+        for (word, name) in [("OUT", output), ("STORM", "storm.nc"), ("VALIDATION", "validation.nc")] {
+            text = text.replace(&format!("\"{word}\""), &format!("\"{}\"", self.path(name).display()));
+        }
+        let path = self.path(&format!("{}.toml", output.replace('/', "-")));
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    fn checkpoint(&self, output: &str) -> String {
+        self.path(output).join("checkpoint.safetensors").display().to_string()
+    }
+}
+
+/// Exit code and what was printed on stderr.
+fn told(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn train(arguments: &[&str]) -> (Option<i32>, String) {
+    told(&squall().arg("train").args(arguments).output().unwrap())
+}
+
+/// The rows of a table, without its header.
+fn rows(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().skip(1).map(str::to_owned).collect()
+}
+
+fn column(rows: &[String], index: usize) -> Vec<f64> {
+    rows.iter().filter_map(|row| row.split(',').nth(index)?.parse().ok()).collect()
+}
+
+/// A training on its way. Dropping it kills it.
+struct Training(Child);
+
+impl Training {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = squall();
+        command.arg("train").args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+
+    /// Waits until so many steps are in the table and a checkpoint is there.
+    fn until(&mut self, output: &Path, steps: usize) {
+        let start = Instant::now();
+        let (losses, checkpoint) = (output.join("losses.csv"), output.join("checkpoint.safetensors"));
+        while rows(&losses).len() < steps || !checkpoint.exists() {
+            assert!(self.0.try_wait().unwrap().is_none(), "it ended before step {steps}");
+            assert!(start.elapsed() < LIMIT, "step {steps} is not reached");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends a signal and waits for the end.
+    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        let sent = Command::new("kill").args(["-s", signal, &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let mut said = String::new();
+        if let Some(mut stderr) = self.0.stderr.take() {
+            std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+        }
+        (self.0.wait().unwrap().code(), said)
+    }
+}
+
+impl Drop for Training {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_model_learns_and_a_stopped_run_ends_bit_for_bit_like_one_that_was_not() {
+    let setting = Setting::new();
+    let (whole, stopped) = (setting.config("whole", &[]), setting.config("stopped", &[]));
+    let (code, said) = train(&[&whole]);
+    assert_eq!(code, Some(0), "{said}");
+    learned(&setting.path("whole"));
+
+    let (output, checkpoint) = (setting.path("stopped"), setting.checkpoint("stopped"));
+    let resume = [stopped.as_str(), "--resume", &checkpoint];
+    let mut running = Training::start(&[&stopped]);
+    running.until(&output, 7);
+    assert_eq!(running.end("KILL").0, None, "ended by the signal");
+    let steps = Checkpoint::load(Path::new(&checkpoint)).expect("a whole checkpoint").step as usize;
+    let logged = rows(&output.join("losses.csv")).len();
+    assert!((6..STEPS).contains(&steps) && logged.abs_diff(steps) <= 1, "{logged} rows, {steps} steps");
+
+    for (signal, after) in [("INT", 22), ("TERM", 42)] {
+        let mut running = Training::start(&resume);
+        running.until(&output, after);
+        let (code, said) = running.end(signal);
+        let steps = Checkpoint::load(Path::new(&checkpoint)).expect("a whole checkpoint").step as usize;
+        assert_eq!(code, Some(0), "{signal}: {said}");
+        let go_on = format!("{steps} of {STEPS} steps done; go on: squall train {stopped} --resume {checkpoint}\n");
+        assert!(said.ends_with(&go_on), "{signal}: {said}");
+        assert_eq!(rows(&output.join("losses.csv")).len(), steps, "{signal}: no step is lost");
+    }
+    let (code, said) = train(&resume);
+    assert_eq!(code, Some(0), "{said}");
+    let read = |output: &str, file: &str| std::fs::read(setting.path(output).join(file)).unwrap();
+    for file in ["losses.csv", "model.safetensors"] {
+        assert!(read("whole", file) == read("stopped", file), "{file} differs");
+    }
+    let tensors = |output| tensors(&read(output, "checkpoint.safetensors"));
+    assert!(tensors("whole") == tensors("stopped"), "the state of the optimizer differs");
+    assert!(!output.join("checkpoint.partial").exists());
+}
+
+/// The numbers of a safetensors file: what follows its header, whose entries have no order.
+fn tensors(file: &[u8]) -> Vec<u8> {
+    let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    assert!(file.len() > 8 + header);
+    file[8 + header..].to_vec()
+}
+
+/// Checks what a run leaves behind.
+fn learned(output: &Path) {
+    let losses = rows(&output.join("losses.csv"));
+    assert_eq!(column(&losses, 0), (0..STEPS).map(|step| step as f64).collect::<Vec<_>>(), "each step once");
+    let validation = column(&losses, 4);
+    assert_eq!(validation.len(), STEPS / EVERY);
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let training = column(&losses, 1);
+    let (before, after) = (mean(&training[..10]), mean(&training[STEPS - 10..]));
+    assert!(after < 0.95 * before, "training loss {before} -> {after}");
+    assert!(validation.last() < validation.first(), "validation loss {validation:?}");
+
+    let scores = rows(&output.join("scores.csv"));
+    let models = ["small-a", "persistence", "extrapolation", "perturbed extrapolation"];
+    assert_eq!(scores.len(), STEPS / EVERY * models.len() * 3, "each model at each of 3 leads");
+    assert!(models.iter().all(|model| scores.iter().any(|row| row.contains(model))), "{scores:?}");
+    assert_eq!(column(&scores, 3).len(), scores.len(), "every CRPS is a number");
+    for name in ["losses.png", "scores.png"] {
+        let image = std::fs::read(output.join(name)).unwrap();
+        assert!(image.starts_with(b"\x89PNG") && image.len() > 5_000, "{name}");
+    }
+    let model = output.join("model.safetensors").display().to_string();
+    let inspected = squall().args(["model", "inspect", &model]).output().unwrap();
+    let text = String::from_utf8_lossy(&inspected.stdout);
+    for part in ["small-a", "rain_rate (mm h-1)", "cadence       300 s", "60 steps of 2 crops of 32 cells", "BF16"] {
+        assert!(inspected.status.success() && text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_trained_is_said_before_it_starts() {
+    let setting = Setting::new();
+    let tiny = [("steps = 60", "steps = 1"), ("every = 20", "every = 0"), ("members = 2", "members = 1")];
+    let config = setting.config("one", &tiny);
+    let (code, said) = train(&[&config]);
+    assert_eq!(code, Some(0), "{said}");
+
+    let missing = setting.config("missing", &[("\"STORM\"", "\"no/storm.nc\""), ("\"VALIDATION\"", "\"no/other.nc\"")]);
+    let (code, said) = told(&squall().args(["train", &missing]).env_remove("SQUALL_DATA").output().unwrap());
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("no/storm.nc does not exist") && said.contains("no/other.nc does not exist"), "{said}");
+    assert!(!setting.path("missing").exists(), "nothing is made");
+
+    let unknown = setting.config("unknown", &[("augment = true", "augmented = true")]);
+    let (code, said) = train(&[&unknown]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("unknown field `augmented`") && said.contains("augmented = true"), "{said}");
+
+    let other =
+        setting.config("other", &[("size = 32, stride = 8", "size = 48, stride = 8"), ("batch = 2", "batch = 4")]);
+    let (code, said) = train(&[&other, "--resume", &setting.checkpoint("one")]);
+    assert_eq!(code, Some(2), "{said}");
+    for part in
+        ["is the checkpoint of another run", "training.batch is 4, the checkpoint has 2", "training.crop.size is 48"]
+    {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    let weights = setting.path("one").join("model.safetensors").display().to_string();
+    let (code, said) = train(&[&config, "--resume", &weights]);
+    assert!(code == Some(1) && said.contains(&weights) && said.contains("is it a checkpoint?"), "{code:?} {said}");
+
+    // Below a file no folder can be made, and a folder cannot be replaced by a checkpoint.
+    let below = setting.config("storm.nc/below", &[]);
+    let (code, said) = train(&[&below]);
+    assert!(code == Some(1) && said.starts_with("error: cannot make the output "), "{code:?} {said}");
+    std::fs::create_dir_all(setting.path("full/checkpoint.partial/x")).unwrap();
+    let (code, said) = train(&[&setting.config("full", &[])]);
+    assert!(code == Some(1) && said.starts_with("error: cannot write to the output "), "{code:?} {said}");
+}
