@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use squall_models::ModelError;
 
 use crate::commands;
 use crate::config::Faults;
@@ -153,7 +154,8 @@ fn report(error: &anyhow::Error) -> ExitCode {
     for cause in error.chain().skip(1) {
         eprintln!("  because: {cause}");
     }
-    ExitCode::from(if error.is::<commands::Usage>() { 2 } else { 1 })
+    let unfit = matches!(error.downcast_ref(), Some(ModelError::DoesNotFit { .. }));
+    ExitCode::from(if unfit || error.is::<commands::Usage>() { 2 } else { 1 })
 }
 
 #[cfg(test)]

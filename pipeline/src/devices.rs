@@ -13,6 +13,7 @@ use squall_models::{Context, Coordinates, Forecaster, ModelError, Prediction, Re
 use squall_operators::events;
 use squall_operators::infer::device::{BatchPolicy, Device, ModelSlot};
 
+use crate::commands::Usage;
 use crate::config::{Config, ModelConfig, SourceConfig, StreamConfig};
 
 /// Makes the model of a stream.
@@ -128,20 +129,24 @@ pub struct Devices {
 /// model the model.
 ///
 /// # Errors
-/// A model does not fit its stream, or cannot be loaded and has no fallback.
+/// Models do not fit their streams, or cannot be loaded and have no fallback; all of them are named.
 pub fn start(config: &Config, factory: &ModelFactory) -> anyhow::Result<Devices> {
     let mut slots: BTreeMap<Arc<str>, HashMap<Arc<str>, ModelSlot>> = BTreeMap::new();
-    let mut missing = BTreeSet::new();
+    let (mut missing, mut refused) = (BTreeSet::new(), Vec::new());
     for stream in &config.streams {
         let source = config.source_of(stream);
-        let slot = match slot(stream, source, factory) {
-            Ok(slot) => slot,
-            Err(error) => {
-                missing.insert(stream.name.clone());
-                without_model(stream, source, error)?
-            }
-        };
-        slots.entry(stream.device.clone()).or_default().insert(stream.name.clone(), slot);
+        let slot = slot(stream, source, factory).or_else(|error| {
+            missing.insert(stream.name.clone());
+            without_model(stream, source, error)
+        });
+        match slot {
+            Ok(slot) => drop(slots.entry(stream.device.clone()).or_default().insert(stream.name.clone(), slot)),
+            Err(error) => refused.push(format!("{error:#}")),
+        }
+    }
+    if !refused.is_empty() {
+        // A line each, as faults of a configuration have.
+        return Err(Usage(refused.join("\nerror: ")).into());
     }
     let start = |(name, models): (Arc<str>, _)| {
         let device = Device::start(&name, models, BatchPolicy::default());

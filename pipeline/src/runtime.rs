@@ -113,8 +113,9 @@ impl Runtime {
     /// As [`Runtime::start`].
     pub fn start_with(config: &Config, parts: Parts) -> anyhow::Result<Handle> {
         let deadline = Instant::now() + START;
-        retry(deadline, "preparing topics", || topics::ensure(config, &*parts.connect))?;
+        // First what needs no broker: a model that does not fit leaves no topics behind.
         let devices = devices::start(config, &*parts.models)?;
+        retry(deadline, "preparing topics", || topics::ensure(config, &*parts.connect))?;
         let mut plans = Vec::new();
         for stream in &config.streams {
             let device = devices.threads.get(&stream.device).context("every stream has a device")?.clone();
