@@ -16,6 +16,14 @@ pub fn numbers(path: &Path) -> BTreeMap<String, Vec<u64>> {
     numbers
 }
 
+/// Which values of a variable are not missing.
+pub fn present(variable: &netcdf::Variable<'_>) -> Vec<bool> {
+    let fill = variable.attribute_value("_FillValue").and_then(Result::ok);
+    let fill = fill.and_then(|fill| f64::try_from(fill).ok()).unwrap_or(f64::NAN);
+    let values = variable.get_values::<f64, _>(..).expect("numbers");
+    values.into_iter().map(|value| !value.is_nan() && value != fill).collect()
+}
+
 /// Opens a file. HDF5 would print its whole error stack whenever netCDF asks for an attribute that is not there.
 pub fn open(path: &Path) -> netcdf::File {
     hdf5_metno::silence_errors(true);

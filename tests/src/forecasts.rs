@@ -39,6 +39,16 @@ impl Published {
         mask.as_array().expect("a window mask").iter().map(|present| present == true).collect()
     }
 
+    /// Digest of the model that made it.
+    pub fn model_digest(&self) -> &str {
+        self.json["properties"]["squall"]["model_digest"].as_str().expect("a digest")
+    }
+
+    /// Why it is less than it should be, as JSON.
+    pub fn reasons(&self) -> String {
+        self.json["properties"]["squall"]["provenance"]["degraded"].to_string()
+    }
+
     /// Whether the forecast says that it is less than it should be.
     pub fn degraded(&self) -> bool {
         self.json["properties"]["squall"]["degraded"] == true
@@ -47,7 +57,12 @@ impl Published {
 
 /// Every index record of a test's stream, ordered by issue time and revision.
 pub fn published(setting: &Setting) -> Vec<Published> {
-    let mut all: Vec<_> = Kafka::shared().read(&setting.topic("index")).iter().map(Published::parse).collect();
+    published_on(&setting.topic("index"))
+}
+
+/// Every index record of a topic, ordered by issue time and revision.
+pub fn published_on(topic: &str) -> Vec<Published> {
+    let mut all: Vec<_> = Kafka::shared().read(topic).iter().map(Published::parse).collect();
     all.sort_by(|a, b| (&a.issue_time, a.revision).cmp(&(&b.issue_time, b.revision)));
     all
 }

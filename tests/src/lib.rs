@@ -8,6 +8,7 @@
 pub mod files;
 pub mod forecasts;
 pub mod kafka;
+pub mod models;
 pub mod program;
 pub mod rain;
 pub mod setting;

@@ -92,6 +92,13 @@ impl Running {
         assert!(held && ended.is_none(), "{}: {what}? ended: {ended:?}\n{}", self.name, self.output());
     }
 
+    /// Waits until a condition on what it has printed holds while it runs.
+    pub fn until_said(&mut self, limit: Duration, what: &str, mut condition: impl FnMut(&str) -> bool) {
+        let output = self.output.clone();
+        let said = || String::from_utf8_lossy(&fs::read(&output).unwrap_or_default()).into_owned();
+        self.until(limit, what, || condition(&said()));
+    }
+
     /// Asks it to end, as an operator would.
     pub fn terminate(&self) {
         self.signal("TERM");

@@ -28,6 +28,27 @@ impl Rain {
         data("radar_fmi_20160928.nc").map(|file| Self::open(&file))
     }
 
+    /// A part of an archive of the real data, if it is there: `frames` frames from a time on but for one that may be
+    /// left out, and the square of `size` cells in which most is going on.
+    pub fn part(folder: &Path, name: &str, from: &str, frames: u32, size: u32, left_out: i32) -> Option<Self> {
+        let file = data(name)?;
+        let out = folder.join(name);
+        let script = crate::program::root().join("tests/python/cut.py").display().to_string();
+        let (source, target) = (file.display().to_string(), out.display().to_string());
+        let numbers = [frames.to_string(), size.to_string(), left_out.to_string()];
+        let arguments = [&script, &source, &target, from, &numbers[0], &numbers[1], &numbers[2]];
+        Running::start(folder, &crate::program::python(), &arguments).success(LIMIT);
+        Some(Self::open(&out))
+    }
+
+    /// A simulated storm, with more arguments of `squall simulate`.
+    pub fn storm(folder: &Path, name: &str, arguments: &[&str]) -> Self {
+        let out = folder.join(name);
+        let path = out.display().to_string();
+        Running::start(folder, &squall(), &[&["simulate", "--output", &path], arguments].concat()).success(LIMIT);
+        Self::open(&out)
+    }
+
     /// An archive that is there.
     pub fn open(file: &Path) -> Self {
         let open = crate::files::open(file);
@@ -65,17 +86,18 @@ impl Rain {
 
     fn simulated(folder: &Path, frames: usize) -> Self {
         eprintln!("SQUALL_DATA is not set: simulated rain instead of the Gothenburg radar");
-        let out = folder.join("rain.nc");
-        let (path, frames) = (out.display().to_string(), frames.to_string());
-        let arguments = ["simulate", "--output", &path, "--frames", &frames, "--size", "48x48", "--seed", "1"];
-        Running::start(folder, &squall(), &arguments).success(LIMIT);
-        Self::open(&out)
+        Self::storm(folder, "rain.nc", &["--frames", &frames.to_string(), "--size", "48x48", "--seed", "1"])
     }
 
     /// The issue times of windows of `frames` frames that are full, RFC 3339.
     pub fn full_windows(&self, frames: usize) -> Vec<String> {
-        let full = self.slots.windows(frames).filter(|window| window.windows(2).all(|pair| pair[1] - pair[0] == 300));
-        full.map(|window| rfc3339(window[frames - 1])).collect()
+        self.windows(frames, 300)
+    }
+
+    /// The same for frames that are so many seconds apart.
+    pub fn windows(&self, frames: usize, seconds: i64) -> Vec<String> {
+        let is_full = |window: &&[i64]| window.windows(2).all(|pair| pair[1] - pair[0] == seconds);
+        self.slots.windows(frames).filter(is_full).map(|window| rfc3339(window[frames - 1])).collect()
     }
 }
 

@@ -4,5 +4,7 @@ mod clients;
 mod dead_letters;
 mod documents;
 mod event;
+mod hot_swap;
+mod models;
 mod order;
 mod windows;

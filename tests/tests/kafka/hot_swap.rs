@@ -1,0 +1,192 @@
+//! Weights files that change while their stream runs: a better one is taken up at a slot, without a restart; a damaged
+//! one costs nothing but an alert; and a stream that had to start with a damaged one is healed by a sound one.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use squall_tests::forecasts::{Published, published_on};
+use squall_tests::rain::{Rain, rfc3339};
+use squall_tests::setting::LIMIT;
+use squall_tests::{Kafka, Running, Seen, Sent, Setting, models};
+
+const CADENCE: i64 = 300;
+/// Frames that can be published: more than the test needs, and none more than an hour ahead, which Kafka refuses.
+const FRAMES: usize = 14;
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+/// A live instance with two streams of one source, and the frames that it will be fed with.
+struct Live {
+    setting: Setting,
+    running: Running,
+    address: String,
+    /// In the order of their slots: the first two lie in the past, the others begin with the present slot. Frames ahead
+    /// of the clock are forecast from as soon as they come, so that nothing here waits for the next five minutes.
+    frames: Vec<Seen>,
+    slots: Vec<i64>,
+    sent: usize,
+}
+
+impl Live {
+    fn start(setting: Setting, weights: [&PathBuf; 2]) -> Self {
+        let first = now_ms() / 1000 / CADENCE * CADENCE - 2 * CADENCE;
+        let (start, frames) = (rfc3339(first), FRAMES.to_string());
+        let arguments = ["--frames", &frames, "--size", "48x48", "--variables", "rain", "--start", &start];
+        let storm = Rain::storm(setting.folder(), "storm.nc", &arguments);
+        // As `squall publish` writes them, to be sent again one by one.
+        setting.publish(&storm.file);
+        let mut frames = Kafka::shared().read(&setting.topic("observations"));
+        frames.retain(|record| record.header("squall-end-of-log").is_empty());
+        assert_eq!(frames.len(), FRAMES);
+        Kafka::shared().create(&setting.topic("live"), 1);
+        let config = setting.folder().join("live.toml");
+        fs::write(&config, Self::config(&setting, weights)).expect("a configuration file");
+        let mut running = setting.start(&["run", &config.display().to_string(), "--log-format", "json"]);
+        let address = models::address(&mut running);
+        Self { setting, running, address, frames, slots: storm.slots, sent: 0 }
+    }
+
+    fn config(setting: &Setting, weights: [&PathBuf; 2]) -> String {
+        let topic = |kind: &str| setting.topic(kind);
+        let mut text = format!(
+            "name = \"{}\"\n[log]\nkind = \"kafka\"\nbootstrap_servers = \"{}\"\n[store]\nurl = \"{}\"\n\
+             [runtime]\nclock = \"wall\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n\
+             [topics]\ndead_letters = \"{}\"\nprogress = \"{}\"\n\
+             [[sources]]\nname = \"radar\"\ntopic = \"{}\"\nvariables = [\"rain_rate\"]\ncadence = \"5 min\"\n\
+             future_tolerance = \"1 d\"\n",
+            setting.prefix(),
+            Kafka::shared().address(),
+            setting.store().display(),
+            topic("dead-letters"),
+            topic("progress"),
+            topic("live"),
+        );
+        for (name, weights) in ["swapped", "healed"].into_iter().zip(weights) {
+            text += &format!(
+                "[[streams]]\nname = \"{name}\"\nsource = \"radar\"\nwindow_frames = 2\nleads = 3\nmembers = 2\n\
+                 model = {{ file = \"{}\", watch = true }}\nproducts = [\"ensemble\"]\n\
+                 topics = {{ index = \"{}\" }}\n",
+                weights.display(),
+                topic(&format!("{name}.index")),
+            );
+        }
+        text
+    }
+
+    /// Sends one more frame.
+    fn send(&mut self) {
+        let record = Sent::again(&self.frames[self.sent], 0, now_ms());
+        Kafka::shared().write(&self.setting.topic("live"), &[record]);
+        self.sent += 1;
+    }
+
+    /// Sends one more frame and waits for both streams' forecasts of its slot.
+    fn forecast(&mut self) {
+        assert!(self.sent < FRAMES, "no frame is left:\n{}", self.running.output());
+        self.send();
+        let (address, slot) = (&self.address, self.slots[self.sent - 1] as f64);
+        for stream in ["swapped", "healed"] {
+            let newest = || models::metric(address, "squall_newest_issue_time_seconds", &[("stream", stream)]);
+            self.running.until(LIMIT, "a forecast", || newest().is_some_and(|newest| newest >= slot));
+        }
+    }
+
+    fn metric(&self, name: &str, stream: &str) -> Option<f64> {
+        models::metric(&self.address, name, &[("stream", stream)])
+    }
+
+    fn uses(&self, stream: &str, digest: &str) -> bool {
+        let labels = [("stream", stream), ("digest", digest)];
+        models::metric(&self.address, "squall_model_in_use", &labels) == Some(1.0)
+    }
+
+    /// Waits until a stream has loaded a model so many times.
+    fn until_loaded(&mut self, stream: &str, times: usize) {
+        self.running.until_said(LIMIT, "the model is loaded", |output| {
+            let log = models::log(output);
+            let loaded = |line: &&serde_json::Value| line["message"] == "model loaded" && line["stream"] == stream;
+            log.iter().filter(loaded).count() >= times
+        });
+    }
+
+    /// Ends it cleanly; gives the forecasts of both streams.
+    fn end(mut self) -> [Vec<Published>; 2] {
+        self.running.terminate();
+        let status = self.running.end(LIMIT);
+        assert!(status.success(), "{status}:\n{}", self.running.output());
+        let published = ["swapped", "healed"].map(|s| published_on(&self.setting.topic(&format!("{s}.index"))));
+        // The first frame alone makes no window of two.
+        let slots: Vec<_> = self.slots[1..self.sent].iter().map(|slot| (rfc3339(*slot), 0)).collect();
+        for published in &published {
+            let identities: Vec<_> = published.iter().map(|p| (p.issue_time.clone(), p.revision)).collect();
+            assert_eq!(identities, slots, "one forecast for each slot, none lost, none twice");
+        }
+        published
+    }
+}
+
+#[test]
+fn a_new_weights_file_is_taken_up_at_a_slot_and_a_damaged_one_is_not() {
+    let setting = Setting::new("weights");
+    let folder = setting.folder().to_owned();
+    let old = fs::read(models::small_model(&folder)).expect("a weights file");
+    let at = old.windows(7).position(|part| part == b"small-a").expect("its name");
+    let new = [&old[..at], b"small-b", &old[at + 7..]].concat();
+    let damaged = &old[..old.len() / 2];
+    let [swapped, healed] = ["swapped", "healed"].map(|name| folder.join(format!("{name}.safetensors")));
+    models::replace(&swapped, &new);
+    let new_digest = models::digest(&folder, &swapped);
+    models::replace(&swapped, &old);
+    let old_digest = models::digest(&folder, &swapped);
+    models::replace(&healed, damaged);
+
+    let mut live = Live::start(setting, [&swapped, &healed]);
+    assert!(live.metric("squall_model_load_failures_total", "healed") >= Some(1.0), "the damaged file is counted");
+    live.send();
+    live.forecast();
+    live.forecast();
+    assert!(live.uses("swapped", &old_digest));
+
+    models::replace(&swapped, &new);
+    models::replace(&healed, &old);
+    live.until_loaded("swapped", 2);
+    live.until_loaded("healed", 1);
+    // The new models serve from the next slot of the clock on: the second frame from here at the latest, unless the
+    // clock itself passes a slot.
+    while !(live.uses("swapped", &new_digest) && live.uses("healed", &old_digest)) {
+        live.forecast();
+    }
+    assert!(!live.uses("swapped", &old_digest), "one model is in use at a time");
+    live.forecast();
+
+    models::replace(&swapped, damaged);
+    let address = live.address.clone();
+    let failures = || models::metric(&address, "squall_model_load_failures_total", &[("stream", "swapped")]);
+    live.running.until(LIMIT, "the damaged file is counted", || failures() >= Some(1.0));
+    live.forecast();
+    live.forecast();
+    assert_eq!(live.metric("squall_models_taken_up_total", "swapped"), Some(2.0), "at the start and once since");
+    assert_eq!(live.metric("squall_forecasts_lost_total", "swapped"), None);
+
+    let [swapped, healed] = live.end();
+    let change = change(&swapped, &new_digest);
+    assert!(change >= 2, "the first forecasts are by the old model");
+    assert!(swapped[..change].iter().all(|p| p.model_digest() == old_digest));
+    assert!(swapped.iter().all(|p| !p.degraded()), "nothing is degraded");
+    let change = self::change(&healed, &old_digest);
+    assert!(change >= 2, "the first forecasts are by the fallback");
+    for one in &healed[..change] {
+        assert!(one.degraded() && one.reasons().contains("healed.safetensors"), "{}", one.reasons());
+    }
+    assert!(healed[change..].iter().all(|p| !p.degraded()), "healed");
+}
+
+/// The place from which on every forecast is by one model, and none before.
+fn change(published: &[Published], digest: &str) -> usize {
+    let place = published.iter().position(|p| p.model_digest() == digest).expect("it is taken up");
+    assert!(published[place..].iter().all(|p| p.model_digest() == digest), "it changes once");
+    place
+}
