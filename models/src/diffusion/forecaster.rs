@@ -5,28 +5,27 @@
 //! does not change with the size of the ensemble, with other requests or with a restart.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use ndarray::{Array3, Array4, Axis};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use squall_fields::random::Philox;
-use squall_fields::{Cadence, Ensemble, Frame, Variable, Window};
+use squall_fields::{Cadence, Ensemble, Variable};
 use tch::Tensor;
 
-use super::denoiser::{Condition, ConditionParts, NetworkDenoiser};
-use super::first_guess;
-use super::guidance::Guidance;
-use super::latent::Space;
+use super::denoiser::{Condition, NetworkDenoiser};
 use super::noise;
 use super::process::Process;
 use super::sampler::{Sample, Sampler, SamplerConfig};
 use super::tiles::{Tiled, Tiling};
-use super::transform::Transform;
 use crate::device::{ComputeDevice, Precision};
 use crate::weights::{Metadata, Model};
 use crate::{Coordinates, Forecaster, ModelError, Prediction, Request};
+
+mod conditioning;
+
+use conditioning::Prepared;
 
 /// How a model is run, as far as its file leaves it open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,20 +67,9 @@ pub struct DiffusionForecaster {
     batch: usize,
     device: ComputeDevice,
     digest: String,
+    /// Whether members of several requests share batches, where their domains have one shape.
+    mixes: bool,
     warm: bool,
-}
-
-/// What the members of one request share.
-struct Prepared {
-    condition: Condition,
-    /// Transformed first guess `[1, lead, channel, y, x]`, NaN where nothing is known.
-    guess: Option<Tensor>,
-    /// Rows and columns that are diffused: at least a tile, in cells of the latent space if there is one.
-    domain: (usize, usize),
-    /// `[y, x]`: missing in every frame.
-    missing: Vec<bool>,
-    rows: usize,
-    columns: usize,
 }
 
 /// A request that is being sampled.
@@ -145,7 +133,8 @@ impl DiffusionForecaster {
             }
         };
         let tiling = options.tiling.unwrap_or(metadata.tiling);
-        Self { sampler: Sampler { process, config }, tiling, batch, device, digest, model, warm: false }
+        let mixes = device.device.is_cuda();
+        Self { sampler: Sampler { process, config }, tiling, batch, device, digest, model, mixes, warm: false }
     }
 
     /// What its file says about it.
@@ -158,7 +147,7 @@ impl DiffusionForecaster {
         self.tiling.fitted(rows, columns, self.model.metadata.network.stride())
     }
 
-    /// Answers requests together: members of all of them share batches, where their domains have one shape.
+    /// Answers requests together.
     fn answer(&self, requests: &[Request]) -> Vec<Result<Prediction, ModelError>> {
         let mut plans: Vec<Plan<'_>> = requests.iter().map(|request| self.plan(request)).collect();
         let mut work: Vec<Member> = Vec::new();
@@ -169,8 +158,10 @@ impl DiffusionForecaster {
         }
         let domain = |member: &Member| plans[member.plan].open().map(|open| open.prepared.domain);
         work.sort_by_key(domain);
-        let groups: Vec<&[Member]> =
-            work.chunk_by(|a, b| domain(a) == domain(b)).flat_map(|c| c.chunks(self.batch)).collect();
+        // On a CPU with several threads a sample's last bits depend on its place in the batch. There each request has
+        // batches of its own, so that a member always has the same place.
+        let together = |a: &Member, b: &Member| if self.mixes { domain(a) == domain(b) } else { a.plan == b.plan };
+        let groups: Vec<&[Member]> = work.chunk_by(together).flat_map(|c| c.chunks(self.batch)).collect();
         for group in groups {
             let sample = self.sample(&plans, group);
             for (i, member) in group.iter().enumerate() {
@@ -220,154 +211,6 @@ impl DiffusionForecaster {
                 Ok(Prediction { ensembles, precision })
             }
         }
-    }
-
-    /// Steps of the cadence, from 0, of each lead that is asked for.
-    fn lead_indices(&self, request: &Request) -> Result<Vec<usize>, ModelError> {
-        let step = request.window.cadence.step_seconds();
-        let most = self.model.metadata.leads;
-        let index = |lead: &squall_fields::LeadTime| {
-            let seconds = lead.seconds();
-            let steps = usize::try_from(seconds / step).unwrap_or(0);
-            if seconds % step == 0 && (1..=most).contains(&steps) {
-                return Ok(steps - 1);
-            }
-            Err(wrong(&request.window, format!("lead {lead} is none of the {most} leads of {step} s")))
-        };
-        request.leads.iter().map(index).collect()
-    }
-
-    /// The newest frames that the model takes, checked to have its variables on one grid.
-    fn frames(&self, window: &Window) -> Result<Vec<Option<Arc<Frame>>>, ModelError> {
-        let meta = &self.model.metadata;
-        if window.cadence.step_seconds() != i64::from(meta.cadence_seconds) {
-            let found = window.cadence.step_seconds();
-            return Err(wrong(window, format!("has frames every {found} s, {} s was expected", meta.cadence_seconds)));
-        }
-        let skip = window.frames.len().checked_sub(meta.context);
-        let skip = skip.ok_or_else(|| {
-            wrong(window, format!("has {} frames, {} were expected", window.frames.len(), meta.context))
-        })?;
-        let frames = window.frames[skip..].to_vec();
-        let mut present = frames.iter().flatten();
-        let first = present.next().ok_or_else(|| wrong(window, "every frame is missing".to_owned()))?;
-        if present.any(|frame| frame.grid.shape() != first.grid.shape()) {
-            return Err(wrong(window, "its frames differ in their grid".to_owned()));
-        }
-        for (frame, variable) in frames.iter().flatten().flat_map(|f| meta.variables.iter().map(move |v| (f, v))) {
-            if frame.plane(*variable).is_none() {
-                return Err(wrong(window, format!("the frame of {} has no {}", frame.slot, variable.name())));
-            }
-        }
-        Ok(frames)
-    }
-
-    /// Whether there is rain nowhere, in a model of rain alone.
-    fn is_dry(&self, frames: &[Option<Arc<Frame>>]) -> bool {
-        let meta = &self.model.metadata;
-        let threshold = |variable: &Variable, transform: &Transform| match transform {
-            Transform::Rain { dry_below_mm_h } => Some((*variable, *dry_below_mm_h)),
-            Transform::Scale { .. } => None,
-        };
-        let rain: Option<Vec<_>> = meta.variables.iter().zip(&meta.transforms).map(|(v, t)| threshold(v, t)).collect();
-        rain.is_some_and(|rain| {
-            rain.iter().all(|(variable, below)| {
-                let planes = frames.iter().flatten().filter_map(|frame| frame.plane(*variable));
-                // Missing is not wet.
-                planes.into_iter().all(|plane| plane.iter().all(|v| v.is_nan() || *v <= *below))
-            })
-        })
-    }
-
-    /// Zeros, and missing where every frame is.
-    fn dry(&self, frames: &[Option<Arc<Frame>>], leads: usize, members: usize) -> Prediction {
-        let (rows, columns) = shape(frames);
-        let missing = self.missing(frames, rows * columns);
-        let plane: Vec<f32> = missing.iter().map(|m| if *m { f32::NAN } else { 0.0 }).collect();
-        let of = |variable: &Variable| {
-            let values: Vec<f32> = plane.iter().copied().cycle().take(plane.len() * leads * members).collect();
-            let values = Array4::from_shape_vec((members, leads, rows, columns), values).unwrap_or_default();
-            Ensemble { variable: *variable, values }
-        };
-        let guided = self.sampler.config.guidance != Guidance::None;
-        Prediction {
-            ensembles: self.model.metadata.variables.iter().map(of).collect(),
-            precision: guided.then(|| Array3::zeros((leads, rows, columns))),
-        }
-    }
-
-    /// Cells that are missing in every frame that is present.
-    fn missing(&self, frames: &[Option<Arc<Frame>>], cells: usize) -> Vec<bool> {
-        let mut missing = vec![true; cells];
-        for frame in frames.iter().flatten() {
-            for plane in self.model.metadata.variables.iter().filter_map(|v| frame.plane(*v)) {
-                missing.iter_mut().zip(plane).for_each(|(m, v)| *m &= v.is_nan());
-            }
-        }
-        missing
-    }
-
-    fn prepare(&self, request: &Request, frames: Vec<Option<Arc<Frame>>>) -> Result<Prepared, ModelError> {
-        let meta = &self.model.metadata;
-        let (rows, columns) = shape(&frames);
-        let guess = meta.first_guess.fields(&self.context_window(request, &frames), &meta.variables, meta.leads)?;
-        let missing = self.missing(&frames, rows * columns);
-        let space = self.space();
-        let device = self.device.device;
-        let history = self.history(&frames, rows, columns).to_device(device);
-        let guess = guess.map(|fields| first_guess::complete(&self.transformed(&fields).to_device(device), &history));
-        let history = space.encode(&history);
-        let encoded_guess = guess.as_ref().map(|guess| space.encode(guess));
-        let (_, _, _, height, width) = history.size5().unwrap_or_default();
-        let domain = self.tiles((height as usize, width as usize)).domain(height as usize, width as usize);
-        let pad = |x: &Tensor, value: f64| {
-            let right = domain.1 as i64 - x.size()[4];
-            let below = domain.0 as i64 - x.size()[3];
-            x.pad([0, right, 0, below], "constant", value)
-        };
-        // Outside the domain nothing is known.
-        let condition = ConditionParts {
-            history: &pad(&history, f64::NAN),
-            frames: (meta.context + meta.leads) as i64,
-            first_guess: encoded_guess.as_ref().map(|guess| pad(guess, f64::NAN)).as_ref(),
-            extra: None,
-        }
-        .assemble();
-        Ok(Prepared { condition, guess, domain, missing, rows, columns })
-    }
-
-    /// The window of the context alone, which is what a model is trained with.
-    fn context_window(&self, request: &Request, frames: &[Option<Arc<Frame>>]) -> Window {
-        let Window { issue_time, cadence, .. } = *request.window;
-        Window { issue_time, cadence, frames: frames.to_vec() }
-    }
-
-    /// Transformed frames `[1, frame, channel, y, x]`, NaN where missing.
-    fn history(&self, frames: &[Option<Arc<Frame>>], rows: usize, columns: usize) -> Tensor {
-        let variables = &self.model.metadata.variables;
-        let mut values = Array4::from_elem((frames.len(), variables.len(), rows, columns), f32::NAN);
-        for (mut planes, frame) in values.outer_iter_mut().zip(frames) {
-            for (i, plane) in variables.iter().enumerate().filter_map(|(i, v)| Some((i, frame.as_ref()?.plane(*v)?))) {
-                planes.index_axis_mut(Axis(0), i).assign(&plane);
-            }
-        }
-        self.transformed(&values)
-    }
-
-    /// `[frame, variable, y, x]` in the variables' units as `[1, frame, channel, y, x]`.
-    fn transformed(&self, fields: &Array4<f32>) -> Tensor {
-        let (frames, channels, rows, columns) = fields.dim();
-        let transforms = &self.model.metadata.transforms;
-        let mut values: Vec<f32> = fields.iter().copied().collect();
-        values.par_chunks_mut((rows * columns).max(1)).enumerate().for_each(|(plane, values)| {
-            let transform = transforms[plane % channels];
-            values.iter_mut().for_each(|v| *v = transform.forward(*v));
-        });
-        Tensor::from_slice(&values).reshape([1, frames as i64, channels as i64, rows as i64, columns as i64])
-    }
-
-    fn space(&self) -> Space<'_> {
-        Space::new(self.model.autoencoder.as_ref())
     }
 
     /// Samples members whose domains have one shape.
@@ -456,14 +299,6 @@ impl DiffusionForecaster {
         }
         out
     }
-}
-
-fn wrong(window: &Window, reason: String) -> ModelError {
-    ModelError::Window { issue_time: window.issue_time, reason }
-}
-
-fn shape(frames: &[Option<Arc<Frame>>]) -> (usize, usize) {
-    frames.iter().flatten().next().map_or((0, 0), |frame| frame.grid.shape())
 }
 
 impl Forecaster for DiffusionForecaster {

@@ -1,15 +1,16 @@
 //! Properties of sampling that operations rest on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use squall_fields::{Axis as GridAxis, Grid, InputRef, IssueTime, LeadTime, ValidTime};
+use squall_fields::{Axis as GridAxis, Frame, Grid, InputRef, IssueTime, LeadTime, ValidTime, Window};
 use tch::{Device, Kind, nn};
 
 use super::*;
 use crate::diffusion::FirstGuess;
-use crate::diffusion::guidance::PrecisionConfig;
+use crate::diffusion::guidance::{Guidance, PrecisionConfig};
 use crate::diffusion::residual::{Local, Residual};
-use crate::diffusion::{Method, SolverConfig, Target, schedule};
+use crate::diffusion::{Method, SolverConfig, Target, Transform, schedule};
 use crate::network::config::UNET_PREFIX;
 use crate::network::{UNetConfig, VideoUNet, init};
 use crate::weights::{self, at};
@@ -103,6 +104,31 @@ fn a_member_does_not_change_with_the_ensemble_or_the_batch() {
             assert!(same_bits(a, b), "batch {batch}, member {member}");
         }
         assert!(!same_bits(many.index_axis(Axis(0), 0), many.index_axis(Axis(0), 1)), "members differ");
+    }
+}
+
+/// Requests of two streams of which each fills a batch in part, as a GPU takes them.
+#[test]
+fn members_of_several_requests_share_batches() {
+    let options = Options { batch: 3, ..Default::default() };
+    let other = |members| Request { stream: "other".into(), ..request(16, 16, members, true) };
+    let alone = [
+        values(&mut forecaster(&metadata(), &options), request(16, 16, 2, true)),
+        values(&mut forecaster(&metadata(), &options), other(3)),
+    ];
+    let requests = [request(16, 16, 2, true), request(16, 16, 1, false), other(3)];
+    for mixes in [false, true] {
+        let mut forecaster = forecaster(&metadata(), &options);
+        forecaster.mixes = mixes;
+        let together: Vec<Array4<f32>> =
+            forecaster.forecast(&requests).into_iter().map(|a| a.unwrap().ensembles.remove(0).values).collect();
+        for (alone, together) in alone.iter().zip([&together[0], &together[2]]) {
+            assert_eq!(alone.dim(), together.dim());
+            let near = |(a, b): (&f32, &f32)| a.is_nan() && b.is_nan() || (a - b).abs() <= 1e-3 * (1.0 + a.abs());
+            assert!(alone.iter().zip(together).all(near));
+            let same = || alone.outer_iter().zip(together.outer_iter()).all(|(a, b)| same_bits(a, b));
+            assert!(mixes || same(), "to the last bit on a CPU");
+        }
     }
 }
 

@@ -1,0 +1,190 @@
+//! From a request to what its members share: the window checked, and laid out as the network's condition.
+
+use std::sync::Arc;
+
+use ndarray::{Array3, Array4, Axis};
+use rayon::prelude::*;
+use squall_fields::{Ensemble, Frame, Variable, Window};
+use tch::Tensor;
+
+use super::DiffusionForecaster;
+use crate::diffusion::Transform;
+use crate::diffusion::denoiser::{Condition, ConditionParts};
+use crate::diffusion::first_guess;
+use crate::diffusion::guidance::Guidance;
+use crate::diffusion::latent::Space;
+use crate::{ModelError, Prediction, Request};
+
+/// What the members of one request share.
+pub(super) struct Prepared {
+    pub(super) condition: Condition,
+    /// Transformed first guess `[1, lead, channel, y, x]`, NaN where nothing is known.
+    pub(super) guess: Option<Tensor>,
+    /// Rows and columns that are diffused: at least a tile, in cells of the latent space if there is one.
+    pub(super) domain: (usize, usize),
+    /// `[y, x]`: missing in every frame.
+    pub(super) missing: Vec<bool>,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+impl DiffusionForecaster {
+    /// Steps of the cadence, from 0, of each lead that is asked for.
+    pub(super) fn lead_indices(&self, request: &Request) -> Result<Vec<usize>, ModelError> {
+        let step = request.window.cadence.step_seconds();
+        let most = self.model.metadata.leads;
+        let index = |lead: &squall_fields::LeadTime| {
+            let seconds = lead.seconds();
+            let steps = usize::try_from(seconds / step).unwrap_or(0);
+            if seconds % step == 0 && (1..=most).contains(&steps) {
+                return Ok(steps - 1);
+            }
+            Err(wrong(&request.window, format!("lead {lead} is none of the {most} leads of {step} s")))
+        };
+        request.leads.iter().map(index).collect()
+    }
+
+    /// The newest frames that the model takes, checked to have its variables on one grid.
+    pub(super) fn frames(&self, window: &Window) -> Result<Vec<Option<Arc<Frame>>>, ModelError> {
+        let meta = &self.model.metadata;
+        if window.cadence.step_seconds() != i64::from(meta.cadence_seconds) {
+            let found = window.cadence.step_seconds();
+            return Err(wrong(window, format!("has frames every {found} s, {} s was expected", meta.cadence_seconds)));
+        }
+        let skip = window.frames.len().checked_sub(meta.context);
+        let skip = skip.ok_or_else(|| {
+            wrong(window, format!("has {} frames, {} were expected", window.frames.len(), meta.context))
+        })?;
+        let frames = window.frames[skip..].to_vec();
+        let mut present = frames.iter().flatten();
+        let first = present.next().ok_or_else(|| wrong(window, "every frame is missing".to_owned()))?;
+        if present.any(|frame| frame.grid.shape() != first.grid.shape()) {
+            return Err(wrong(window, "its frames differ in their grid".to_owned()));
+        }
+        for (frame, variable) in frames.iter().flatten().flat_map(|f| meta.variables.iter().map(move |v| (f, v))) {
+            if frame.plane(*variable).is_none() {
+                return Err(wrong(window, format!("the frame of {} has no {}", frame.slot, variable.name())));
+            }
+        }
+        Ok(frames)
+    }
+
+    /// Whether there is rain nowhere, in a model of rain alone.
+    pub(super) fn is_dry(&self, frames: &[Option<Arc<Frame>>]) -> bool {
+        let meta = &self.model.metadata;
+        let threshold = |variable: &Variable, transform: &Transform| match transform {
+            Transform::Rain { dry_below_mm_h } => Some((*variable, *dry_below_mm_h)),
+            Transform::Scale { .. } => None,
+        };
+        let rain: Option<Vec<_>> = meta.variables.iter().zip(&meta.transforms).map(|(v, t)| threshold(v, t)).collect();
+        rain.is_some_and(|rain| {
+            rain.iter().all(|(variable, below)| {
+                let planes = frames.iter().flatten().filter_map(|frame| frame.plane(*variable));
+                // Missing is not wet.
+                planes.into_iter().all(|plane| plane.iter().all(|v| v.is_nan() || *v <= *below))
+            })
+        })
+    }
+
+    /// Zeros, and missing where every frame is.
+    pub(super) fn dry(&self, frames: &[Option<Arc<Frame>>], leads: usize, members: usize) -> Prediction {
+        let (rows, columns) = shape(frames);
+        let missing = self.missing(frames, rows * columns);
+        let plane: Vec<f32> = missing.iter().map(|m| if *m { f32::NAN } else { 0.0 }).collect();
+        let of = |variable: &Variable| {
+            let values: Vec<f32> = plane.iter().copied().cycle().take(plane.len() * leads * members).collect();
+            let values = Array4::from_shape_vec((members, leads, rows, columns), values).unwrap_or_default();
+            Ensemble { variable: *variable, values }
+        };
+        let guided = self.sampler.config.guidance != Guidance::None;
+        Prediction {
+            ensembles: self.model.metadata.variables.iter().map(of).collect(),
+            precision: guided.then(|| {
+                let values = plane.iter().copied().cycle().take(plane.len() * leads).collect();
+                Array3::from_shape_vec((leads, rows, columns), values).unwrap_or_default()
+            }),
+        }
+    }
+
+    /// Cells that are missing in every frame that is present.
+    pub(super) fn missing(&self, frames: &[Option<Arc<Frame>>], cells: usize) -> Vec<bool> {
+        let mut missing = vec![true; cells];
+        for frame in frames.iter().flatten() {
+            for plane in self.model.metadata.variables.iter().filter_map(|v| frame.plane(*v)) {
+                missing.iter_mut().zip(plane).for_each(|(m, v)| *m &= v.is_nan());
+            }
+        }
+        missing
+    }
+
+    pub(super) fn prepare(&self, request: &Request, frames: Vec<Option<Arc<Frame>>>) -> Result<Prepared, ModelError> {
+        let meta = &self.model.metadata;
+        let (rows, columns) = shape(&frames);
+        let guess = meta.first_guess.fields(&self.context_window(request, &frames), &meta.variables, meta.leads)?;
+        let missing = self.missing(&frames, rows * columns);
+        let space = self.space();
+        let device = self.device.device;
+        let history = self.history(&frames, rows, columns).to_device(device);
+        let guess = guess.map(|fields| first_guess::complete(&self.transformed(&fields).to_device(device), &history));
+        let history = space.encode(&history);
+        let encoded_guess = guess.as_ref().map(|guess| space.encode(guess));
+        let (_, _, _, height, width) = history.size5().unwrap_or_default();
+        let domain = self.tiles((height as usize, width as usize)).domain(height as usize, width as usize);
+        let pad = |x: &Tensor, value: f64| {
+            let right = domain.1 as i64 - x.size()[4];
+            let below = domain.0 as i64 - x.size()[3];
+            x.pad([0, right, 0, below], "constant", value)
+        };
+        // Outside the domain nothing is known.
+        let condition = ConditionParts {
+            history: &pad(&history, f64::NAN),
+            frames: (meta.context + meta.leads) as i64,
+            first_guess: encoded_guess.as_ref().map(|guess| pad(guess, f64::NAN)).as_ref(),
+            extra: None,
+        }
+        .assemble();
+        Ok(Prepared { condition, guess, domain, missing, rows, columns })
+    }
+
+    /// The window of the context alone, which is what a model is trained with.
+    fn context_window(&self, request: &Request, frames: &[Option<Arc<Frame>>]) -> Window {
+        let Window { issue_time, cadence, .. } = *request.window;
+        Window { issue_time, cadence, frames: frames.to_vec() }
+    }
+
+    /// Transformed frames `[1, frame, channel, y, x]`, NaN where missing.
+    fn history(&self, frames: &[Option<Arc<Frame>>], rows: usize, columns: usize) -> Tensor {
+        let variables = &self.model.metadata.variables;
+        let mut values = Array4::from_elem((frames.len(), variables.len(), rows, columns), f32::NAN);
+        for (mut planes, frame) in values.outer_iter_mut().zip(frames) {
+            for (i, plane) in variables.iter().enumerate().filter_map(|(i, v)| Some((i, frame.as_ref()?.plane(*v)?))) {
+                planes.index_axis_mut(Axis(0), i).assign(&plane);
+            }
+        }
+        self.transformed(&values)
+    }
+
+    /// `[frame, variable, y, x]` in the variables' units as `[1, frame, channel, y, x]`.
+    fn transformed(&self, fields: &Array4<f32>) -> Tensor {
+        let (frames, channels, rows, columns) = fields.dim();
+        let transforms = &self.model.metadata.transforms;
+        let mut values: Vec<f32> = fields.iter().copied().collect();
+        values.par_chunks_mut((rows * columns).max(1)).enumerate().for_each(|(plane, values)| {
+            let transform = transforms[plane % channels];
+            values.iter_mut().for_each(|v| *v = transform.forward(*v));
+        });
+        Tensor::from_slice(&values).reshape([1, frames as i64, channels as i64, rows as i64, columns as i64])
+    }
+
+    pub(super) fn space(&self) -> Space<'_> {
+        Space::new(self.model.autoencoder.as_ref())
+    }
+}
+
+fn wrong(window: &Window, reason: String) -> ModelError {
+    ModelError::Window { issue_time: window.issue_time, reason }
+}
+
+fn shape(frames: &[Option<Arc<Frame>>]) -> (usize, usize) {
+    frames.iter().flatten().next().map_or((0, 0), |frame| frame.grid.shape())
+}
