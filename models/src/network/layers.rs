@@ -86,11 +86,12 @@ impl GroupNorm {
         Self { weight: path.zeros("weight", &[channels]), bias: path.zeros("bias", &[channels]), eps }
     }
 
-    /// `[n, c, y, x]`, channels last, each group of `c/32` channels of a sample together.
+    /// `[n, c, y, x]`, each group of `c/32` channels of a sample together. The memory of the output has the order of
+    /// the input's.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         // Below this many pixels libtorch's channels-last kernel for CPUs takes another way, up to 50 times slower.
         const FEW_PIXELS: i64 = 1024;
-        if x.device() == Device::Cpu {
+        if x.device() == Device::Cpu && !x.is_contiguous() {
             if x.requires_grad() {
                 return self.forward_for_gradient(x);
             }
@@ -178,8 +179,10 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
 pub fn sinusoids(positions: &Tensor, channels: i64) -> Tensor {
     let half = channels / 2;
     let device = positions.device();
-    let frequencies: Vec<f32> = (0..half).map(|j| (-(1e4f32.ln()) * j as f32 / half as f32).exp()).collect();
-    let frequencies = Tensor::from_slice(&frequencies).to_device(device).unsqueeze(0);
+    // By libtorch on the CPU, as published models were trained: an error in the last place of a frequency is multiplied
+    // by the position, which reaches 999.
+    let frequencies =
+        (self::positions(half, Device::Cpu) * -(1e4f64.ln()) / half as f64).exp().to_device(device).unsqueeze(0);
     let angles = positions.to_kind(Kind::Float).unsqueeze(1) * frequencies;
     Tensor::cat(&[angles.cos(), angles.sin()], 1)
 }

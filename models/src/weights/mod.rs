@@ -169,7 +169,6 @@ impl Model {
         fill(&store, &file).map_err(|reason| wrong(path, reason))?;
         store.freeze();
         store.set_device(device.device);
-        lay_out_for_inference(&store);
         Ok(Self { metadata, digest: hex::encode(Sha256::digest(&bytes)), network, autoencoder })
     }
 }
