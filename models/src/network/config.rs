@@ -118,6 +118,26 @@ impl AutoencoderConfig {
         Self { channels: 32, mult: vec![1, 2], res_blocks: 1, ..Self::full() }
     }
 
+    /// What is wrong with the sizes for frames of so many channels, one sentence each; empty if nothing is.
+    pub fn faults(&self, frame_channels: usize) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.in_channels != frame_channels as i64 {
+            let found = self.in_channels;
+            faults.push(format!(
+                "the autoencoder takes frames of {found} channels, there are {frame_channels} variables"
+            ));
+        }
+        if self.mult.is_empty() || self.res_blocks == 0 || self.latent_channels < 1 {
+            faults.push("an autoencoder needs a level, a residual block a level and a latent channel".to_owned());
+        }
+        for width in self.mult.iter().map(|m| m * self.channels).chain([self.channels]) {
+            if width < 32 || width % 32 != 0 {
+                faults.push(format!("an autoencoder's width of {width} channels is no multiple of 32"));
+            }
+        }
+        faults
+    }
+
     /// Pixels along one side of a latent cell.
     pub fn stride(&self) -> usize {
         1 << self.mult.len().saturating_sub(1)

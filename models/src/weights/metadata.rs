@@ -71,6 +71,7 @@ impl Metadata {
     /// What does not fit together, one sentence each; empty if all does.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = self.network.faults();
+        faults.extend(self.autoencoder.iter().flat_map(|autoencoder| autoencoder.faults(self.variables.len())));
         let channels = match &self.autoencoder {
             Some(autoencoder) => autoencoder.latent_channels,
             None => self.variables.len() as i64,

@@ -32,12 +32,22 @@ pub(super) fn state_dict(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Strin
             tensors.insert(name.clone(), tensor.read(data).map_err(|reason| format!("{name}: {reason}"))?);
         }
     }
-    if tensors.is_empty() { Err("holds no tensors by name".to_owned()) } else { Ok(tensors) }
+    if tensors.is_empty() {
+        let borrowed = entries.borrow();
+        let names =
+            borrowed.iter().filter_map(|(key, _)| if let Value::Text(key) = key { Some(key.as_str()) } else { None });
+        return Err(format!("holds no tensors by name, only: {}", names.collect::<Vec<_>>().join(", ")));
+    }
+    Ok(tensors)
 }
 
 /// Files of a zip archive that are stored as they are, as PyTorch writes them.
 fn zip_entries(bytes: &[u8]) -> Result<HashMap<String, &[u8]>, String> {
-    const NO_ZIP: &str = "is no zip archive; save it again with PyTorch 1.6 or newer";
+    const NO_ZIP: &str = "is no zip archive as torch.save writes it";
+    // The magic number that PyTorch before 1.6 pickled first.
+    if bytes.get(2..).is_some_and(|rest| rest.starts_with(b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19")) {
+        return Err("is in the format of PyTorch before 1.6; load it with PyTorch and save it again".to_owned());
+    }
     let u16_at = |at: usize| bytes.get(at..at + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
     let u32_at = |at: usize| bytes.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
     let last = bytes.len().checked_sub(22).ok_or(NO_ZIP)?;
@@ -84,10 +94,20 @@ impl TensorRef {
     fn read(&self, data: &[u8]) -> Result<Tensor, String> {
         let width = self.storage.kind.elt_size_in_bytes();
         let count = (data.len() / width) as i64;
-        let reach: i64 = self.size.iter().zip(&self.stride).map(|(n, s)| (n - 1).max(0).saturating_mul(*s)).sum();
+        let steps = self.size.iter().zip(&self.stride).map(|(n, s)| n.saturating_sub(1).max(0).saturating_mul(*s));
+        let reach = steps.fold(0, i64::saturating_add);
+        // Of a tensor that repeats its values, no more than anyone has a use for.
+        let values = self.size.iter().fold(1, |all: i64, n| all.saturating_mul((*n).max(1)));
         let sane = self.size.len() == self.stride.len() && self.size.iter().chain(&self.stride).all(|n| *n >= 0);
-        if !sane || self.offset < 0 || self.offset.saturating_add(reach) >= count.max(1) {
+        let empty = self.size.contains(&0);
+        if !sane
+            || values > count.max(1 << 24)
+            || !empty && (self.offset < 0 || self.offset.saturating_add(reach) >= count)
+        {
             return Err(format!("its shape {:?} does not fit its storage of {count} values", self.size));
+        }
+        if empty {
+            return Ok(Tensor::zeros(&self.size, (self.storage.kind, tch::Device::Cpu)));
         }
         let flat = Tensor::from_data_size(&data[..count as usize * width], &[count], self.storage.kind);
         Ok(flat.as_strided(&self.size, &self.stride, self.offset).contiguous())
@@ -193,6 +213,11 @@ impl<'a> Machine<'a> {
                 b']' => Some(Value::List(Shared::default())),
                 b')' => Some(Value::Tuple(Vec::new())),
                 b'N' | 0x88 | 0x89 | 0x8f => Some(Value::Opaque),
+                b'2' => self.stack.last().cloned(),
+                b'1' | 0x91 => {
+                    self.pop_to_mark()?;
+                    (code == 0x91).then_some(Value::Opaque)
+                }
                 b'G' => {
                     self.take(8)?;
                     Some(Value::Opaque)
@@ -209,27 +234,35 @@ impl<'a> Machine<'a> {
                     let length = self.number(1)?;
                     Some(self.text(length)?)
                 }
-                b'B' => {
-                    let length = self.number(4)?;
-                    self.take(length)?;
-                    Some(Value::Opaque)
+                0x8d => {
+                    let length = self.number(8)?;
+                    Some(self.text(length)?)
                 }
-                b'C' => {
-                    let length = self.number(1)?;
+                b'B' | b'C' | 0x8b | 0x8e | 0x96 => {
+                    let width = match code {
+                        b'C' => 1,
+                        b'B' | 0x8b => 4,
+                        _ => 8,
+                    };
+                    let length = self.number(width)?;
                     self.take(length)?;
                     Some(Value::Opaque)
                 }
                 b'c' => Some(Value::Global(format!("{} {}", self.line()?, self.line()?))),
-                0x93 => {
-                    self.pop_tuple(2)?;
-                    Some(Value::Opaque)
-                }
+                0x93 => match (self.pop()?, self.pop()?) {
+                    (Value::Text(name), Value::Text(module)) => Some(Value::Global(format!("{module} {name}"))),
+                    _ => Some(Value::Opaque),
+                },
                 b't' => Some(Value::Tuple(self.pop_to_mark()?)),
                 0x85..=0x87 => Some(self.pop_tuple(usize::from(code) - 0x84)?),
                 b'Q' => Some(storage(&self.pop()?)),
                 b'R' | 0x81 => {
                     let (arguments, function) = (self.pop()?, self.pop()?);
                     Some(rebuilt(&function, &arguments))
+                }
+                0x92 => {
+                    self.pop_tuple(3)?;
+                    Some(Value::Opaque)
                 }
                 b'b' => {
                     self.pop()?;
@@ -304,6 +337,8 @@ fn storage(id: &Value) -> Value {
         "torch BFloat16Storage" => Kind::BFloat16,
         "torch LongStorage" => Kind::Int64,
         "torch IntStorage" => Kind::Int,
+        "torch ShortStorage" => Kind::Int16,
+        "torch CharStorage" => Kind::Int8,
         "torch ByteStorage" => Kind::Uint8,
         "torch BoolStorage" => Kind::Bool,
         _ => return Value::Opaque,
@@ -326,7 +361,10 @@ fn rebuilt(function: &Value, arguments: &Value) -> Value {
             let (size, stride) = (numbers(size), numbers(stride));
             Value::Tensor(TensorRef { storage: storage.clone(), offset: *offset, size, stride })
         }
-        ("torch._utils _rebuild_parameter", [Value::Tensor(tensor), ..]) => Value::Tensor(tensor.clone()),
+        (
+            "torch._utils _rebuild_parameter" | "torch._utils _rebuild_parameter_with_state",
+            [Value::Tensor(tensor), ..],
+        ) => Value::Tensor(tensor.clone()),
         _ => Value::Opaque,
     }
 }

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::*;
 use crate::diffusion::{FirstGuess, SamplerConfig, Target, Tiling, Transform};
-use crate::network::{UNetConfig, init};
+use crate::network::{AutoencoderConfig, UNetConfig, init};
 
 fn metadata() -> Metadata {
     let mut network = UNetConfig::tiny(1);
@@ -84,6 +84,11 @@ fn what_does_not_fit_is_refused_with_its_reason() {
     let wrong = Metadata { tiling: Tiling { tile: (15, 16), overlap: 0 }, ..metadata.clone() };
     let error = save(&path, &wrong, &filled(&metadata), Kind::Float).unwrap_err().to_string();
     assert!(error.contains("no multiple of the network's stride 2"), "{error}");
+    let autoencoder = Some(AutoencoderConfig { channels: 48, ..AutoencoderConfig::tiny() });
+    let latent = Metadata { network: UNetConfig::tiny(3), autoencoder, ..metadata.clone() };
+    let error = save(&path, &latent, &filled(&metadata), Kind::Float).unwrap_err().to_string();
+    assert!(error.contains("takes frames of 2 channels, there are 1 variables"), "{error}");
+    assert!(error.contains("width of 48 channels is no multiple of 32"), "{error}");
     std::fs::write(&path, b"not a model").unwrap();
     assert!(Model::load(&path, ComputeDevice::CPU_F32).is_err());
     Tensor::write_safetensors(&[("a", Tensor::from(1.0))], &path).unwrap();
@@ -132,8 +137,62 @@ fn checkpoints_are_read_without_running_them() {
     assert_eq!(tensors["a"], expected);
 }
 
+/// Checkpoints that PyTorch 2.11 wrote, with what training leaves in them: parameters, views of shared storages,
+/// half and integer types, optimizer state, an average of the weights, and objects that mean nothing here.
+#[test]
+fn checkpoints_of_pytorch_are_read() {
+    let written = [
+        include_bytes!("../../tests/data/checkpoint.pt").as_slice(),
+        include_bytes!("../../tests/data/checkpoint_protocol4.pt"),
+    ];
+    let count = |n: i64| Tensor::arange(n, (Kind::Float, Device::Cpu));
+    let expected = [
+        ("linear.weight", count(6).reshape([2, 3])),
+        ("linear.bias", Tensor::from_slice(&[-1f32, 1.0])),
+        ("parameter", count(6).reshape([2, 3]) * 0.5),
+        ("transposed", count(6).reshape([2, 3]).tr()),
+        ("transposed_parameter", count(24).reshape([2, 3, 4]).permute([2, 0, 1])),
+        ("half", Tensor::from_slice(&[0.5f32, -2.0, 65504.0]).to_kind(Kind::Half)),
+        ("bfloat16", Tensor::from_slice(&[1f32, -0.15625, 3e38]).to_kind(Kind::BFloat16).reshape([3, 1])),
+        ("double", Tensor::from_slice(&[1.0 / 3.0])),
+        ("int64", Tensor::from_slice(&[-5i64, 1 << 40])),
+        ("bool", Tensor::from_slice(&[true, false])),
+        ("base", count(10)),
+        ("view", Tensor::from_slice(&[2f32, 4.0, 6.0])),
+        ("expanded", Tensor::full([2, 2], 3.0, (Kind::Float, Device::Cpu))),
+        ("scalar", Tensor::from(7.5f32)),
+        ("empty", Tensor::zeros([0, 3], (Kind::Float, Device::Cpu))),
+    ];
+    for bytes in written {
+        let tensors = pickle::state_dict(bytes).unwrap();
+        assert_eq!(tensors.len(), expected.len(), "{:?}", tensors.keys());
+        for (name, value) in &expected {
+            let found = &tensors[*name];
+            assert_eq!((found.size(), found.kind()), (value.size(), value.kind()), "{name}");
+            assert!(found.equal(value), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_checkpoint_of_today_is_refused_with_its_reason() {
+    let error = pickle::state_dict(include_bytes!("../../tests/data/checkpoint_legacy.pt")).unwrap_err();
+    assert!(error.contains("PyTorch before 1.6; load it with PyTorch and save it again"), "{error}");
+    let error = pickle::state_dict(b"a text that is long enough for the end of an archive").unwrap_err();
+    assert!(error.contains("no zip archive"), "{error}");
+    let pickle = b"\x80\x02}X\x05\x00\x00\x00epochK\x03s.";
+    let error = pickle::state_dict(&zip(&[("archive/data.pkl", pickle)])).unwrap_err();
+    assert!(error.contains("no tensors by name, only: epoch"), "{error}");
+}
+
 #[test]
 fn damaged_checkpoints_are_refused() {
+    let whole = include_bytes!("../../tests/data/checkpoint_protocol4.pt");
+    for i in 0..whole.len() {
+        let mut damaged = whole.to_vec();
+        damaged[i] ^= 0x5a;
+        let _ = pickle::state_dict(&damaged);
+    }
     let whole = checkpoint();
     for length in 0..whole.len() {
         assert!(pickle::state_dict(&whole[..length]).is_err());
