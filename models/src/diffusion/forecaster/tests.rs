@@ -11,9 +11,11 @@ use crate::diffusion::FirstGuess;
 use crate::diffusion::guidance::{Guidance, PrecisionConfig};
 use crate::diffusion::residual::{Local, Residual};
 use crate::diffusion::{Method, SolverConfig, Target, Transform, schedule};
-use crate::network::config::UNET_PREFIX;
-use crate::network::{UNetConfig, VideoUNet, init};
+use crate::network::config::{AUTOENCODER_PREFIX, UNET_PREFIX};
+use crate::network::{Autoencoder, UNetConfig, VideoUNet, init};
 use crate::weights::{self, at};
+
+mod latent;
 
 fn metadata() -> Metadata {
     let mut network = UNetConfig::tiny(1);
@@ -51,6 +53,9 @@ fn forecaster(metadata: &Metadata, options: &Options) -> DiffusionForecaster {
     let path = folder.path().join("model.safetensors");
     let store = nn::VarStore::new(Device::Cpu);
     VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.network);
+    if let Some(config) = &metadata.autoencoder {
+        Autoencoder::new(&at(&store, AUTOENCODER_PREFIX), config);
+    }
     init::fill_by_hash(&store);
     let tensors: BTreeMap<String, Tensor> = store.variables().into_iter().collect();
     weights::save(&path, metadata, &tensors, Kind::Float).unwrap();
