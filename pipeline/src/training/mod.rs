@@ -207,11 +207,12 @@ mod tests {
     fn faults_of_a_configuration_are_one_message() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.toml");
-        let good = include_str!("../../../configs/train-cogdpm-rain.toml");
-        std::fs::write(&path, good.replace("size = 64", "size = 63").replace("mult = [1, 1, 2]", "mult = []")).unwrap();
+        let good = include_str!("../../tests/small-training.toml");
+        let bad = good.replace("crop = { size = 32", "crop = { size = 31").replace("mult = [1, 1]", "mult = []");
+        std::fs::write(&path, bad).unwrap();
         let error = RunFile::load(&path).unwrap_err();
         assert!(error.is::<Usage>());
         let text = error.to_string();
-        assert!(text.contains("a crop of 63") && text.contains("at least one level"), "{text}");
+        assert!(text.contains("a crop of 31") && text.contains("at least one level"), "{text}");
     }
 }
