@@ -88,7 +88,8 @@ impl Residual {
                         Some(local) => mean(&local.wetness(&guess, lead as usize), &known),
                     };
                 }
-                (error / size).sqrt()
+                // Short enough to come back from text as it was.
+                ((error / size).sqrt() * 1e6).round() / 1e6
             })
             .collect();
     }

@@ -83,7 +83,8 @@ impl Checkpoint {
             views.push((name.clone(), view.map_err(|e| wrong(e.to_string()))?));
         }
         let temporary = path.with_extension("partial");
-        safetensors::serialize_to_file(views, Some(metadata), &temporary).map_err(|e| wrong(e.to_string()))?;
+        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| wrong(e.to_string()))?;
+        std::fs::write(&temporary, bytes).map_err(|e| wrong(e.to_string()))?;
         std::fs::rename(&temporary, path).map_err(|e| wrong(e.to_string()))
     }
 

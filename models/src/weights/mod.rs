@@ -94,7 +94,9 @@ pub fn save(
     }
     let entries = metadata.entries().map_err(|e| wrong(path, e))?;
     let temporary = path.with_extension("partial");
-    safetensors::serialize_to_file(views, Some(entries), &temporary).map_err(|e| wrong(path, e))?;
+    // Not by the library's own call, which makes files that nobody else can read.
+    let bytes = safetensors::serialize(views, Some(entries)).map_err(|e| wrong(path, e))?;
+    std::fs::write(&temporary, bytes).map_err(|e| wrong(path, e))?;
     std::fs::rename(&temporary, path).map_err(|e| wrong(path, e))
 }
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use squall_models::diffusion::{SamplerConfig, Tiling, Transform};
+use squall_models::device::Precision;
+use squall_models::diffusion::{Options, SamplerConfig, Tiling, Transform};
 use squall_models::network::{AutoencoderConfig, UNetConfig};
 use squall_models::training::validate::{self, ModelScores};
 use squall_models::weights::{self, Metadata};
@@ -182,6 +183,14 @@ impl Import {
     }
 }
 
+/// What a network computes in.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Numbers {
+    Auto,
+    F32,
+    Bf16,
+}
+
 /// Arguments of `squall model score`.
 #[derive(Debug, Args)]
 pub struct Score {
@@ -203,6 +212,12 @@ pub struct Score {
     /// Members of each ensemble.
     #[arg(long, default_value_t = 8)]
     members: usize,
+    /// Where the network computes: cpu, cuda, cuda:1.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// What it computes in. `auto` is bf16 where the device has it, else f32.
+    #[arg(long, value_enum, default_value_t = Numbers::Auto)]
+    precision: Numbers,
     /// Thresholds of the CSI of the ensemble mean.
     #[arg(long, value_delimiter = ',', default_values_t = [0.1, 1.0, 5.0])]
     thresholds: Vec<f32>,
@@ -217,7 +232,13 @@ impl Score {
             events.extend(file.events(&meta.variables, meta.cadence_seconds, meta.context + meta.leads)?);
         }
         let cases = validate::cases(&events, meta.context, meta.leads, self.size, self.cases)?;
-        let scores = train::compare(&self.file, &cases, meta.leads, self.members, &self.thresholds)?;
+        let precision = match self.precision {
+            Numbers::Auto => Precision::Auto,
+            Numbers::F32 => Precision::F32,
+            Numbers::Bf16 => Precision::Bf16,
+        };
+        let options = Options { device: self.device.clone(), precision, ..Options::default() };
+        let scores = train::compare(&self.file, &options, &cases, meta.leads, self.members, &self.thresholds)?;
         let minutes = f64::from(meta.cadence_seconds) / 60.0;
         print(&validate::markdown(&scores, &self.thresholds, minutes));
         print(&self.summary(&scores, cases.len()));

@@ -153,7 +153,14 @@ impl Course<'_> {
         );
         let path = output.join("model.safetensors");
         weights::save(&path, &run.metadata(config, names, how), trainer.averaged(), tch::Kind::BFloat16)?;
-        let scores = compare(&path, self.cases, config.leads, run.validation.members, &run.validation.thresholds)?;
+        let scores = compare(
+            &path,
+            &Options::default(),
+            self.cases,
+            config.leads,
+            run.validation.members,
+            &run.validation.thresholds,
+        )?;
         print(&validate::markdown(&scores, &run.validation.thresholds, f64::from(run.model.cadence_seconds) / 60.0));
         // What is drawn can be drawn again; hours of training cannot be had again.
         record(output, trainer.steps_done(), &scores)?;
@@ -167,12 +174,13 @@ impl Course<'_> {
 /// Scores a model beside the baselines of its variable.
 pub(super) fn compare(
     path: &Path,
+    options: &Options,
     cases: &[Case],
     leads: usize,
     members: usize,
     thresholds: &[f32],
 ) -> anyhow::Result<Vec<ModelScores>> {
-    let mut model = DiffusionForecaster::open(path, &Options::default())?;
+    let mut model = DiffusionForecaster::open(path, options)?;
     model.warm_up();
     let rain = model.metadata().variables.contains(&squall_fields::Variable::RainRate);
     let name = model.metadata().name.clone();
