@@ -12,6 +12,7 @@ use squall_models::ModelError;
 use crate::commands;
 use crate::config::Faults;
 use crate::logging::{self, LogFormat};
+use crate::memory;
 
 /// Nowcasts of precipitation and wind from a stream of observations, with their probabilities.
 #[derive(Debug, Parser)]
@@ -123,6 +124,7 @@ impl Command {
 /// Reads the command line, does what it asks, and says how the process should end.
 pub fn main() -> ExitCode {
     squall_connectors::isolate::run_if_helper();
+    memory::keep_freed();
     run(std::env::args_os())
 }
 

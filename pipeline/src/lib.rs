@@ -16,6 +16,7 @@ pub mod graph;
 pub mod http;
 pub mod logging;
 pub mod maps;
+pub mod memory;
 pub mod once;
 pub mod publish;
 pub mod runtime;
