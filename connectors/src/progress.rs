@@ -1,7 +1,8 @@
 //! The progress record of a ledger, the same in every log: key is the ledger's name, value JSON.
 
 use bytes::Bytes;
-use squall_operators::ports::{LedgerError, Outgoing, Progress};
+use squall_operators::ports::{LedgerError, Outgoing};
+use squall_operators::progress::Progress;
 
 /// The record that commits a progress under the name of its ledger.
 pub fn progress_record(topic: &str, ledger: &str, progress: &Progress) -> Result<Outgoing, LedgerError> {

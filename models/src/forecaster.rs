@@ -95,6 +95,9 @@ pub enum ModelError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The model could not be loaded, for the reason given.
+    #[error("{0}")]
+    Unavailable(String),
     /// The device or its library failed.
     #[error("device: {0}")]
     Device(String),
@@ -103,7 +106,7 @@ pub enum ModelError {
 impl ModelError {
     /// Whether the same request may succeed later.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::Device(_))
+        matches!(self, Self::Device(_) | Self::Unavailable(_))
     }
 }
 

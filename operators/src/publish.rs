@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_fields::{Forecast, ForecastId};
+use squall_fields::Forecast;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -18,10 +18,10 @@ use crate::control::Control;
 use crate::encode::{self, EncodeConfig, StoredFile};
 use crate::infer::Made;
 use crate::local::Local;
+use crate::note::{Note, Published};
 use crate::order::frontier_of;
 use crate::ports::{FieldStore, ForecastEncoder, Outgoing};
 use crate::products::{ProductsConfig, products};
-use crate::sink::Note;
 use crate::{Tick, events};
 
 /// What is made of a forecast, and where it goes.
@@ -33,21 +33,6 @@ pub struct Publisher {
     pub encode: EncodeConfig,
     /// Where the file goes, and who writes it; `None` keeps no files.
     pub files: Option<(Arc<dyn FieldStore>, Arc<dyn ForecastEncoder>)>,
-}
-
-/// A forecast as it will be committed.
-#[derive(Clone, Debug)]
-pub struct Published {
-    /// Which forecast.
-    pub id: ForecastId,
-    /// Name of the model.
-    pub model: String,
-    /// Whether it is less than it should be.
-    pub degraded: bool,
-    /// When the last record that it needed was read.
-    pub read_at_us: i64,
-    /// Its records.
-    pub records: Vec<Outgoing>,
 }
 
 /// Why a forecast was not published.

@@ -19,11 +19,11 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::control::Control;
-use crate::dead_letter::DeadLetter;
 use crate::local::Local;
+use crate::note::{Note, Published};
 use crate::order::frontier_of;
-use crate::ports::{Decision, Ledger, LedgerError, Outgoing, PartitionId, Position, Progress};
-use crate::publish::Published;
+use crate::ports::{Ledger, LedgerError, Outgoing, PartitionId};
+use crate::progress::{Decision, Position, Progress};
 use crate::source::reader::now_us;
 use crate::window::Mark;
 use crate::{Tick, events};
@@ -32,28 +32,6 @@ use crate::{Tick, events};
 const PASSED_BEFORE_COMMIT: usize = 1000;
 /// How long a stopping stream tries to reach a broker that is away.
 const LAST_TRY: Duration = Duration::from_secs(30);
-
-/// What the sink is told, each at its knowledge time.
-#[derive(Clone, Debug)]
-pub enum Note {
-    /// A record was read.
-    Passed {
-        /// Its partition.
-        partition: PartitionId,
-        /// Its offset.
-        offset: i64,
-        /// When it became known.
-        known_at: KnowledgeTime,
-        /// Whether the machine's clock decided that.
-        decided: bool,
-    },
-    /// The state of the windows after this time.
-    Mark(Arc<Mark>),
-    /// A forecast, as records.
-    Published(Arc<Published>),
-    /// A record for the topic of dead letters.
-    Dead(Arc<DeadLetter>),
-}
 
 /// What is committed at once.
 #[derive(Clone, Debug)]

@@ -24,7 +24,8 @@ use self::reader::{Item, Queues};
 use crate::control::Control;
 use crate::knowledge::PartitionClock;
 use crate::local::Local;
-use crate::ports::{Connect, Decision, PartitionId, Position, Progress, Record};
+use crate::ports::{Connect, PartitionId, Record};
+use crate::progress::{Decision, Position, Progress};
 use crate::{Tick, events};
 
 /// Where a source's time comes from.

@@ -102,7 +102,7 @@ impl Forecaster for Unavailable {
     }
 
     fn forecast(&mut self, requests: &[Request]) -> Vec<Result<Prediction, ModelError>> {
-        requests.iter().map(|_| Err(ModelError::Device(self.reason.clone()))).collect()
+        requests.iter().map(|_| Err(ModelError::Unavailable(self.reason.clone()))).collect()
     }
 }
 

@@ -17,8 +17,9 @@ use squall_fields::KnowledgeTime;
 use squall_operators::control::Control;
 use squall_operators::decode::Decoder;
 use squall_operators::ports::{
-    Connect, FieldStore, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, PartitionId, Progress,
+    Connect, FieldStore, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, PartitionId,
 };
+use squall_operators::progress::Progress;
 use squall_operators::publish::Publisher;
 use squall_operators::source::Clock;
 

@@ -8,7 +8,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use squall_operators::ports::{Ledger, LedgerError, LogError, Outgoing, Progress};
+use squall_operators::ports::{Ledger, LedgerError, LogError, Outgoing};
+use squall_operators::progress::Progress;
 
 use super::client::{Context, log_error};
 use super::config::KafkaConfig;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use squall_operators::ports::{Ledger, LedgerError, Outgoing, PartitionId, Progress};
+use squall_operators::ports::{Ledger, LedgerError, Outgoing, PartitionId};
+use squall_operators::progress::Progress;
 
 use super::{Entry, MemoryLog, Outcome, State, Transaction, Verdict};
 use crate::progress::{progress_record, read_progress};

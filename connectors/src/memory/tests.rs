@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 use bytes::Bytes;
 use proptest::prelude::*;
-use squall_operators::ports::{PartitionId, Progress, Record, Retention};
+use squall_operators::ports::{PartitionId, Record, Retention};
+use squall_operators::progress::Progress;
 
 fn log(topics: &[(&str, i32)]) -> MemoryLog {
     let log = MemoryLog::new();

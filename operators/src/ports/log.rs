@@ -1,9 +1,4 @@
-//! What the operators read from and write to, as traits.
-//!
-//! The dataflow knows neither Kafka nor files. It reads records from a *log* (partitions of records with
-//! offsets and timestamps), writes its results through a *ledger* (records and progress, all or nothing), keeps
-//! large fields in a *store*, and turns bytes into frames and forecasts into bytes through codecs. The crate
-//! `squall-connectors` implements each port, for Kafka and, as the twin that tests run on, in memory.
+//! Partitions of records with offsets and timestamps: what observations come from.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use squall_fields::{Forecast, Frame, Grid, InputRef, IssueTime, KnowledgeTime, ValidTime};
+
+use super::Ledger;
 
 /// One partition of one topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -139,111 +135,6 @@ pub trait LogWriter: Send {
     fn flush(&mut self, timeout: Duration) -> Result<(), LogError>;
 }
 
-/// Where to read a partition from after a restart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// Topic and partition.
-    #[serde(flatten)]
-    pub partition: PartitionId,
-    /// Offset to rewind to: the oldest record that an open window still holds.
-    pub rewind: i64,
-    /// Knowledge time of the record there.
-    pub knowledge: KnowledgeTime,
-    /// The first offset that was not known before the frontier. What lies between `rewind` and `next` only refills
-    /// windows; what lies at or behind `next` is known at the frontier or later.
-    pub next: i64,
-}
-
-/// Something that the machine's clock decided, and that a restart must decide again in the same way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Decision {
-    /// A record became visible after the wall clock had passed its timestamp, and took the frontier's time.
-    Late {
-        /// Topic and partition of the record.
-        #[serde(flatten)]
-        partition: PartitionId,
-        /// Its offset.
-        offset: i64,
-        /// When it counts as known.
-        knowledge: KnowledgeTime,
-    },
-}
-
-/// A window that has fired, and how often.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Issued {
-    /// Its issue time.
-    pub issue_time: IssueTime,
-    /// The revision that fires next; 0 for a window that is open and has not fired.
-    pub next_revision: u32,
-}
-
-/// What a stream knows besides the frames, which a restart reads again.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct StreamState {
-    /// Grid that the first valid frame set.
-    pub grid: Option<Grid>,
-    /// Oldest slot seen.
-    pub first_slot: Option<ValidTime>,
-    /// Windows that may still fire or be revised, oldest first.
-    pub windows: Vec<Issued>,
-}
-
-/// How far a ledger has come; committed in one transaction with the records that it speaks of.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Everything that was known before this time is committed.
-    pub frontier: KnowledgeTime,
-    /// One for each input partition.
-    pub positions: Vec<Position>,
-    /// Decisions on records at or behind the rewind offsets.
-    pub decisions: Vec<Decision>,
-    /// Digests of the models that the stream used last.
-    pub model_digests: Vec<String>,
-    /// The rest of the state.
-    pub state: StreamState,
-    /// Squall's version.
-    pub version: String,
-}
-
-/// Why a transaction was not committed. In every case nothing of it is visible.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LedgerError {
-    /// Another instance has opened the ledger; this one must stop.
-    #[error("ledger {ledger}: another instance has taken it over; this one stops")]
-    Fenced {
-        /// Name of the ledger.
-        ledger: String,
-    },
-    /// The broker is away, overloaded or restarting: the same commit may succeed later.
-    #[error("ledger {ledger}: {reason}")]
-    Retriable {
-        /// Name of the ledger.
-        ledger: String,
-        /// What the broker said.
-        reason: String,
-    },
-    /// The commit can never succeed as it is.
-    #[error("ledger {ledger}: {reason}")]
-    Fatal {
-        /// Name of the ledger.
-        ledger: String,
-        /// What the broker said.
-        reason: String,
-    },
-}
-
-/// The outputs of one stream and its progress, written together or not at all. Belongs to one thread.
-pub trait Ledger: Send {
-    /// Fences whoever had it open, and reads the last committed progress.
-    fn open(&mut self) -> Result<Option<Progress>, LedgerError>;
-
-    /// Commits records and progress in one transaction: all or nothing.
-    fn commit(&mut self, records: &[Outgoing], progress: &Progress) -> Result<(), LedgerError>;
-}
-
 /// Which clock a topic's timestamps come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timestamps {
@@ -308,70 +199,4 @@ pub trait Connect: Send + Sync {
 
     /// Creates topics; one that exists already is left as it is.
     fn create(&self, topics: &[TopicSpec]) -> Result<(), LogError>;
-}
-
-/// Why the store did not take or give a field.
-#[derive(Debug, thiserror::Error)]
-#[error("store, {name}: {reason}")]
-pub struct StoreError {
-    /// Name or URL of the object.
-    pub name: String,
-    /// What the store said.
-    pub reason: String,
-    /// Whether the same call may succeed later.
-    pub retriable: bool,
-}
-
-/// Keeps large fields outside the log.
-pub trait FieldStore: Send + Sync {
-    /// Writes an object whole, under a relative name with `/`, and says at which URL it can be had. A second
-    /// write of the same name and bytes changes nothing.
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<String, StoreError>;
-
-    /// Reads an object of at most `max_bytes` by its URL. Anything outside the places it may read is an error.
-    fn get(&self, url: &str, max_bytes: u64) -> Result<Bytes, StoreError>;
-}
-
-/// Why bytes are not a frame.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct DecodeError {
-    /// What was expected and what came, for a person.
-    pub reason: String,
-}
-
-impl DecodeError {
-    /// An error with that reason.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into() }
-    }
-}
-
-/// Turns bytes of one format into frames. Configured with what its source wants: variables, Z-R relation.
-pub trait FrameDecoder: Send + Sync {
-    /// Media types that it reads, such as `application/x-netcdf`.
-    fn content_types(&self) -> &[&'static str];
-
-    /// The frames in a payload, usually one, each with `input` as its origin.
-    fn decode(&self, payload: &Bytes, input: &InputRef) -> Result<Vec<Frame>, DecodeError>;
-}
-
-/// Why a forecast could not be written as a file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct EncodeError {
-    /// What failed, for a person.
-    pub reason: String,
-}
-
-/// Writes a forecast as a file. The same forecast gives the same bytes.
-pub trait ForecastEncoder: Send + Sync {
-    /// Media type of the file, such as `application/x-netcdf`.
-    fn content_type(&self) -> &'static str;
-
-    /// Ending of the file's name, without a dot, such as `nc`.
-    fn extension(&self) -> &'static str;
-
-    /// The file.
-    fn encode(&self, forecast: &Forecast) -> Result<Vec<u8>, EncodeError>;
 }

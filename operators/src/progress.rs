@@ -1,0 +1,74 @@
+//! What a stream must know to go on after a restart, as it is kept on the topic of progress.
+
+use serde::{Deserialize, Serialize};
+use squall_fields::{Grid, IssueTime, KnowledgeTime, ValidTime};
+
+use crate::ports::PartitionId;
+
+/// Where to read a partition from after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Topic and partition.
+    #[serde(flatten)]
+    pub partition: PartitionId,
+    /// Offset to rewind to: the oldest record that an open window still holds.
+    pub rewind: i64,
+    /// Knowledge time of the record there.
+    pub knowledge: KnowledgeTime,
+    /// The first offset that was not known before the frontier. What lies between `rewind` and `next` only refills
+    /// windows; what lies at or behind `next` is known at the frontier or later.
+    pub next: i64,
+}
+
+/// Something that the machine's clock decided, and that a restart must decide again in the same way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Decision {
+    /// A record became visible after the wall clock had passed its timestamp, and took the frontier's time.
+    Late {
+        /// Topic and partition of the record.
+        #[serde(flatten)]
+        partition: PartitionId,
+        /// Its offset.
+        offset: i64,
+        /// When it counts as known.
+        knowledge: KnowledgeTime,
+    },
+}
+
+/// A window that has fired, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// Its issue time.
+    pub issue_time: IssueTime,
+    /// The revision that fires next; 0 for a window that is open and has not fired.
+    pub next_revision: u32,
+}
+
+/// What a stream knows besides the frames, which a restart reads again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StreamState {
+    /// Grid that the first valid frame set.
+    pub grid: Option<Grid>,
+    /// Oldest slot seen.
+    pub first_slot: Option<ValidTime>,
+    /// Windows that may still fire or be revised, oldest first.
+    pub windows: Vec<Issued>,
+}
+
+/// How far a ledger has come; committed in one transaction with the records that it speaks of.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Everything that was known before this time is committed.
+    pub frontier: KnowledgeTime,
+    /// One for each input partition.
+    pub positions: Vec<Position>,
+    /// Decisions on records at or behind the rewind offsets.
+    pub decisions: Vec<Decision>,
+    /// Digests of the models that the stream used last.
+    pub model_digests: Vec<String>,
+    /// The rest of the state.
+    pub state: StreamState,
+    /// Squall's version.
+    pub version: String,
+}
