@@ -101,6 +101,14 @@ pub enum ModelError {
     /// The device or its library failed.
     #[error("device: {0}")]
     Device(String),
+    /// The model answered fewer requests than it was asked, or with the wrong thing: a defect.
+    #[error("model {model}: {reason}")]
+    Answer {
+        /// Name of the model.
+        model: String,
+        /// What was expected and what came.
+        reason: String,
+    },
 }
 
 impl ModelError {

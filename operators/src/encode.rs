@@ -316,8 +316,14 @@ pub(crate) mod tests {
         let known_at = KnowledgeTime::from_unix_ms(issue_time * 1000 + 20_000);
         let fired = Fired { window: request.window, revision, known_at, read_at_us: 0 };
         let stream = request.stream;
-        let config =
-            InferConfig { stream, leads: request.leads, members: request.members, max_alive: 1, deadline: None };
+        let config = InferConfig {
+            stream,
+            leads: request.leads,
+            members: request.members,
+            max_alive: 1,
+            deadline: None,
+            counts_waiting: false,
+        };
         assemble(&config, &fired, answer).unwrap()
     }
 

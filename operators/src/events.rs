@@ -216,6 +216,64 @@ impl ModelFailed<'_> {
     }
 }
 
+/// A device has not answered by the deadline: the fallback is asked.
+pub struct DeadlineMissed<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// Name of the device.
+    pub device: &'a str,
+    /// For which issue time.
+    pub issue_time: IssueTime,
+}
+
+impl DeadlineMissed<'_> {
+    /// Logs and counts it.
+    pub fn emit(self) {
+        let Self { stream, device, issue_time } = self;
+        tracing::warn!(stream, device, %issue_time, "no answer by the deadline; the fallback is asked");
+        let labels = [("stream", stream.to_owned()), ("device", device.to_owned())];
+        counter!("squall_deadlines_missed_total", &labels).increment(1);
+    }
+}
+
+/// How long devices have been silent while something waited for them.
+pub struct DeviceSilence<'a> {
+    /// Name of the device.
+    pub device: &'a str,
+    /// How long; zero for one that answers, or has nothing to answer.
+    pub silent_for: Duration,
+}
+
+impl DeviceSilence<'_> {
+    /// Sets the gauge.
+    pub fn emit(self) {
+        let Self { device, silent_for } = self;
+        gauge!("squall_device_silent_seconds", "device" => device.to_owned()).set(silent_for.as_secs_f64());
+    }
+}
+
+/// A stream was asked to stop and ends without what is still under way; the next start makes it again.
+pub struct StopGivesUp<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// How long it has waited.
+    pub waited: Duration,
+}
+
+impl StopGivesUp<'_> {
+    /// Logs and counts it.
+    pub fn emit(self) {
+        let Self { stream, waited } = self;
+        let waited_ms = waited.as_millis() as u64;
+        tracing::warn!(
+            stream,
+            waited_ms,
+            "stops without what is under way: the next start goes on from what is committed"
+        );
+        counter!("squall_stops_given_up_total", "stream" => stream.to_owned()).increment(1);
+    }
+}
+
 /// A model is in use from an issue time on.
 pub struct ModelTakenUp<'a> {
     /// Name of the stream.

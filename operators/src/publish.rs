@@ -4,11 +4,10 @@
 //! The file goes to the store *before* its record reaches the sink, under a name that holds its digest: a crash
 //! between the two leaves an orphan, never a dangling pointer.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_fields::Forecast;
+use squall_fields::{ErrorKind, Forecast};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -16,12 +15,16 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::control::Control;
 use crate::encode::{self, EncodeConfig, StoredFile};
+use crate::failure::Failure;
 use crate::infer::Made;
 use crate::local::Local;
 use crate::note::{Note, Published};
+use crate::offload::{Desk, Service};
 use crate::order::frontier_of;
 use crate::ports::{FieldStore, ForecastEncoder, Outgoing};
 use crate::products::{ProductsConfig, products};
+use crate::retry::{Backoff, retry};
+use crate::stream::StreamContext;
 use crate::{Tick, events};
 
 /// What is made of a forecast, and where it goes.
@@ -60,19 +63,16 @@ impl Publisher {
         Ok(records)
     }
 
-    /// Publishes, waiting for a store that is away for as long as the stream runs.
+    /// Publishes, waiting for a store that is away for as long as the stream goes on.
     fn insist(&self, forecast: &Forecast, control: &Control) -> Result<Vec<Outgoing>, PublishError> {
-        let mut backoff = Duration::from_millis(100);
-        loop {
-            match self.publish(forecast) {
-                Err(PublishError::Retriable(reason)) if !control.is_done() => {
-                    events::BrokerTrouble { stream: &forecast.id.stream, what: "storing a forecast", reason }.emit();
-                    std::thread::sleep(backoff);
-                    backoff = (backoff * 2).min(Duration::from_secs(5));
-                }
-                other => return other,
-            }
-        }
+        let passes = |error: &PublishError| {
+            let PublishError::Retriable(reason) = error else { return false };
+            let reason = reason.clone();
+            events::BrokerTrouble { stream: &forecast.id.stream, what: "storing a forecast", reason }.emit();
+            true
+        };
+        let backoff = Backoff { first: Duration::from_millis(100), ..Backoff::default() };
+        retry(backoff, |wait| control.pause_until_done(wait), passes, || self.publish(forecast))
     }
 }
 
@@ -87,76 +87,85 @@ fn put(forecast: &Forecast, store: &dyn FieldStore, encoder: &dyn ForecastEncode
     Ok(StoredFile::new(url, encoder.content_type(), &bytes))
 }
 
-type Answer = (u64, Result<Vec<Outgoing>, PublishError>);
+/// Forecasts that wait for the thread; a stream has no more in memory ([`crate::infer::Permits`]).
+const WAITING: usize = 4;
 
 /// Publishes each forecast and passes its records on to the sink.
 pub fn publish<'scope>(
     forecasts: StreamVec<'scope, Tick, Local<Made>>,
     publisher: Publisher,
-    stream: Arc<str>,
-    control: Arc<Control>,
+    stream: StreamContext,
 ) -> StreamVec<'scope, Tick, Local<Note>> {
     let worker = forecasts.scope().worker();
     forecasts.unary_frontier(Pipeline, "Publish", move |_capability, info| {
-        let wake = worker.sync_activator_for(info.address.to_vec());
-        control.register(worker.sync_activator_for(info.address.to_vec()));
-        let (requests, inbox) = crossbeam_channel::unbounded::<(u64, Arc<Forecast>)>();
-        let (outbox, answers) = crossbeam_channel::unbounded::<Answer>();
-        let at_work = control.clone();
-        let mut inbox = Some((inbox, outbox, wake, publisher));
-        let mut running: BTreeMap<u64, (Capability<Tick>, Made)> = BTreeMap::new();
-        let mut next_id = 0u64;
+        let waker = || worker.sync_activator_for(info.address.to_vec());
+        stream.control.register(waker());
+        let control = stream.control.clone();
+        let name = format!("publish {}", stream.name);
+        // It starts with the first forecast: workers without any have none.
+        let start = move || {
+            let at_work = control.clone();
+            let answer = move |forecast: Arc<Forecast>| publisher.insist(&forecast, &at_work);
+            let service = Service::each(&name, WAITING, answer)?;
+            service.health().attach(&control);
+            Ok(service)
+        };
+        let mut desk: Desk<_, _, (Capability<Tick>, Made)> = Desk::starting(start, Some(waker()));
         move |(input, frontier), output| {
-            control.report("publish", frontier_of(frontier));
+            stream.frontiers.report("publish", frontier_of(frontier));
             input.for_each_time(|time, batches| {
                 let capability = time.retain(output.output_index());
                 for Local(made) in batches.flat_map(|batch| batch.drain(..)) {
-                    // The thread starts with the first forecast: workers without any have none.
-                    if let Some((inbox, outbox, wake, publisher)) = inbox.take() {
-                        let control = at_work.clone();
-                        std::thread::spawn(move || {
-                            for (id, forecast) in inbox {
-                                let answer = publisher.insist(&forecast, &control);
-                                drop(forecast);
-                                if outbox.send((id, answer)).is_err() {
-                                    return; // the dataflow is gone
-                                }
-                                let _ = wake.activate();
-                            }
-                        });
+                    let forecast = made.forecast.clone();
+                    if let Err(lost) = desk.submit(forecast, (capability.clone(), made)) {
+                        stream.fail(lost);
                     }
-                    let _ = requests.send((next_id, made.forecast.clone()));
-                    running.insert(next_id, (capability.clone(), made));
-                    next_id += 1;
                 }
             });
-            if control.is_done() {
-                running.clear();
+            if stream.control.is_done() {
+                desk.clear();
                 return;
             }
-            for (id, answer) in answers.try_iter() {
-                let Some((capability, made)) = running.remove(&id) else { continue };
-                let Made { forecast, read_at_us, .. } = made;
+            while let Some(((capability, made), answer)) = desk.poll() {
                 match answer {
-                    Ok(records) => {
-                        let published = Published {
-                            id: forecast.id.clone(),
-                            model: forecast.provenance.model.clone(),
-                            degraded: forecast.is_degraded(),
-                            read_at_us,
-                            records,
-                        };
-                        output.session(&capability).give(Local(Note::Published(published.into())));
+                    Ok(Ok(records)) => {
+                        let published = Note::Published(made.published(records).into());
+                        output.session(&capability).give(Local(published));
                     }
-                    Err(error @ PublishError::Forecast(_)) => {
-                        let (issue_time, reason) = (forecast.id.issue_time, error.to_string());
-                        events::ForecastLost { stream: &stream, issue_time, reason: &reason }.emit();
+                    Ok(Err(PublishError::Forecast(reason))) => {
+                        let issue_time = made.forecast.id.issue_time;
+                        events::ForecastLost { stream: &stream.name, issue_time, reason: &reason }.emit();
                     }
-                    Err(error) => control.fail(format!("stream {stream}: {error}")),
+                    Ok(Err(error)) => stream.fail(error),
+                    Err(lost) => stream.fail(lost),
                 }
             }
         }
     })
+}
+
+impl Made {
+    /// The forecast as it will be committed.
+    fn published(&self, records: Vec<Outgoing>) -> Published {
+        let Self { forecast, read_at_us, .. } = self;
+        Published {
+            id: forecast.id.clone(),
+            model: forecast.provenance.model.clone(),
+            degraded: forecast.is_degraded(),
+            read_at_us: *read_at_us,
+            records,
+        }
+    }
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        let kind = match error {
+            PublishError::Retriable(_) | PublishError::Store(_) => ErrorKind::Device,
+            PublishError::Forecast(_) => ErrorKind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
 }
 
 #[cfg(test)]

@@ -21,11 +21,11 @@ use timely::dataflow::operators::generic::operator::source as timely_source;
 use timely::dataflow::{ProbeHandle, Scope, StreamVec};
 
 use self::reader::{Item, Queues};
-use crate::control::Control;
 use crate::knowledge::PartitionClock;
 use crate::local::Local;
 use crate::ports::{Connect, PartitionId, Record};
 use crate::progress::{Decision, Position, Progress};
+use crate::stream::StreamContext;
 use crate::{Tick, events};
 
 /// Where a source's time comes from.
@@ -48,8 +48,6 @@ pub enum Clock {
 /// What a source reads, and how far ahead.
 #[derive(Clone, Debug)]
 pub struct SourceConfig {
-    /// Name of the stream that reads, for metrics.
-    pub stream: Arc<str>,
     /// Every partition of the topic.
     pub partitions: Vec<PartitionId>,
     /// Where time comes from.
@@ -157,15 +155,16 @@ pub fn source<'scope>(
     config: SourceConfig,
     progress: Option<&Progress>,
     connect: Arc<dyn Connect>,
-    control: Arc<Control>,
+    stream: StreamContext,
     probe: ProbeHandle<Tick>,
 ) -> StreamVec<'scope, Tick, Local<Arrived>> {
     let (worker, workers) = (scope.index(), scope.peers());
+    let control = stream.control.clone();
     timely_source(scope, "Source", move |root, info| {
         let mut partitions = BTreeMap::new();
         let mut starts = Vec::new();
         for (number, id) in config.partitions.iter().enumerate() {
-            if owner(&config.stream, number as u64, workers) != worker {
+            if owner(&stream.name, number as u64, workers) != worker {
                 continue;
             }
             let position = progress.and_then(|p| p.positions.iter().find(|position| position.partition == *id));
@@ -190,7 +189,7 @@ pub fn source<'scope>(
         control.register(waker());
         let queues = Queues::new(&starts, config.max_bytes_in_flight / 2);
         if !starts.is_empty() {
-            reader::spawn(config.clone(), starts, connect, control.clone(), queues.clone(), waker());
+            reader::spawn(config.clone(), starts, connect, stream.clone(), queues.clone(), waker());
         }
         let activator = scope.activator_for(info.address);
         let mut flight = Flight::default();
@@ -227,7 +226,7 @@ pub fn source<'scope>(
                             let time = stamp.at.unix_ms().max(time); // what refills enters at the recovered frontier
                             owned.capability.downgrade(&time);
                             flight.add(time, record.value_bytes);
-                            announce(&config.stream, &record, stamp);
+                            announce(&stream.name, &record, stamp);
                             let Stamp { at, decided, refill } = stamp;
                             let arrived = Arrived { record: record.into(), at, decided, refill, read_at_us };
                             output.session(&owned.capability).give(Local(arrived));
@@ -247,7 +246,7 @@ pub fn source<'scope>(
                 waiting |= queues.has_more(id);
             }
             for (id, owned) in &partitions {
-                control.report_partition(id, *owned.capability.time());
+                stream.frontiers.report_partition(id, *owned.capability.time());
             }
             for id in over {
                 partitions.remove(&id);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use squall_models::diffusion::{DiffusionForecaster, Options};
@@ -15,6 +15,9 @@ use squall_operators::infer::device::{BatchPolicy, Device, ModelSlot};
 
 use crate::commands::Usage;
 use crate::config::{Config, ModelConfig, SourceConfig, StreamConfig};
+
+/// How long a device may be silent before it counts as stuck, where no stream of it has a deadline.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Makes the model of a stream.
 pub type ModelFactory = dyn Fn(&StreamConfig, &SourceConfig) -> anyhow::Result<Box<dyn Forecaster>> + Send + Sync;
@@ -148,8 +151,10 @@ pub fn start(config: &Config, factory: &ModelFactory) -> anyhow::Result<Devices>
         // A line each, as faults of a configuration have.
         return Err(Usage(refused.join("\nerror: ")).into());
     }
-    let start = |(name, models): (Arc<str>, _)| {
-        let device = Device::start(&name, models, BatchPolicy::default());
+    let start = |(name, models): (Arc<str>, HashMap<Arc<str>, ModelSlot>)| {
+        let deadlines = config.streams.iter().filter(|s| models.contains_key(&s.name)).filter_map(|s| s.deadline);
+        let patience = deadlines.min().unwrap_or(PATIENCE);
+        let device = Device::start(&name, models, BatchPolicy::default(), patience);
         Ok((name.clone(), device.with_context(|| format!("the thread of device {name}"))?))
     };
     let threads = slots.into_iter().map(start).collect::<anyhow::Result<_>>()?;
@@ -165,7 +170,7 @@ pub fn start_fallback(stream: &StreamConfig, source: &SourceConfig) -> anyhow::R
     let Some(model) = model else { return Ok(None) };
     let models = HashMap::from([(stream.name.clone(), ModelSlot::new(model, None))]);
     let name = format!("fallback of {}", stream.name);
-    Ok(Some(Device::start(&name, models, BatchPolicy::default()).with_context(|| name)?))
+    Ok(Some(Device::start(&name, models, BatchPolicy::default(), PATIENCE).with_context(|| name)?))
 }
 
 #[cfg(test)]

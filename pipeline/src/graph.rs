@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use squall_operators::Tick;
-use squall_operators::control::Control;
 use squall_operators::decode::{Decoder, decode};
 use squall_operators::encode::EncodeConfig;
 use squall_operators::infer::device::Device;
@@ -19,9 +18,10 @@ use squall_operators::ports::{Connect, Ledger, PartitionId};
 use squall_operators::products::ProductsConfig;
 use squall_operators::progress::Progress;
 use squall_operators::publish::{Publisher, publish};
-use squall_operators::quality::{Checked, QualityConfig, quality};
-use squall_operators::sink::{SinkCore, sink};
+use squall_operators::quality::QualityConfig;
+use squall_operators::sink::{SinkConfig, SinkCore, sink};
 use squall_operators::source::{Arrived, Clock, SourceConfig, owner, source};
+use squall_operators::stream::StreamContext;
 use squall_operators::window::{WindowConfig, Windowed, window};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::Map;
@@ -65,8 +65,10 @@ pub struct StreamPlan {
     pub fallback: Option<Device>,
     /// What publishes its forecasts.
     pub publisher: Publisher,
-    /// How it ends.
-    pub control: Arc<Control>,
+    /// How long it waits for what is under way once it is asked to stop.
+    pub stop_within: Duration,
+    /// How it ends, how far it is, where it is at home.
+    pub context: StreamContext,
 }
 
 /// The shape of a stream's windows.
@@ -104,6 +106,7 @@ pub fn infer_config(stream: &config::StreamConfig, source: &config::SourceConfig
         members: stream.members,
         max_alive: FORECASTS_ALIVE,
         deadline: stream.deadline,
+        counts_waiting: false,
     }
 }
 
@@ -131,7 +134,6 @@ pub fn encode_config(instance: &Arc<str>, stream: &config::StreamConfig) -> Enco
 
 fn source_config(plan: &StreamPlan, workers: usize) -> SourceConfig {
     SourceConfig {
-        stream: plan.stream.name.clone(),
         partitions: plan.partitions.clone(),
         clock: plan.clock,
         read_ahead: Duration::from_secs(plan.source.cadence.step_seconds() as u64) * SLOTS_AHEAD,
@@ -140,44 +142,42 @@ fn source_config(plan: &StreamPlan, workers: usize) -> SourceConfig {
     }
 }
 
+/// The worker that has the windows, the model and the ledger of a stream; another stream's are on another.
+pub fn home(stream: &str, workers: usize) -> usize {
+    owner(stream, u64::MAX / 2, workers)
+}
+
 /// Wires the dataflow of a stream on a worker.
 pub fn build(worker: &mut Worker, plan: &StreamPlan) {
     let (index, workers) = (worker.index(), worker.peers());
-    // Windows, model and ledger of a stream are on one worker; another stream's are on another.
-    let home = owner(&plan.stream.name, u64::MAX / 2, workers);
+    let context = || plan.context.clone();
     let progress = plan.progress.as_ref();
-    let control = || plan.control.clone();
-    let name = plan.stream.name.clone();
     let mut accepted = quality_config(&plan.stream, &plan.source);
     accepted.grid = accepted.grid.or_else(|| progress.and_then(|p| p.state.grid.clone()).map(Arc::new));
-    let ledger = (index == home).then(|| plan.ledger.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten();
-    let dead_letters = plan.dead_letters.clone();
-    let keep_dead = dead_letters.is_some();
-    let core = SinkCore::new(dead_letters.unwrap_or_else(|| "".into()), progress);
-    worker.dataflow_named::<Tick, _, _>(&format!("stream {name}"), |scope| {
+    let is_home = index == plan.context.home;
+    let ledger = is_home.then(|| plan.ledger.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten();
+    let keep_dead = plan.dead_letters.is_some();
+    // Without a topic of its own no dead letter reaches the core.
+    let core = SinkCore::new(plan.dead_letters.clone().unwrap_or_else(|| "".into()), progress);
+    worker.dataflow_named::<Tick, _, _>(&format!("stream {}", plan.context.name), |scope| {
         let probe = ProbeHandle::new();
         let reading = source_config(plan, workers);
-        let records = source(scope, reading, progress, plan.connect.clone(), control(), probe.clone());
+        let records = source(scope, reading, progress, plan.connect.clone(), context(), probe.clone());
         let passed = records.clone().flat_map(|Local(arrived)| passed(&arrived).map(Local));
-        let decoded = decode(records, plan.decoder.clone());
-        let checked = quality(decoded, accepted, name.clone(), home, control());
-        let dead = checked.clone().flat_map(move |Local(checked)| match checked {
-            Checked::Dead(letter) if keep_dead => Some(Local(Note::Dead(letter))),
-            _ => None,
-        });
+        let decoded = decode(records, plan.decoder.clone(), context());
         let shape = window_config(&plan.stream, &plan.source);
-        // What was open is open again on the home worker alone: elsewhere it would fire without its frames.
-        let open = progress.filter(|_| index == home);
-        let windows = window(checked, shape, name.clone(), open, control());
-        let marks = windows.clone().flat_map(|Local(windowed)| match windowed {
+        let windows = window(decoded, accepted, shape, context(), progress.filter(|_| is_home));
+        let said = windows.clone().flat_map(move |Local(windowed)| match windowed {
+            Windowed::Dead(letter) => keep_dead.then_some(Local(Note::Dead(letter))),
             Windowed::Mark(mark) => Some(Local(Note::Mark(mark))),
             Windowed::Fired(_) => None,
         });
-        let asked = infer_config(&plan.stream, &plan.source);
-        let forecasts = infer(windows, asked, plan.device.clone(), plan.fallback.clone(), control());
-        let published = publish(forecasts, plan.publisher.clone(), name.clone(), control());
-        let notes = passed.concat(dead).concat(marks).concat(published);
-        sink(notes, name.clone(), core, ledger, home, control()).probe_with(&probe);
+        let mut asked = infer_config(&plan.stream, &plan.source);
+        asked.counts_waiting = matches!(plan.clock, Clock::Wall { .. });
+        let forecasts = infer(windows, asked, plan.device.clone(), plan.fallback.clone(), context());
+        let published = publish(forecasts, plan.publisher.clone(), context());
+        let notes = passed.concat(said).concat(published);
+        sink(notes, SinkConfig { stop_within: plan.stop_within }, core, ledger, context()).probe_with(&probe);
     });
 }
 

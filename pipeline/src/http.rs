@@ -26,6 +26,9 @@ pub trait Status: Send + Sync + 'static {
 
     /// Knowledge time of each source, frontier of each operator, committed frontier of each stream.
     fn frontiers(&self) -> serde_json::Value;
+
+    /// Sets the gauges that are true at this moment only; called before metrics are given out.
+    fn observe(&self) {}
 }
 
 /// Seconds that histograms of durations are cut at: from a commit of a millisecond to a model of two minutes.
@@ -115,6 +118,7 @@ fn routes(shared: Shared) -> Router {
 }
 
 async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
+    shared.status.observe();
     shared.metrics.run_upkeep();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render())
 }

@@ -40,7 +40,7 @@ impl<'a> Once<'a> {
         let fired = self.window(archive, issue_time)?;
         let asked = request(&self.config, &fired);
         let answer = self.model.answer(&self.stream.device, &[asked]).pop().context("the model gave no answer")?;
-        assemble(&self.config, &fired, answer).map_err(|reason| anyhow::anyhow!("{issue_time}: {reason}"))
+        assemble(&self.config, &fired, answer).with_context(|| format!("no forecast for {issue_time}"))
     }
 
     fn window(&self, archive: &Archive, issue_time: IssueTime) -> anyhow::Result<Fired> {

@@ -4,33 +4,42 @@
 //! start, each with every stream's dataflow. A stream that fails stops the others, cleanly; whoever started the
 //! program is told why.
 
+mod monitor;
+mod workers;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
-use serde_json::json;
+use anyhow::Context as _;
 use squall_connectors::isolate::{Format, IsolatedDecoder};
 use squall_connectors::netcdf::{NetcdfDecoder, NetcdfEncoder, WriteOptions};
 use squall_connectors::odim::OdimDecoder;
-use squall_fields::KnowledgeTime;
-use squall_operators::control::Control;
-use squall_operators::decode::Decoder;
+use squall_operators::decode::{Decoder, SharedFrames};
+use squall_operators::failure::Failure;
 use squall_operators::ports::{
     Connect, FieldStore, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, PartitionId,
 };
 use squall_operators::progress::Progress;
 use squall_operators::publish::Publisher;
+use squall_operators::retry::Backoff;
 use squall_operators::source::Clock;
+use squall_operators::stream::StreamContext;
 
 use crate::archive::read_options;
 use crate::config::{self, Config, Product, SourceConfig, StreamConfig};
 use crate::devices::{self, ModelFactory};
 use crate::graph::{self, StreamPlan};
-use crate::{http, topics, watch};
+use crate::{topics, watch};
+
+pub use self::monitor::{Failed, Handle, Monitor};
 
 /// How long the start waits for a broker that is away or loading.
 const START: Duration = Duration::from_secs(120);
+/// Bytes of decoded values that the streams of one source keep for each other.
+const SHARED_BYTES: usize = 128 << 20;
+/// How long a stream that is asked to stop waits for what is under way.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
 /// Covers the lag from a record's append to its being visible, in the wall clock's time.
 const MARGIN: Duration = Duration::from_millis(100);
 
@@ -49,6 +58,8 @@ pub struct Parts {
     pub encoder: Arc<dyn ForecastEncoder>,
     /// Makes models.
     pub models: Box<ModelFactory>,
+    /// Waits between two tries of what the start needs, and says whether to go on.
+    pub pause: Box<dyn Fn(Duration) -> bool>,
 }
 
 impl Parts {
@@ -60,6 +71,10 @@ impl Parts {
             decoders: Box::new(decoders),
             encoder: encoder(config),
             models: Box::new(devices::model),
+            pause: Box::new(|wait| {
+                std::thread::sleep(wait);
+                true
+            }),
         }
     }
 }
@@ -116,39 +131,38 @@ impl Runtime {
         let deadline = Instant::now() + START;
         // First what needs no broker: a model that does not fit leaves no topics behind.
         let devices = devices::start(config, &*parts.models)?;
-        retry(deadline, "preparing topics", || topics::ensure(config, &*parts.connect))?;
+        retry(&parts, deadline, "preparing topics", || topics::ensure(config, &*parts.connect))?;
+        let shared = shared_frames(config);
         let mut plans = Vec::new();
         for stream in &config.streams {
             let device = devices.threads.get(&stream.device).context("every stream has a device")?.clone();
-            let plan = plan(config, stream, &parts, device, deadline)?;
+            let plan = plan(config, stream, &parts, &shared, device, deadline)?;
             let has_model = !devices.without_model.contains(&stream.name);
             let (clock, device) = (config.runtime.clock, plan.device.clone());
-            watch::start(stream, config.source_of(stream), clock, device, plan.control.clone(), has_model)?;
+            watch::start(stream, config.source_of(stream), clock, device, plan.context.control.clone(), has_model)?;
             plans.push(plan);
         }
-        drop(devices);
-        let controls: Vec<_> = plans.iter().map(|plan| (plan.stream.name.clone(), plan.control.clone())).collect();
-        for (_, control) in &controls {
-            let others = controls.iter().filter(|(_, other)| !Arc::ptr_eq(other, control));
-            control.link(others.map(|(_, other)| Arc::downgrade(other)).collect());
+        let streams: Vec<_> = plans.iter().map(|plan| plan.context.clone()).collect();
+        for stream in &streams {
+            let others = streams.iter().filter(|other| other.name != stream.name);
+            stream.control.link(others.map(|other| Arc::downgrade(&other.control)).collect());
         }
-        let plans = Arc::new(plans);
-        let workers = timely::Config::process(config.runtime.workers.max(1));
-        let guards = timely::execute(workers, move |worker| {
-            for plan in plans.iter() {
+        let stand_ins = plans.iter().filter_map(|plan| plan.fallback.clone());
+        let monitor =
+            Monitor { streams: streams.clone(), devices: devices.threads.into_values().chain(stand_ins).collect() };
+        let guards = workers::run(config.runtime.workers, streams, move |worker| {
+            for plan in &plans {
                 graph::build(worker, plan);
             }
-        })
-        .map_err(|error| anyhow!("timely: {error}"))?;
-        let watched = controls.clone();
-        let supervisor = std::thread::Builder::new().name("supervisor".into()).spawn(move || {
-            let results = guards.join();
-            let panics = results.into_iter().filter_map(Result::err).map(|error| format!("a worker died: {error}"));
-            let failures: Vec<String> =
-                watched.iter().filter_map(|(_, control)| control.failure()).chain(panics).collect();
-            if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
         })?;
-        let monitor = Arc::new(Monitor { streams: controls, ended: Mutex::new(None) });
+        let monitor = Arc::new(monitor);
+        let watched = monitor.clone();
+        let supervisor = std::thread::Builder::new().name("supervisor".into()).spawn(move || {
+            let lost = guards.join().into_iter().filter_map(Result::err);
+            let lost = lost.map(|error| Failure::panic(format!("a worker died: {error}")));
+            let failures: Vec<Failure> = watched.failures().into_iter().chain(lost).collect();
+            if failures.is_empty() { Ok(()) } else { Err(Failed(failures)) }
+        })?;
         Ok(Handle { monitor, supervisor })
     }
 }
@@ -158,18 +172,24 @@ fn plan(
     config: &Config,
     stream: &StreamConfig,
     parts: &Parts,
+    shared: &BTreeMap<Arc<str>, Arc<SharedFrames>>,
     device: squall_operators::infer::device::Device,
     deadline: Instant,
 ) -> anyhow::Result<StreamPlan> {
     let source = config.source_of(stream);
     let first = config.streams.iter().find(|s| s.source == stream.source);
     let writes_dead = first.is_some_and(|first| first.name == stream.name);
-    let (partitions, clock) = retry(deadline, "asking for partitions", || inputs(config, source, &*parts.connect))?;
-    let (ledger, progress) = open(config, stream, &*parts.connect, deadline)?;
+    let (partitions, clock) =
+        retry(parts, deadline, "asking for partitions", || inputs(config, source, &*parts.connect))?;
+    let (ledger, progress) = open(config, stream, parts, deadline)?;
     if let Some(progress) = &progress {
         tracing::info!(stream = &*stream.name, frontier = %progress.frontier, "going on from what is committed");
     }
     let decoder = Decoder::new((parts.decoders)(source), Some(parts.store.clone()), source.max_record_bytes);
+    let decoder = match shared.get(&source.name) {
+        Some(frames) => decoder.sharing(frames.clone()),
+        None => decoder,
+    };
     Ok(StreamPlan {
         stream: stream.clone(),
         source: source.clone(),
@@ -185,8 +205,19 @@ fn plan(
         device,
         fallback: devices::start_fallback(stream, source)?,
         publisher: publisher(&config.name, stream, parts.store.clone(), parts.encoder.clone()),
-        control: Control::new(),
+        stop_within: STOP_WITHIN,
+        context: StreamContext::new(stream.name.clone(), graph::home(&stream.name, config.runtime.workers.max(1))),
     })
+}
+
+/// For each source that several streams read, what they share of its records.
+fn shared_frames(config: &Config) -> BTreeMap<Arc<str>, Arc<SharedFrames>> {
+    let mut streams: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+    for stream in &config.streams {
+        *streams.entry(stream.source.clone()).or_default() += 1;
+    }
+    let shared = streams.into_iter().filter(|(_, streams)| *streams > 1);
+    shared.map(|(source, streams)| (source, SharedFrames::new(streams, SHARED_BYTES).into())).collect()
 }
 
 /// The partitions of a source, and its clock. A replay of a topic that is still empty waits for its end-of-log records.
@@ -210,114 +241,35 @@ fn inputs(config: &Config, source: &SourceConfig, connect: &dyn Connect) -> anyh
 fn open(
     config: &Config,
     stream: &StreamConfig,
-    connect: &dyn Connect,
+    parts: &Parts,
     deadline: Instant,
 ) -> anyhow::Result<(Box<dyn Ledger>, Option<Progress>)> {
-    retry(deadline, "opening a ledger", || {
-        let mut ledger = connect.ledger(&stream.name, &config.topics.progress)?;
+    retry(parts, deadline, "opening a ledger", || {
+        let mut ledger = parts.connect.ledger(&stream.name, &config.topics.progress)?;
         let progress = ledger.open()?;
         Ok((ledger, progress))
     })
     .with_context(|| format!("the ledger of stream {}", stream.name))
 }
 
-/// Tries again while the broker is away, until a deadline.
-fn retry<T>(deadline: Instant, what: &str, mut call: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    loop {
-        let error = match call() {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
+/// Tries again while the broker is away, until a deadline, or until `parts` say that nobody waits any more.
+fn retry<T>(
+    parts: &Parts,
+    deadline: Instant,
+    what: &str,
+    call: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let passes = |error: &anyhow::Error| {
         let passes = matches!(error.downcast_ref::<LogError>(), Some(LogError::Retriable(_)))
             || matches!(error.downcast_ref::<LedgerError>(), Some(LedgerError::Retriable { .. }));
-        if !passes || Instant::now() > deadline {
-            return Err(error);
+        if passes {
+            tracing::warn!(%error, "{what} failed; trying again");
         }
-        tracing::warn!(%error, "{what} failed; trying again");
-        std::thread::sleep(Duration::from_millis(500));
-    }
-}
-
-/// A configuration that runs.
-pub struct Handle {
-    monitor: Arc<Monitor>,
-    supervisor: JoinHandle<Result<(), String>>,
-}
-
-impl Handle {
-    /// Asks to end cleanly: stop reading, finish what is in flight, commit. Returns at once.
-    pub fn stop(&self) {
-        self.monitor.stop();
-    }
-
-    /// Whether it has ended.
-    pub fn is_finished(&self) -> bool {
-        self.supervisor.is_finished()
-    }
-
-    /// What others may look at and stop it by.
-    pub fn monitor(&self) -> Arc<Monitor> {
-        self.monitor.clone()
-    }
-
-    /// Waits for its end: of the log, after a stop, or by a failure.
-    ///
-    /// # Errors
-    /// Why a stream failed.
-    pub fn join(self) -> anyhow::Result<()> {
-        let result = self.supervisor.join().map_err(|_| anyhow!("the supervisor died"))?;
-        let ended = self.monitor.ended.lock();
-        *ended.unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result.clone());
-        result.map_err(|reason| anyhow!(reason))
-    }
-}
-
-/// Looks at a running configuration, from any thread.
-pub struct Monitor {
-    streams: Vec<(Arc<str>, Arc<Control>)>,
-    ended: Mutex<Option<Result<(), String>>>,
-}
-
-impl Monitor {
-    /// Asks to end cleanly; see [`Handle::stop`].
-    pub fn stop(&self) {
-        for (_, control) in &self.streams {
-            control.stop();
-        }
-    }
-}
-
-impl http::Status for Monitor {
-    fn live(&self) -> Result<(), String> {
-        match self.streams.iter().find_map(|(_, control)| control.failure()) {
-            Some(failure) => Err(failure),
-            None => Ok(()),
-        }
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        self.live()?;
-        let ending = |(_, control): &&(Arc<str>, Arc<Control>)| !control.is_running();
-        match self.streams.iter().find(ending) {
-            Some((stream, _)) => Err(format!("stream {stream} ends")),
-            None => Ok(()),
-        }
-    }
-
-    fn frontiers(&self) -> serde_json::Value {
-        let time = |tick: u64| KnowledgeTime::from_unix_ms(tick as i64).to_string();
-        let stream = |(name, control): &(Arc<str>, Arc<Control>)| {
-            let operators: serde_json::Map<_, _> = control
-                .frontiers()
-                .into_iter()
-                .map(|(operator, frontier)| (operator.to_owned(), json!(frontier.map(time))))
-                .collect();
-            let partitions: serde_json::Map<_, _> =
-                control.partitions().into_iter().map(|(id, tick)| (id.to_string(), json!(time(tick)))).collect();
-            (name.to_string(), json!({"partitions": partitions, "operators": operators}))
-        };
-        serde_json::Value::Object(self.streams.iter().map(stream).collect())
-    }
+        passes
+    };
+    let pause = |wait| Instant::now() < deadline && (parts.pause)(wait);
+    let backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(2) };
+    squall_operators::retry::retry(backoff, pause, passes, call)
 }
 
 #[cfg(test)]

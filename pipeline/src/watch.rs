@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use squall_fields::{Cadence, IssueTime, ValidTime};
 use squall_operators::control::Control;
 use squall_operators::events;
-use squall_operators::infer::device::Device;
+use squall_operators::infer::device::{Device, NewModel, TakeUpError};
 
 use crate::config::{Clock, ModelConfig, SourceConfig, StreamConfig};
 use crate::devices;
@@ -48,6 +48,7 @@ struct Watch {
     source: SourceConfig,
     clock: Clock,
     device: Device,
+    control: Arc<Control>,
     path: PathBuf,
     /// What the newest attempt to load was made on.
     loaded: Seen,
@@ -77,8 +78,17 @@ impl Watch {
     fn take_up(&self) -> anyhow::Result<()> {
         let model = devices::model(&self.stream, &self.source)?;
         model.check(&devices::context(&self.stream, &self.source))?;
-        let from = from(self.clock, self.source.cadence, SystemTime::now());
-        self.device.take_up(&self.stream.name, from, model).map_err(anyhow::Error::msg)
+        let (stream, from) = (self.stream.name.clone(), from(self.clock, self.source.cadence, SystemTime::now()));
+        let mut new = NewModel { stream, from, model };
+        loop {
+            match self.device.take_up(new) {
+                Ok(()) => return Ok(()),
+                Err(TakeUpError::Dead(lost)) => return Err(lost.into()),
+                // The device has too much before it: the model waits with us.
+                Err(TakeUpError::Full(model)) if self.control.pause_while_running(EVERY) => new = model,
+                Err(TakeUpError::Full(_)) => return Ok(()),
+            }
+        }
     }
 }
 
@@ -101,11 +111,12 @@ pub fn start(
     }
     let again = (!has_model).then(|| Instant::now() + RETRY);
     let (path, loaded) = (file.clone(), look(file));
-    let mut watch = Watch { stream: stream.clone(), source: source.clone(), clock, device, path, loaded, again };
-    std::thread::Builder::new().name(format!("watch {}", stream.name)).spawn(move || {
+    let (stream, source) = (stream.clone(), source.clone());
+    let name = format!("watch {}", stream.name);
+    let mut watch = Watch { stream, source, clock, device, control, path, loaded, again };
+    std::thread::Builder::new().name(name).spawn(move || {
         let mut seen = watch.loaded;
-        while control.is_running() && (watches || watch.again.is_some()) {
-            std::thread::sleep(EVERY);
+        while (watches || watch.again.is_some()) && watch.control.pause_while_running(EVERY) {
             seen = watch.turn(seen);
         }
     })?;

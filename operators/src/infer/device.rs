@@ -5,28 +5,36 @@
 //! several streams in one batch where the streams share a model.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use squall_fields::IssueTime;
-use squall_models::{Forecaster, Request};
+use squall_models::{Forecaster, ModelError, Request};
 use timely::scheduling::SyncActivator;
 
 use super::Answer;
 pub use super::slot::{ModelSlot, SharedModel};
+use crate::control::Control;
 use crate::events;
+use crate::offload::{Desk, Inbox, Lost, Reply, Service, TellError};
 
-/// One request, and where its answer goes.
-pub struct Job {
-    /// Comes back with the answer.
-    pub id: u64,
-    /// What to forecast. Its stream says with which model.
-    pub request: Request,
-    /// Takes the answer.
-    pub reply: Sender<(u64, Answer)>,
-    /// Activated when the answer is there.
-    pub wake: Option<Arc<SyncActivator>>,
+/// What a device is asked.
+pub enum Ask {
+    /// To forecast. The stream of the request says with which model.
+    Forecast(Request),
+    /// To take up a model for a stream from an issue time on.
+    TakeUp(NewModel),
+}
+
+/// A model that a stream goes over to.
+pub struct NewModel {
+    /// Name of the stream.
+    pub stream: Arc<str>,
+    /// The first issue time that it serves.
+    pub from: IssueTime,
+    /// The model.
+    pub model: Box<dyn Forecaster>,
 }
 
 /// When a batch is full.
@@ -44,44 +52,86 @@ impl Default for BatchPolicy {
     }
 }
 
-enum Command {
-    Answer(Job),
-    TakeUp { stream: Arc<str>, from: IssueTime, model: Box<dyn Forecaster> },
-}
+/// Requests that may wait for a device, for each of its streams: more than any stream has in memory at once.
+const WAITING: usize = 8;
 
 /// A device: its thread ends when the last handle is dropped.
 #[derive(Clone)]
 pub struct Device {
     name: Arc<str>,
-    commands: Sender<Command>,
+    service: Service<Ask, Answer>,
+    patience: Duration,
 }
 
 impl Device {
-    /// Starts the thread of a device with the models of its streams.
-    pub fn start(name: &str, models: HashMap<Arc<str>, ModelSlot>, policy: BatchPolicy) -> std::io::Result<Self> {
-        // Room for every stream's forecasts in memory: an operator never waits here.
-        let (commands, inbox) = bounded(64 * models.len().max(1));
-        let thread_name = name.to_owned();
-        std::thread::Builder::new()
-            .name(format!("device {name}"))
-            .spawn(move || Worker { name: thread_name, models, policy }.run(&inbox))?;
-        Ok(Self { name: name.into(), commands })
+    /// Starts the thread of a device with the models of its streams. One that is silent for longer than `patience`
+    /// counts as stuck.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(
+        name: &str,
+        models: HashMap<Arc<str>, ModelSlot>,
+        policy: BatchPolicy,
+        patience: Duration,
+    ) -> io::Result<Self> {
+        let capacity = WAITING * models.len().max(1);
+        let worker = Worker { name: name.to_owned(), models, policy };
+        let service = Service::start(&format!("device {name}"), capacity, move |inbox| worker.run(inbox))?;
+        Ok(Self { name: name.into(), service, patience })
     }
 
-    /// Asks for a forecast. An error means that the thread is gone.
-    pub fn submit(&self, job: Job) -> Result<(), String> {
-        self.send(Command::Answer(job))
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
-    /// Takes up a model for a stream from an issue time on.
-    pub fn take_up(&self, stream: &Arc<str>, from: IssueTime, model: Box<dyn Forecaster>) -> Result<(), String> {
-        self.send(Command::TakeUp { stream: stream.clone(), from, model })
+    /// How long it has been silent while something waited for it.
+    pub fn silent_for(&self) -> Duration {
+        self.service.health().silent_for()
     }
 
-    fn send(&self, command: Command) -> Result<(), String> {
-        self.commands.send(command).map_err(|_| format!("the thread of device {} is gone", self.name))
+    /// What is wrong with it, if something is: its thread is gone, or has been silent for too long.
+    pub fn trouble(&self) -> Option<String> {
+        if let Some(lost) = self.service.health().lost() {
+            return Some(lost.to_string());
+        }
+        let silent = self.silent_for();
+        (silent > self.patience).then(|| format!("device {} has not answered for {} s", self.name, silent.as_secs()))
+    }
+
+    /// A desk for a stream, which fails if the device's thread panics.
+    pub fn desk<K>(&self, control: &Arc<Control>, wake: SyncActivator) -> DeviceDesk<K> {
+        self.service.health().attach(control);
+        Desk::new(self.service.clone(), Some(wake))
+    }
+
+    /// Takes up a model for a stream; it is given back if the device has no room for it now.
+    ///
+    /// # Errors
+    /// The device takes nothing now, or its thread is gone.
+    pub fn take_up(&self, model: NewModel) -> Result<(), TakeUpError> {
+        self.service.tell(Ask::TakeUp(model)).map_err(|error| match error {
+            TellError::Full(Ask::TakeUp(model)) => TakeUpError::Full(model),
+            TellError::Full(Ask::Forecast(_)) => unreachable!("what was refused is what was asked"),
+            TellError::Dead(lost) => TakeUpError::Dead(lost),
+        })
     }
 }
+
+/// Where an operator hands requests to a device.
+pub type DeviceDesk<K> = Desk<Ask, Answer, K>;
+
+/// Why a device did not take up a model.
+pub enum TakeUpError {
+    /// It takes nothing now; the model is given back.
+    Full(NewModel),
+    /// Its thread is gone.
+    Dead(Lost),
+}
+
+/// A request on the device's thread.
+type Job = (Request, Reply<Answer>);
 
 struct Worker {
     name: String,
@@ -90,18 +140,18 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, inbox: &Receiver<Command>) {
+    fn run(mut self, inbox: &Inbox<Ask, Answer>) {
         self.start();
-        while let Ok(command) = inbox.recv() {
+        while let Some(asked) = inbox.next() {
             let mut jobs = Vec::new();
-            self.take(command, &mut jobs);
+            self.take(asked, &mut jobs);
             let deadline = Instant::now() + self.policy.wait;
             while !jobs.is_empty() && jobs.len() < self.policy.most {
-                match inbox.recv_deadline(deadline) {
-                    Ok(command) => self.take(command, &mut jobs),
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-                }
+                let Some(asked) = inbox.next_before(deadline) else { break };
+                self.take(asked, &mut jobs);
             }
+            // What was taken back while it waited for others need not be computed.
+            jobs.retain(|(_, reply)| reply.is_wanted());
             self.answer(jobs);
         }
     }
@@ -122,10 +172,10 @@ impl Worker {
         }
     }
 
-    fn take(&mut self, command: Command, jobs: &mut Vec<Job>) {
-        match command {
-            Command::Answer(job) => jobs.push(job),
-            Command::TakeUp { stream, from, model } => self.take_up(&stream, from, SharedModel::new(model)),
+    fn take(&mut self, (ask, reply): (Ask, Reply<Answer>), jobs: &mut Vec<Job>) {
+        match ask {
+            Ask::Forecast(request) => jobs.push((request, reply)),
+            Ask::TakeUp(NewModel { stream, from, model }) => self.take_up(&stream, from, SharedModel::new(model)),
         }
     }
 
@@ -140,21 +190,19 @@ impl Worker {
         }
     }
 
-    /// Answers jobs model by model, each stream's in order.
+    /// Answers jobs model by model, each stream's in the order in which they came.
     fn answer(&mut self, mut jobs: Vec<Job>) {
-        jobs.sort_by(|a, b| (&a.request.stream, a.id).cmp(&(&b.request.stream, b.id)));
+        jobs.sort_by(|(a, _), (b, _)| a.stream.cmp(&b.stream));
         let mut batches: Vec<(SharedModel, Vec<Job>)> = Vec::new();
-        for job in jobs {
-            let stream = &job.request.stream;
-            let Some(slot) = self.models.get_mut(stream) else {
-                // Dropping the job would hold back its time for ever.
-                reply(job, no_model);
+        for (request, reply) in jobs {
+            let Some(slot) = self.models.get_mut(&request.stream) else {
+                reply.send(no_model(&request.stream));
                 continue;
             };
-            let model = slot.at(stream, job.request.window.issue_time);
+            let model = slot.at(&request.stream, request.window.issue_time);
             match batches.iter_mut().find(|(of, _)| of.is(&model)) {
-                Some((_, batch)) => batch.push(job),
-                None => batches.push((model, vec![job])),
+                Some((_, batch)) => batch.push((request, reply)),
+                None => batches.push((model, vec![(request, reply)])),
             }
         }
         for (model, batch) in batches {
@@ -163,7 +211,7 @@ impl Worker {
     }
 
     fn answer_batch(&self, model: &SharedModel, batch: Vec<Job>) {
-        let requests: Vec<Request> = batch.iter().map(|job| job.request.clone()).collect();
+        let (requests, replies): (Vec<Request>, Vec<_>) = batch.into_iter().unzip();
         let started = Instant::now();
         let predictions = model.forecast(&requests);
         let took = started.elapsed();
@@ -171,9 +219,9 @@ impl Worker {
             let (stream, requests) = (&of_stream[0].stream, of_stream.len());
             events::BatchAnswered { device: &self.name, stream, requests, took }.emit();
         }
-        for ((job, request), prediction) in batch.into_iter().zip(&requests).zip(predictions) {
+        for ((reply, request), prediction) in replies.into_iter().zip(&requests).zip(predictions) {
             let slot = self.models.get(&request.stream);
-            reply(job, |stream| slot.map_or_else(|| no_model(stream), |slot| slot.judge(model, request, prediction)));
+            reply.send(slot.map_or_else(|| no_model(&request.stream), |slot| slot.judge(model, request, prediction)));
         }
     }
 }
@@ -184,16 +232,9 @@ fn share(model: &mut SharedModel, seen: &[SharedModel]) -> bool {
     seen.iter().any(|other| model.is(other))
 }
 
-fn reply(job: Job, answer: impl FnOnce(&str) -> Answer) {
-    let answer = answer(&job.request.stream);
-    let _ = job.reply.send((job.id, answer)); // a stream that is gone needs no answer
-    if let Some(wake) = &job.wake {
-        let _ = wake.activate();
-    }
-}
-
 fn no_model(stream: &str) -> Answer {
-    let prediction = Err(format!("no model for stream {stream}"));
+    let reason = format!("the device has none for stream {stream}");
+    let prediction = Err(ModelError::Answer { model: "of a stream".into(), reason });
     Answer { prediction, model: String::new(), model_digest: "".into(), device: String::new(), degraded: None }
 }
 
@@ -203,6 +244,8 @@ pub(crate) mod tests {
     use ndarray::{Array3, Array4};
     use squall_fields::{Axis, Cadence, Ensemble, Frame, Grid, InputRef, LeadTime, ValidTime, Variable, Window};
     use squall_models::{Coordinates, ModelError, Prediction};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// Repeats one value; panics at issue time 600 and fails at 900.
     pub(crate) struct Constant(pub f32, pub &'static str);
@@ -269,14 +312,16 @@ pub(crate) mod tests {
     fn a_device_answers_every_job_and_changes_model_within_a_batch() {
         let models = HashMap::from([("rain".into(), slot(true))]);
         let policy = BatchPolicy { most: 8, wait: Duration::from_secs(5) };
-        let device = Device::start("cpu", models, policy).unwrap();
-        let (reply, answers) = crossbeam_channel::unbounded();
-        let new = Box::new(Constant(2.0, "second"));
-        device.take_up(&"rain".into(), IssueTime::from_unix_seconds(1500), new).unwrap();
+        let device = Device::start("cpu", models, policy, PATIENCE).unwrap();
+        let mut desk = Desk::new(device.service.clone(), None);
+        let model = Box::new(Constant(2.0, "second"));
+        let new = NewModel { stream: "rain".into(), from: IssueTime::from_unix_seconds(1500), model };
+        assert!(device.take_up(new).is_ok());
         for (id, issue_time) in (0..8).map(|i| (i, 300 * (i as i64 + 1))) {
-            device.submit(Job { id, request: request_at(issue_time), reply: reply.clone(), wake: None }).unwrap();
+            desk.submit(Ask::Forecast(request_at(issue_time)), id).unwrap();
         }
-        let digests: Vec<_> = answers.iter().take(8).map(|(id, a)| (id, a.model_digest.to_string())).collect();
+        let answers = std::iter::from_fn(|| desk.wait());
+        let digests: Vec<_> = answers.map(|(id, a)| (id, a.unwrap().model_digest.to_string())).collect();
         let of = |id: u64| digests.iter().find(|d| d.0 == id).map(|d| d.1.as_str());
         // Issue times 600 and 900 fail or panic in the first model; from 1500 on the second answers.
         assert_eq!((of(0), of(3)), (Some("first"), Some("first")), "not spoilt by the panic beside them");
@@ -312,13 +357,13 @@ pub(crate) mod tests {
         let slot = |_: &str| ModelSlot::new(Box::new(Counting(std::sync::Arc::clone(&calls))), None);
         let models = ["rain", "snow"].map(|name| (Arc::from(name), slot(name))).into();
         let policy = BatchPolicy { most: 3, wait: Duration::from_secs(5) };
-        let device = Device::start("cpu", models, policy).unwrap();
-        let (reply, answers) = crossbeam_channel::unbounded();
+        let device = Device::start("cpu", models, policy, PATIENCE).unwrap();
+        let mut desk = Desk::new(device.service.clone(), None);
         for (id, stream) in ["rain", "snow", "rain"].into_iter().enumerate() {
             let request = Request { stream: stream.into(), ..request_at(300 * (id as i64 + 5)) };
-            device.submit(Job { id: id as u64, request, reply: reply.clone(), wake: None }).unwrap();
+            desk.submit(Ask::Forecast(request), ()).unwrap();
         }
-        assert!(answers.iter().take(3).all(|(_, answer)| answer.prediction.is_ok()));
+        assert!(std::iter::from_fn(|| desk.wait()).all(|(_, answer)| answer.unwrap().prediction.is_ok()));
         assert_eq!(*calls.lock().unwrap(), [3]);
     }
 }

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use squall_fields::{Degradation, IssueTime};
-use squall_models::{Forecaster, Prediction, Request};
+use squall_models::{Forecaster, ModelError, Prediction, Request};
 
 use super::Answer;
 use crate::events;
+use crate::offload::panic_text;
 
 /// A model that several streams of a device may share.
 #[derive(Clone)]
@@ -68,25 +69,25 @@ impl SharedModel {
     }
 
     /// Answers each request. One that the model does not fit, such as by the spacing of its grid, gets the reason.
-    pub(super) fn forecast(&self, requests: &[Request]) -> Vec<Result<Prediction, String>> {
+    pub(super) fn forecast(&self, requests: &[Request]) -> Vec<Result<Prediction, ModelError>> {
         let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let coordinates = model.coordinates();
         let fault = |request: &Request| {
             let faults = coordinates.grid_faults(&request.window.newest()?.grid);
-            (!faults.is_empty()).then(|| format!("model {} {}", model.name(), faults.join("; ")))
+            (!faults.is_empty()).then(|| unfit(&**model, faults.join("; ")))
         };
-        let faults: Vec<Option<String>> = requests.iter().map(fault).collect();
+        let faults: Vec<Option<ModelError>> = requests.iter().map(fault).collect();
         if faults.iter().all(Option::is_none) {
             return call(&mut **model, requests);
         }
         let fitting: Vec<Request> =
             requests.iter().zip(&faults).filter(|(_, fault)| fault.is_none()).map(|(r, _)| r.clone()).collect();
         let mut answers = call(&mut **model, &fitting).into_iter();
-        let missing = || Err("the model gave no answer".to_owned());
+        let missing = || Err(unfit(&**model, "gave no answer"));
         faults.into_iter().map(|fault| fault.map_or_else(|| answers.next().unwrap_or_else(missing), Err)).collect()
     }
 
-    fn answer(&self, prediction: Result<Prediction, String>, degraded: Option<Degradation>) -> Answer {
+    fn answer(&self, prediction: Result<Prediction, ModelError>, degraded: Option<Degradation>) -> Answer {
         let Identity { name, digest, device } = &*self.identity;
         Answer { prediction, model: name.clone(), model_digest: digest.clone(), device: device.clone(), degraded }
     }
@@ -148,18 +149,20 @@ impl ModelSlot {
         &self,
         model: &SharedModel,
         request: &Request,
-        prediction: Result<Prediction, String>,
+        prediction: Result<Prediction, ModelError>,
     ) -> Answer {
-        let message = match prediction {
+        let error = match prediction {
             Ok(prediction) => return model.answer(Ok(prediction), None),
-            Err(message) => message,
+            Err(error) => error,
         };
+        let message = error.to_string();
         let (stream, issue_time) = (&*request.stream, request.window.issue_time);
         events::ModelFailed { stream, model: model.name(), issue_time, message: &message }.emit();
-        let Some(fallback) = &self.fallback else { return model.answer(Err(message), None) };
+        let Some(fallback) = &self.fallback else { return model.answer(Err(error), None) };
         let second = fallback.forecast(std::slice::from_ref(request)).pop();
-        let second = second.unwrap_or_else(|| Err("the fallback gave no answer".into()));
-        if let Err(message) = &second {
+        let second = second.expect("a model's answers are as many as its requests");
+        if let Err(error) = &second {
+            let message = &error.to_string();
             events::ModelFailed { stream, model: fallback.name(), issue_time, message }.emit();
         }
         fallback.answer(second, Some(Degradation::ModelFailed { message }))
@@ -168,7 +171,7 @@ impl ModelSlot {
 
 /// Calls a model; whatever it does, there is one answer for each request. A batch that panics is asked again one by
 /// one: an answer depends on its request alone, so that one bad window spoils no other.
-fn call(model: &mut dyn Forecaster, requests: &[Request]) -> Vec<Result<Prediction, String>> {
+fn call(model: &mut dyn Forecaster, requests: &[Request]) -> Vec<Result<Prediction, ModelError>> {
     if requests.is_empty() {
         return Vec::new();
     }
@@ -179,22 +182,25 @@ fn call(model: &mut dyn Forecaster, requests: &[Request]) -> Vec<Result<Predicti
             return requests.iter().flat_map(|r| call(model, std::slice::from_ref(r))).collect();
         }
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned()));
-            let message = format!("the model panicked: {}", text.unwrap_or_default());
-            return requests.iter().map(|_| Err(message.clone())).collect();
+            let reason = format!("panicked: {}", panic_text(&*panic));
+            return requests.iter().map(|_| Err(unfit(model, reason.clone()))).collect();
         }
     };
     let count = answers.len();
     answers.truncate(requests.len());
     let checked = requests.iter().zip(answers).map(|(request, answer)| {
-        let prediction = answer.map_err(|error| error.to_string())?;
-        shape_fault(request, &prediction).map_or(Ok(prediction), Err)
+        let prediction = answer?;
+        shape_fault(request, &prediction).map_or(Ok(prediction), |fault| Err(unfit(model, fault)))
     });
     let mut checked: Vec<_> = checked.collect();
-    let short = || Err(format!("the model gave {count} answers to {} requests", requests.len()));
-    checked.resize_with(requests.len(), short);
+    let reason = || format!("gave {count} answers to {} requests", requests.len());
+    checked.resize_with(requests.len(), || Err(unfit(model, reason())));
     checked
+}
+
+/// An answer that cannot be used.
+fn unfit(model: &dyn Forecaster, reason: impl Into<String>) -> ModelError {
+    ModelError::Answer { model: model.name().to_owned(), reason: reason.into() }
 }
 
 /// What is wrong with the shape of a prediction.
@@ -202,7 +208,7 @@ fn shape_fault(request: &Request, prediction: &Prediction) -> Option<String> {
     let grid = request.window.newest()?.grid.shape();
     let expected = (request.members, request.leads.len(), grid.0, grid.1);
     if prediction.ensembles.is_empty() {
-        return Some("the model gave no ensemble".into());
+        return Some("gave no ensemble".into());
     }
     let wrong = prediction.ensembles.iter().find(|e| e.values.dim() != expected)?;
     let (name, shape) = (wrong.variable.name(), wrong.values.dim());
@@ -251,7 +257,7 @@ mod tests {
         let answer = slot.answer("cpu", &[request_at(300)]).remove(0);
         assert_eq!((&*answer.model_digest, answer.prediction.is_ok()), ("fallback", true));
         let Some(Degradation::ModelFailed { message }) = answer.degraded else { panic!("not degraded") };
-        assert_eq!(message, "model coarse was made for cells of 1000 to 2000 m, the grid has 1 m");
+        assert_eq!(message, "model coarse: was made for cells of 1000 to 2000 m, the grid has 1 m");
     }
 
     #[test]

@@ -8,9 +8,10 @@ use squall_fields::KnowledgeTime;
 use timely::scheduling::SyncActivator;
 
 use super::{Clock, SourceConfig};
-use crate::control::Control;
 use crate::events;
 use crate::ports::{Connect, END_OF_LOG_HEADER, LogError, LogReader, PartitionId, Record};
+use crate::retry::{Backoff, retry};
+use crate::stream::StreamContext;
 
 /// Records that one partition may have waiting.
 const MAX_WAITING: usize = 256;
@@ -18,8 +19,6 @@ const MAX_WAITING: usize = 256;
 const POLL: Duration = Duration::from_millis(20);
 /// How often the broker is asked for the end of a partition that gives nothing.
 const IDLE: Duration = Duration::from_millis(100);
-/// Longest wait before a failed call is tried again.
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// What the reader hands to the operator.
 #[derive(Debug)]
@@ -118,36 +117,29 @@ pub(super) fn spawn(
     config: SourceConfig,
     starts: Vec<(PartitionId, i64)>,
     connect: Arc<dyn Connect>,
-    control: Arc<Control>,
+    stream: StreamContext,
     queues: Queues,
     waker: SyncActivator,
 ) {
-    let name = format!("read {}", config.stream);
-    let failing = control.clone();
-    let thread = std::thread::Builder::new().name(name).spawn(move || {
-        let mut reader = Reader { config, control, queues, waker };
+    let reader = Reader { config, stream: stream.clone(), queues, waker };
+    stream.spawn("read", move || {
         if let Err(error) = reader.run(&starts, &*connect) {
-            reader.control.fail(format!("stream {}: {error}", reader.config.stream));
+            reader.stream.fail(error);
         }
     });
-    if let Err(error) = thread {
-        failing.fail(format!("no thread for a reader: {error}"));
-    }
 }
 
 struct Reader {
     config: SourceConfig,
-    control: Arc<Control>,
+    stream: StreamContext,
     queues: Queues,
     waker: SyncActivator,
 }
 
 impl Reader {
-    fn run(&mut self, starts: &[(PartitionId, i64)], connect: &dyn Connect) -> Result<(), LogError> {
-        let mut log = match self.retry("opening a reader", || connect.reader(self.config.max_record_bytes))? {
-            Some(log) => log,
-            None => return Ok(()),
-        };
+    fn run(&self, starts: &[(PartitionId, i64)], connect: &dyn Connect) -> Result<(), LogError> {
+        let opened = self.retry("opening a reader", || connect.reader(self.config.max_record_bytes))?;
+        let Some(mut log) = opened else { return Ok(()) };
         let log = &mut *log;
         let mut partitions = Vec::new();
         for (id, _) in starts {
@@ -159,17 +151,8 @@ impl Reader {
             partitions.push(Partition { id: id.clone(), paused: false, over: false, seen: false, end, asked });
         }
         self.retry("assigning partitions", || log.assign(starts))?;
-        let mut backoff = Duration::from_millis(50);
-        while self.control.is_running() && partitions.iter().any(|p| !p.over) {
-            match self.turn(log, &mut partitions) {
-                Ok(()) => backoff = Duration::from_millis(50),
-                Err(LogError::Retriable(reason)) => {
-                    events::BrokerTrouble { stream: &self.config.stream, what: "reading", reason }.emit();
-                    std::thread::sleep(backoff);
-                    backoff = (backoff * 2).min(MAX_BACKOFF);
-                }
-                Err(error) => return Err(error),
-            }
+        while self.stream.control.is_running() && partitions.iter().any(|p| !p.over) {
+            self.retry("reading", || self.turn(log, &mut partitions))?;
         }
         Ok(())
     }
@@ -246,7 +229,7 @@ impl Reader {
             let end = log.end_offset(&partition.id)?;
             let position = log.position(&partition.id)?;
             let offsets = end - position;
-            events::Lag { stream: &self.config.stream, partition: &partition.id, offsets }.emit();
+            events::Lag { stream: &self.stream.name, partition: &partition.id, offsets }.emit();
             let empty = offsets > 0 && !partition.seen && log.begin_offset(&partition.id)? >= end;
             if offsets <= 0 || empty {
                 let until = KnowledgeTime::from_unix_ms(now_ms - margin.as_millis() as i64);
@@ -258,24 +241,18 @@ impl Reader {
     }
 
     /// Tries a call until it succeeds or can never succeed; `None` if the stream ends meanwhile.
-    fn retry<T>(
-        &self,
-        what: &'static str,
-        mut call: impl FnMut() -> Result<T, LogError>,
-    ) -> Result<Option<T>, LogError> {
-        let mut backoff = Duration::from_millis(50);
-        while self.control.is_running() {
-            match call() {
-                Ok(value) => return Ok(Some(value)),
-                Err(LogError::Retriable(reason)) => {
-                    events::BrokerTrouble { stream: &self.config.stream, what, reason }.emit();
-                    std::thread::sleep(backoff);
-                    backoff = (backoff * 2).min(MAX_BACKOFF);
-                }
-                Err(error) => return Err(error),
-            }
+    fn retry<T>(&self, what: &'static str, call: impl FnMut() -> Result<T, LogError>) -> Result<Option<T>, LogError> {
+        let StreamContext { name: stream, control, .. } = &self.stream;
+        let passes = |error: &LogError| {
+            let LogError::Retriable(reason) = error else { return false };
+            events::BrokerTrouble { stream, what, reason: reason.clone() }.emit();
+            true
+        };
+        match retry(Backoff::default(), |wait| control.pause_while_running(wait), passes, call) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) if !control.is_running() => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(None)
     }
 }
 

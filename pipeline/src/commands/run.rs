@@ -38,7 +38,15 @@ impl Arguments {
         };
         let mut parts = Parts::new(&config, connect::log(&config), connect::store(&config)?);
         parts.decoders = Box::new(isolated_decoders);
-        let handle = Runtime::start_with(&config, parts)?;
+        let (waits, stopped) = (stop.clone(), stop.clone());
+        parts.pause = Box::new(move |wait| !waits.wait_for(wait));
+        let handle = match Runtime::start_with(&config, parts) {
+            Err(error) if stopped.is_set() => {
+                tracing::warn!(%error, "stopped before it ran");
+                return Ok(());
+            }
+            started => started?,
+        };
         let endpoint = match metrics {
             Some((listen, metrics)) => Some(Endpoint::start(listen, metrics, handle.monitor())?),
             None => None,

@@ -164,15 +164,22 @@ fn config(workers: usize, clock: &str, cadence: &str) -> Config {
     Layers::from_text("test.toml", &text).load().unwrap()
 }
 
-fn start(log: &dyn Log, config: &Config) -> anyhow::Result<Handle> {
-    let parts = Parts {
+fn parts(log: &dyn Log) -> Parts {
+    Parts {
         connect: log.connect(),
         store: Arc::new(Shelf::default()),
         decoders: Box::new(|_| vec![Arc::new(Words)]),
         encoder: Arc::new(Text),
         models: Box::new(|_, _| Ok(Box::new(Weighted))),
-    };
-    Runtime::start_with(config, parts)
+        pause: Box::new(|wait| {
+            std::thread::sleep(wait);
+            true
+        }),
+    }
+}
+
+fn start(log: &dyn Log, config: &Config) -> anyhow::Result<Handle> {
+    Runtime::start_with(config, parts(log))
 }
 
 /// Waits for a condition, within a bound that no healthy run comes near.
@@ -460,13 +467,7 @@ fn a_model_that_misses_its_deadline_is_stood_in_for() {
     let mut config = config(1, "log", "5 min");
     config.streams[0].deadline = Some(Duration::from_millis(20));
     let (release, gate) = crossbeam_channel::bounded(0);
-    let parts = Parts {
-        connect: log.connect(),
-        store: Arc::new(Shelf::default()),
-        decoders: Box::new(|_| vec![Arc::new(Words)]),
-        encoder: Arc::new(Text),
-        models: Box::new(move |_, _| Ok(Box::new(Gated(gate.clone())))),
-    };
+    let parts = Parts { models: Box::new(move |_, _| Ok(Box::new(Gated(gate.clone())))), ..parts(&log) };
     let handle = Runtime::start_with(&config, parts).unwrap();
     wait("the end of the log, with a model that hangs", || handle.is_finished());
     handle.join().unwrap();

@@ -3,25 +3,18 @@
 //! All partitions of a source meet here, in the order of the log: whether a frame is a duplicate, and which grid the
 //! first valid one sets, does not depend on interleaving or on the number of workers.
 
+mod spikes;
+
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
-use ndarray::ArrayView2;
-use rayon::prelude::*;
 use squall_fields::time::TICK_MS;
 use squall_fields::{Cadence, Frame, Grid, KnowledgeTime, ValidTime, Variable};
-use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::Operator;
 
-use crate::control::Control;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::decode::Decoded;
-use crate::local::Local;
-use crate::order::{Reorder, frontier_of};
 use crate::source::Arrived;
-use crate::{Tick, events};
 
 /// What a source accepts.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,6 +104,11 @@ impl Quality {
     pub fn new(config: QualityConfig) -> Self {
         let grid = config.grid.clone().map(|grid| (grid.clone(), grid.id()));
         Self { config, grid, seen: BTreeMap::new() }
+    }
+
+    /// Name of the source.
+    pub fn source(&self) -> &str {
+        &self.config.source
     }
 
     /// The grid of the source, once it is known.
@@ -222,7 +220,7 @@ impl Quality {
         if let Some(excess) = self.config.spikes {
             let cells = frame.grid.cells();
             for (plane, values) in frame.values.outer_iter().enumerate() {
-                bad.extend(spikes(values, excess).into_iter().map(|cell| plane * cells + cell));
+                bad.extend(spikes::spikes(values, excess).into_iter().map(|cell| plane * cells + cell));
             }
         }
         if bad.is_empty() {
@@ -237,37 +235,6 @@ impl Quality {
         }
         frame.into()
     }
-}
-
-/// Indices of the cells that differ from the median of their neighbours by more than `excess`.
-fn spikes(plane: ArrayView2<'_, f32>, excess: f32) -> Vec<usize> {
-    let (rows, columns) = plane.dim();
-    let in_row = |row: usize| {
-        let is_spike = move |column: &usize| {
-            let value = plane[[row, *column]];
-            median_around(plane, row, *column).is_some_and(|median| (value - median).abs() > excess)
-        };
-        (0..columns).filter(is_spike).map(move |column| row * columns + column).collect::<Vec<_>>()
-    };
-    (0..rows).into_par_iter().flat_map_iter(in_row).collect()
-}
-
-/// Median of the values around a cell; `None` with fewer than three.
-fn median_around(plane: ArrayView2<'_, f32>, row: usize, column: usize) -> Option<f32> {
-    let (rows, columns) = plane.dim();
-    let mut around = [0f32; 8];
-    let mut count = 0;
-    for r in row.saturating_sub(1)..(row + 2).min(rows) {
-        for c in column.saturating_sub(1)..(column + 2).min(columns) {
-            if (r, c) != (row, column) && plane[[r, c]].is_finite() {
-                around[count] = plane[[r, c]];
-                count += 1;
-            }
-        }
-    }
-    let around = &mut around[..count];
-    around.sort_unstable_by(f32::total_cmp);
-    (count >= 3).then(|| (around[(count - 1) / 2] + around[count / 2]) / 2.0)
 }
 
 /// Digest of what a frame says, whatever file said it: for telling a duplicate from a correction.
@@ -285,42 +252,6 @@ fn bytes_of<'a>(slice: Option<&'a [f32]>, copy: impl FnOnce() -> Vec<f32>) -> st
         Some(values) => bytemuck::cast_slice(values).into(),
         None => bytemuck::cast_slice(&copy()).to_vec().into(),
     }
-}
-
-/// Judges all frames of a stream on one worker, in the order of the log.
-pub fn quality<'scope>(
-    decoded: StreamVec<'scope, Tick, Local<Decoded>>,
-    config: QualityConfig,
-    stream: Arc<str>,
-    worker: usize,
-    control: Arc<Control>,
-) -> StreamVec<'scope, Tick, Local<Checked>> {
-    let together = Exchange::new(move |_: &Local<Decoded>| worker as u64);
-    decoded.unary_frontier(together, "Quality", move |_capability, _info| {
-        let mut core = Quality::new(config.clone());
-        let mut waiting = Reorder::default();
-        move |(input, frontier), output| {
-            input.for_each_time(|time, batches| {
-                let capability = time.retain(output.output_index());
-                for Local(decoded) in batches.flat_map(|batch| batch.drain(..)) {
-                    waiting.push(*capability.time(), decoded.place(), (capability.clone(), decoded));
-                }
-            });
-            if control.is_done() {
-                waiting.clear();
-                return;
-            }
-            let frontier = frontier_of(frontier);
-            control.report("quality", frontier);
-            while let Some((_, (capability, decoded))) = waiting.pop_before(frontier) {
-                let mut session = output.session(&capability);
-                for checked in judge(&mut core, decoded) {
-                    announce(&config.source, &stream, &checked);
-                    session.give(Local(checked));
-                }
-            }
-        }
-    })
 }
 
 /// Judges the frames of one record. A record that only refills windows makes no dead letters: they are committed.
@@ -351,120 +282,5 @@ pub fn judge(core: &mut Quality, decoded: Decoded) -> Vec<Checked> {
     checked
 }
 
-fn announce(source: &str, stream: &str, checked: &Checked) {
-    match checked {
-        Checked::Frame(Accepted { frame, arrived, correction }) if !arrived.refill => {
-            events::FrameAccepted { stream, slot: frame.slot, correction: *correction }.emit();
-        }
-        Checked::Frame(_) => {}
-        Checked::Dead(letter) => events::RecordRejected { source, letter }.emit(),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::decode::tests::{Words, record};
-    use crate::ports::FrameDecoder;
-    use squall_fields::InputRef;
-
-    fn frame(text: &str) -> Arc<Frame> {
-        let input = InputRef { topic: "obs".into(), partition: 0, offset: 0, digest: "".into() };
-        Words.decode(&bytes::Bytes::copy_from_slice(text.as_bytes()), &input).unwrap().remove(0).into()
-    }
-
-    fn config() -> QualityConfig {
-        QualityConfig::new("radar", vec![Variable::RainRate], Cadence::every_seconds(300).unwrap())
-    }
-
-    fn at(seconds: i64) -> KnowledgeTime {
-        KnowledgeTime::from_unix_ms(seconds * 1000)
-    }
-
-    /// Whether the frame replaces another, or why it is refused.
-    fn check(quality: &mut Quality, text: &str, known: i64) -> Result<bool, Reason> {
-        quality.check(frame(text), at(known)).map(|(_, correction)| correction).map_err(|(reason, _)| reason)
-    }
-
-    fn fault(config: QualityConfig, text: &str, known: i64) -> Option<Reason> {
-        check(&mut Quality::new(config), text, known).err()
-    }
-
-    #[test]
-    fn accepts_a_good_frame_and_learns_its_grid() {
-        let mut quality = Quality::new(config());
-        let good = frame("300 0 1 NaN");
-        let (passed, _) = quality.check(good.clone(), at(310)).unwrap();
-        assert!(Arc::ptr_eq(&good, &passed), "no copy");
-        assert_eq!(quality.grid().map(|g| g.shape()), Some((1, 3)));
-        assert_eq!(check(&mut quality, "600 0 1", 610), Err(Reason::WrongGrid));
-    }
-
-    #[test]
-    fn tells_a_duplicate_from_a_correction() {
-        let mut quality = Quality::new(config());
-        assert_eq!(check(&mut quality, "300 0 1", 310), Ok(false));
-        assert_eq!(check(&mut quality, "300 0 1", 320), Err(Reason::Duplicate));
-        assert_eq!(check(&mut quality, "300 0 2", 330), Ok(true));
-        assert_eq!(check(&mut quality, "300 0 1", 340), Ok(true), "back again is a correction too");
-    }
-
-    #[test]
-    fn each_fault_has_its_reason() {
-        assert_eq!(fault(config(), "301 1", 310), Some(Reason::WrongSlot));
-        assert_eq!(fault(config(), "3000 1", 310), Some(Reason::Future));
-        assert_eq!(fault(config(), "900 1", 310), None, "within the tolerance");
-        assert_eq!(fault(config(), "300 NaN NaN", 310), Some(Reason::AllMissing));
-        let missing = QualityConfig { max_missing: 0.4, ..config() };
-        assert_eq!(fault(missing, "300 NaN 1", 310), Some(Reason::TooMuchMissing));
-        let wind = QualityConfig { variables: vec![Variable::EastwardWind], ..config() };
-        assert_eq!(fault(wind, "300 1", 310), Some(Reason::WrongVariables));
-    }
-
-    #[test]
-    fn what_cannot_be_true_becomes_missing() {
-        let range = QualityConfig { range: (0.0, 300.0), ..config() };
-        let (clean, _) = Quality::new(range).check(frame("300 301 -1 300 NaN 0"), at(310)).unwrap();
-        let missing: Vec<_> = clean.values.iter().map(|v| v.is_nan()).collect();
-        assert_eq!(missing, [true, true, false, true, false]);
-        let mut plane = ndarray::Array2::from_elem((5, 5), 1.0);
-        plane[[2, 2]] = 90.0;
-        plane[[0, 4]] = f32::NAN;
-        assert_eq!(spikes(plane.view(), 50.0), [12]);
-        plane[[2, 3]] = 80.0;
-        plane[[3, 2]] = 80.0;
-        plane[[3, 3]] = 80.0;
-        assert_eq!(spikes(plane.view(), 80.0), [12], "against the median of 1 and three of 80");
-    }
-
-    #[test]
-    fn a_frozen_radar_is_stale() {
-        let mut quality = Quality::new(QualityConfig { stale: Some(2), ..config() });
-        assert_eq!(check(&mut quality, "300 0 1", 310), Ok(false));
-        assert_eq!(check(&mut quality, "600 0 1", 610), Ok(false));
-        assert_eq!(check(&mut quality, "900 0 1", 910), Err(Reason::Stale));
-        assert_eq!(check(&mut quality, "900 0 2", 920), Ok(false));
-    }
-
-    #[test]
-    fn what_refills_makes_no_dead_letters_but_is_remembered() {
-        let mut quality = Quality::new(config());
-        let decoded = |text: &str, refill| {
-            let record = Arc::new(record("text/x-words", text.as_bytes()));
-            let arrived = Arrived { record, at: at(310), decided: false, refill, read_at_us: 0 };
-            Decoded { arrived, outcome: Ok(vec![frame(text)]) }
-        };
-        assert_eq!(judge(&mut quality, decoded("301 1", true)).len(), 0);
-        assert!(matches!(judge(&mut quality, decoded("300 1", true))[..], [Checked::Frame(_)]));
-        assert!(matches!(judge(&mut quality, decoded("300 1", false))[..], [Checked::Dead(_)]));
-    }
-
-    #[test]
-    fn forgets_slots_beyond_its_memory() {
-        let mut quality = Quality::new(QualityConfig { memory_ms: 600_000, ..config() });
-        for slot in 0..20 {
-            check(&mut quality, &format!("{} {slot}", slot * 300), slot * 300).unwrap();
-            assert!(quality.seen.len() <= 3);
-        }
-    }
-}
+mod tests;

@@ -1,37 +1,18 @@
-//! Commits what a stream has to say, exactly once.
-//!
-//! All that a stream produces meets on one worker, which owns the stream's ledger. Whenever the frontier has passed
-//! something worth saying, one transaction holds the records *and* a progress record: the frontier, where to rewind
-//! each partition to, and the small state that frames alone cannot restore. A restart reads the newest progress,
-//! rewinds, refills its windows without firing any, and goes on: nothing is lost and nothing is said twice.
-//!
-//! Committing takes a round trip to the broker, so it happens on a thread; the operator holds the output's time back
-//! until the broker has answered, and the probe behind it is what sources look at.
+//! The pure core: gathers notes by time and cuts batches at frontiers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use squall_fields::{ForecastId, KnowledgeTime, time::TICK_MS};
-use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::Operator;
+use squall_fields::{ForecastId, KnowledgeTime};
 
-use crate::control::Control;
-use crate::local::Local;
+use crate::Tick;
 use crate::note::{Note, Published};
-use crate::order::frontier_of;
-use crate::ports::{Ledger, LedgerError, Outgoing, PartitionId};
+use crate::ports::{Outgoing, PartitionId};
 use crate::progress::{Decision, Position, Progress};
-use crate::source::reader::now_us;
 use crate::window::Mark;
-use crate::{Tick, events};
 
 /// Records passed without a forecast after which progress is committed for itself.
 const PASSED_BEFORE_COMMIT: usize = 1000;
-/// How long a stopping stream tries to reach a broker that is away.
-const LAST_TRY: Duration = Duration::from_secs(30);
 
 /// What is committed at once.
 #[derive(Clone, Debug)]
@@ -67,7 +48,7 @@ pub struct SinkCore {
 impl SinkCore {
     /// Goes on from a progress; `dead_letters` is the topic of dead letters.
     pub fn new(dead_letters: Arc<str>, progress: Option<&Progress>) -> Self {
-        let recovered = progress.cloned().unwrap_or_default();
+        let recovered = progress.cloned().unwrap_or_default(); // a stream without history
         let cursor = |p: &Position| Cursor { next: p.next, rewind: (p.rewind, p.knowledge) };
         Self {
             dead_letters,
@@ -79,6 +60,11 @@ impl SinkCore {
             recovered,
             passed: 0,
         }
+    }
+
+    /// The frontier that was committed before the start; 1970 for a stream without history.
+    pub fn recovered(&self) -> KnowledgeTime {
+        self.recovered.frontier
     }
 
     /// Takes a note of a time.
@@ -158,177 +144,6 @@ impl SinkCore {
             decisions: self.decisions.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..self.recovered.clone()
-        }
-    }
-}
-
-/// Commits batches on a thread; dropping it ends the thread.
-struct Committer {
-    batches: crossbeam_channel::Sender<Batch>,
-    done: crossbeam_channel::Receiver<KnowledgeTime>,
-    in_flight: bool,
-}
-
-impl Committer {
-    fn start(
-        mut ledger: Box<dyn Ledger>,
-        stream: Arc<str>,
-        control: Arc<Control>,
-        wake: timely::scheduling::SyncActivator,
-    ) -> Self {
-        let (batches, inbox) = crossbeam_channel::bounded::<Batch>(1);
-        let (outbox, done) = crossbeam_channel::unbounded();
-        std::thread::spawn(move || {
-            for batch in inbox {
-                let frontier = batch.progress.frontier;
-                match commit(&mut *ledger, &stream, &batch, &control) {
-                    Ok(()) if outbox.send(frontier).is_ok() => drop(wake.activate()),
-                    Ok(()) => return, // the dataflow is gone
-                    Err(error) => return control.fail(error.to_string()),
-                }
-            }
-        });
-        Self { batches, done, in_flight: false }
-    }
-}
-
-/// Commits one batch, however long the broker is away.
-fn commit(ledger: &mut dyn Ledger, stream: &str, batch: &Batch, control: &Control) -> Result<(), LedgerError> {
-    let (started, mut backoff) = (Instant::now(), Duration::from_millis(50));
-    let mut stopping_since = None;
-    loop {
-        match ledger.commit(&batch.records, &batch.progress) {
-            Ok(()) => break,
-            Err(error @ LedgerError::Retriable { .. }) => {
-                if control.is_stopping() {
-                    let since = *stopping_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > LAST_TRY {
-                        return Err(error);
-                    }
-                }
-                if control.is_done() {
-                    return Err(error);
-                }
-                events::BrokerTrouble { stream, what: "committing", reason: error.to_string() }.emit();
-                std::thread::sleep(backoff);
-                backoff = (backoff * 2).min(Duration::from_secs(5));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let frontier = batch.progress.frontier;
-    events::Committed { ledger: stream, records: batch.records.len(), frontier, took: started.elapsed() }.emit();
-    let now = now_us();
-    for (id, model, degraded, read_at_us) in &batch.forecasts {
-        let latency = Duration::from_micros((now - read_at_us).max(0) as u64);
-        events::ForecastPublished { id, model, degraded: *degraded, latency }.emit();
-    }
-    Ok(())
-}
-
-/// Commits the notes of one stream, on one worker.
-///
-/// `ledger` is given on that worker alone, opened. The output carries nothing: its frontier is what is committed.
-pub fn sink<'scope>(
-    notes: StreamVec<'scope, Tick, Local<Note>>,
-    stream: Arc<str>,
-    core: SinkCore,
-    ledger: Option<Box<dyn Ledger>>,
-    owner: usize,
-    control: Arc<Control>,
-) -> StreamVec<'scope, Tick, ()> {
-    let worker = notes.scope().worker();
-    let workers = notes.scope().peers();
-    let together = Exchange::new(move |_: &Local<Note>| owner as u64);
-    notes.unary_frontier(together, "Sink", move |root, info| {
-        let waker = || worker.sync_activator_for(info.address.to_vec());
-        control.register(waker());
-        let committer = ledger.map(|ledger| Committer::start(ledger, stream, control.clone(), waker()));
-        let mut shell = committer.map(|committer| {
-            let last = core.recovered.frontier;
-            Shell { core, committer, capability: Some(root), control, workers, last, ends: false }
-        });
-        move |(input, frontier),
-              _output: &mut timely::dataflow::operators::generic::OutputBuilderSession<
-            '_,
-            Tick,
-            timely::container::CapacityContainerBuilder<Vec<()>>,
-        >| {
-            input.for_each_time(|time, batches| {
-                for Local(note) in batches.flat_map(|batch| batch.drain(..)) {
-                    if let Some(shell) = &mut shell {
-                        shell.core.push(*time.time(), note);
-                    }
-                }
-            });
-            if let Some(shell) = &mut shell {
-                shell.control.report("sink", frontier_of(frontier));
-                shell.turn(frontier_of(frontier));
-                shell.control.report("committed", shell.capability.as_ref().map(|c| *c.time()));
-            }
-        }
-    })
-}
-
-struct Shell {
-    core: SinkCore,
-    committer: Committer,
-    /// Holds the output's time at what is committed.
-    capability: Option<Capability<Tick>>,
-    control: Arc<Control>,
-    workers: usize,
-    /// The newest frontier that was cut.
-    last: KnowledgeTime,
-    /// Whether the commit in flight is the last.
-    ends: bool,
-}
-
-impl Shell {
-    fn turn(&mut self, frontier: Option<Tick>) {
-        while let Ok(committed) = self.committer.done.try_recv() {
-            self.committer.in_flight = false;
-            self.release(committed.unix_ms());
-            if self.ends {
-                self.capability = None;
-                self.control.finish();
-            }
-        }
-        if self.control.is_done() {
-            self.capability = None;
-            return;
-        }
-        if self.committer.in_flight || self.ends {
-            return;
-        }
-        let at = KnowledgeTime::from_unix_ms;
-        // The log is over: time ends one tick after the newest record.
-        let end = || at((self.control.end().unix_ms() + TICK_MS) as i64);
-        let to = frontier.map_or_else(|| end().max(self.last), |f| at(f as i64));
-        self.ends = match frontier {
-            None => true,
-            // A source that was asked to stop holds its time: all before it is here once the frontier reaches it.
-            Some(f) => {
-                self.control.is_stopping()
-                    && self.control.held(self.workers).is_some_and(|held| held.is_some_and(|h| f >= h))
-            }
-        };
-        self.last = self.last.max(to);
-        match self.core.cut(to, self.ends) {
-            Some(batch) => {
-                self.committer.in_flight = true;
-                if self.committer.batches.send(batch).is_err() {
-                    self.control.fail("the committing thread is gone");
-                }
-            }
-            None => self.release(to.unix_ms()),
-        }
-    }
-
-    fn release(&mut self, time: Tick) {
-        if let Some(capability) = &mut self.capability
-            && time > *capability.time()
-        {
-            capability.downgrade(&time);
         }
     }
 }

@@ -5,41 +5,45 @@
 //! *hold* their time, so that nothing fires merely because the program ends; what is in flight drains, is committed,
 //! and only then everything is dropped. Or it fails: everything is dropped at once and nothing more is committed.
 
+mod frontiers;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use squall_fields::KnowledgeTime;
 use timely::scheduling::SyncActivator;
 
+pub use self::frontiers::Frontiers;
 use crate::Tick;
+use crate::failure::Failure;
 use crate::ports::PartitionId;
 
 const RUNNING: u8 = 0;
 const STOPPING: u8 = 1;
 const DONE: u8 = 2;
 
-/// Shared by every operator of one stream, on all workers.
-#[derive(Default)]
+/// The phase of one stream: running, stopping, done. Shared by its operators on all workers and by its threads.
+#[derive(Debug, Default)]
 pub struct Control {
     phase: AtomicU8,
     shared: Mutex<Shared>,
+    changed: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
+    /// When it was asked to stop.
+    stopping: Option<Instant>,
     /// Time that each source worker still holds since it was asked to stop; `None` if it holds none.
     held: BTreeMap<usize, Option<Tick>>,
     /// Newest knowledge time of each partition whose log has ended.
     ended: BTreeMap<PartitionId, KnowledgeTime>,
-    failure: Option<String>,
+    failure: Option<Failure>,
     wakers: Vec<SyncActivator>,
     /// Other streams of the program, which stop when this one fails.
     others: Vec<Weak<Control>>,
-    /// The input frontier that each operator saw last.
-    frontiers: BTreeMap<&'static str, Option<Tick>>,
-    /// Knowledge time that each partition has reached.
-    partitions: BTreeMap<PartitionId, Tick>,
 }
 
 impl Control {
@@ -55,16 +59,18 @@ impl Control {
     /// Asks to stop after committing what is in flight. Returns at once.
     pub fn stop(&self) {
         let _ = self.phase.compare_exchange(RUNNING, STOPPING, Ordering::SeqCst, Ordering::SeqCst);
+        self.shared().stopping.get_or_insert_with(Instant::now);
         self.wake();
     }
 
-    /// Drops everything; the first message given is the reason. Linked streams are asked to stop.
-    pub fn fail(&self, message: impl Into<String>) {
-        let message = message.into();
-        tracing::error!(message, "a stream fails");
+    /// Drops everything; the first failure given is the reason. Linked streams are asked to stop.
+    pub fn fail(&self, failure: Failure) {
         let others = {
             let mut shared = self.shared();
-            shared.failure.get_or_insert(message);
+            if shared.failure.is_none() {
+                tracing::error!(failure = %failure, "a stream fails");
+                shared.failure = Some(failure);
+            }
             shared.others.clone()
         };
         self.finish();
@@ -76,30 +82,6 @@ impl Control {
     /// Streams that are asked to stop when this one fails.
     pub fn link(&self, others: Vec<Weak<Control>>) {
         self.shared().others = others;
-    }
-
-    /// An operator says which input frontier it sees.
-    pub fn report(&self, operator: &'static str, frontier: Option<Tick>) {
-        self.shared().frontiers.insert(operator, frontier);
-    }
-
-    /// A source says which knowledge time a partition has reached.
-    pub fn report_partition(&self, partition: &PartitionId, time: Tick) {
-        let mut shared = self.shared();
-        match shared.partitions.get_mut(partition) {
-            Some(reached) => *reached = time,
-            None => drop(shared.partitions.insert(partition.clone(), time)),
-        }
-    }
-
-    /// The input frontier that each operator saw last, by name; `None` for one that nothing can reach any more.
-    pub fn frontiers(&self) -> BTreeMap<&'static str, Option<Tick>> {
-        self.shared().frontiers.clone()
-    }
-
-    /// Knowledge time that each partition has reached.
-    pub fn partitions(&self) -> BTreeMap<PartitionId, Tick> {
-        self.shared().partitions.clone()
     }
 
     /// Everything that will be committed is committed: operators drop what they hold.
@@ -123,8 +105,13 @@ impl Control {
         self.phase.load(Ordering::SeqCst) == DONE
     }
 
+    /// How long ago it was asked to stop, if it was.
+    pub fn stopping_for(&self) -> Option<Duration> {
+        self.shared().stopping.map(|since| since.elapsed())
+    }
+
     /// Why it failed, if it did.
-    pub fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<Failure> {
         self.shared().failure.clone()
     }
 
@@ -134,9 +121,27 @@ impl Control {
     }
 
     fn wake(&self) {
-        for waker in &self.shared().wakers {
+        let shared = self.shared();
+        self.changed.notify_all();
+        for waker in &shared.wakers {
             let _ = waker.activate(); // a worker that is gone needs no waking
         }
+    }
+
+    /// Waits on a thread of the stream for as long as it runs, at most this long; whether it still runs.
+    pub fn pause_while_running(&self, limit: Duration) -> bool {
+        self.pause(limit, Self::is_running)
+    }
+
+    /// Waits on a thread of the stream until it is done, at most this long; whether it goes on.
+    pub fn pause_until_done(&self, limit: Duration) -> bool {
+        self.pause(limit, |control| !control.is_done())
+    }
+
+    fn pause(&self, limit: Duration, goes_on: impl Fn(&Self) -> bool) -> bool {
+        let waited = self.changed.wait_timeout_while(self.shared(), limit, |_| goes_on(self));
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        goes_on(self)
     }
 
     /// A source worker says what it holds since it was asked to stop.
@@ -160,6 +165,7 @@ impl Control {
 
     /// Where time ends: the newest knowledge time of all ended partitions. To be asked once the frontier is empty.
     pub fn end(&self) -> KnowledgeTime {
+        // A stream of no partitions, or one that was stopped before its first record, ends where time begins.
         self.shared().ended.values().max().copied().unwrap_or_default()
     }
 }
@@ -171,9 +177,9 @@ mod tests {
     #[test]
     fn stops_once_every_worker_has_said_what_it_holds() {
         let control = Control::new();
-        assert!(control.is_running());
+        assert!(control.is_running() && control.stopping_for().is_none());
         control.stop();
-        assert!(control.is_stopping());
+        assert!(control.is_stopping() && control.stopping_for().is_some());
         control.hold(0, Some(200));
         assert_eq!(control.held(2), None);
         control.hold(1, None);
@@ -186,9 +192,23 @@ mod tests {
     #[test]
     fn keeps_the_first_failure() {
         let control = Control::new();
-        control.fail("fenced");
-        control.fail("later");
-        assert_eq!(control.failure().as_deref(), Some("fenced"));
+        control.fail(Failure::panic("fenced"));
+        control.fail(Failure::panic("later"));
+        assert_eq!(control.failure().map(|f| f.to_string()).as_deref(), Some("fenced"));
         assert!(control.is_done());
+    }
+
+    #[test]
+    fn a_pause_ends_with_the_stream() {
+        let control = Control::new();
+        let long = Duration::from_secs(600);
+        assert!(control.pause_while_running(Duration::from_millis(1)));
+        let (ending, begun) = (control.clone(), Instant::now());
+        let thread = std::thread::spawn(move || ending.stop());
+        assert!(!control.pause_while_running(long));
+        assert!(control.pause_until_done(Duration::from_millis(1)), "it is stopping, not done");
+        thread.join().unwrap();
+        control.finish();
+        assert!(!control.pause_until_done(long) && begun.elapsed() < long / 10);
     }
 }

@@ -1,0 +1,138 @@
+//! Has windows forecast by models, without ever blocking a timely worker.
+//!
+//! The operator keeps the capability of each window that is under way, so that no frontier passes a forecast that is
+//! still being computed. One long-lived thread per device ([`device`]) takes requests from a bounded queue, batches them
+//! by size and deadline, and wakes the worker when answers are there. A device that hangs costs a stream with a deadline
+//! nothing but its model: the fallback answers in time, and what the device was asked for is taken back. Several streams may share a device. Forecasts
+//! are large: an operator asks for a new one only while few of its own are alive further down ([`Permits`]).
+
+pub mod device;
+mod operator;
+mod permits;
+pub mod slot;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use squall_fields::{Degradation, Forecast, ForecastId, InputRef, LeadTime, Provenance};
+use squall_models::{ModelError, Prediction, Request};
+
+pub use self::operator::infer;
+pub use self::permits::{Made, Permit, Permits};
+use crate::window::Fired;
+
+/// What a stream asks of its model.
+#[derive(Clone, Debug)]
+pub struct InferConfig {
+    /// Name of the stream.
+    pub stream: Arc<str>,
+    /// Leads to give.
+    pub leads: Vec<LeadTime>,
+    /// Members to give.
+    pub members: usize,
+    /// Forecasts of the stream that may be in memory at once, at least 1.
+    pub max_alive: usize,
+    /// How long the model may take before the fallback is asked as well; `None` waits.
+    pub deadline: Option<Duration>,
+    /// Whether that time begins when the window fires, as for a live stream, or when the device is asked: a replay
+    /// has windows wait for their turn, and that is no lateness.
+    pub counts_waiting: bool,
+}
+
+/// What a device made of one request.
+#[derive(Debug)]
+pub struct Answer {
+    /// The prediction, or why there is none, not even from the fallback.
+    pub prediction: Result<Prediction, ModelError>,
+    /// Name of the model that made it.
+    pub model: String,
+    /// Digest of that model.
+    pub model_digest: Arc<str>,
+    /// Device, instruction set and precision.
+    pub device: String,
+    /// Why it is not what the stream normally publishes.
+    pub degraded: Option<Degradation>,
+}
+
+/// The request of a window.
+pub fn request(config: &InferConfig, fired: &Fired) -> Request {
+    Request {
+        stream: config.stream.clone(),
+        window: fired.window.clone(),
+        leads: config.leads.clone(),
+        members: config.members,
+    }
+}
+
+/// First 8 bytes of a digest over what keys the random numbers of a forecast: what its provenance names as seed.
+pub fn seed(model_digest: &str, stream: &str, issue_time: squall_fields::IssueTime) -> u64 {
+    let mut hash = Sha256::new();
+    for part in [model_digest, stream] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.update(issue_time.unix_seconds().to_le_bytes());
+    let first: [u8; 8] = hash.finalize()[..8].try_into().expect("a SHA-256 digest has 32 bytes");
+    u64::from_le_bytes(first)
+}
+
+/// Why a window has no forecast.
+#[derive(Debug, thiserror::Error)]
+pub enum InferError {
+    /// Neither the model nor its fallback gave one.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The window has no frame, so that there is no grid to forecast on.
+    #[error("the window has no frame")]
+    Empty,
+}
+
+/// Makes a forecast of a window and what a model answered: identity, grid, provenance.
+///
+/// `squall forecast` and the stream both go through here, so that their files are equal.
+///
+/// # Errors
+/// There is no prediction, or no frame.
+pub fn assemble(config: &InferConfig, fired: &Fired, answer: Answer) -> Result<Forecast, InferError> {
+    let Fired { window, revision, known_at, .. } = fired;
+    let Answer { prediction, model, model_digest, device, degraded } = answer;
+    let prediction = prediction?;
+    let newest = window.newest().ok_or(InferError::Empty)?;
+    let missing = window.missing();
+    let missing = (!missing.is_empty()).then_some(Degradation::MissingFrames { slots: missing });
+    let inputs: Vec<InputRef> = window.frames.iter().flatten().map(|frame| frame.input.clone()).collect();
+    let issue_time = window.issue_time;
+    let provenance = Provenance {
+        inputs,
+        window_mask: window.mask(),
+        seed: seed(&model_digest, &config.stream, issue_time),
+        model,
+        code_version: env!("CARGO_PKG_VERSION").to_owned(),
+        device,
+        degraded: missing.into_iter().chain(degraded).collect(),
+    };
+    Ok(Forecast {
+        id: ForecastId { stream: config.stream.clone(), model_digest, issue_time, revision: *revision },
+        known_at: *known_at,
+        grid: newest.grid.clone(),
+        leads: config.leads.clone(),
+        ensembles: prediction.ensembles,
+        precision: prediction.precision,
+        provenance,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seed_tells_forecasts_apart() {
+        let at = squall_fields::IssueTime::from_unix_seconds;
+        let seeds =
+            [seed("a", "rain", at(0)), seed("b", "rain", at(0)), seed("a", "rai", at(0)), seed("a", "rain", at(1))];
+        let distinct: std::collections::BTreeSet<_> = seeds.iter().collect();
+        assert_eq!(distinct.len(), 4);
+    }
+}

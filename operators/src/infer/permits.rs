@@ -1,0 +1,76 @@
+//! Room for forecasts in memory: they are large, so that a stream asks for a new one only while few are alive.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use squall_fields::Forecast;
+use timely::scheduling::SyncActivator;
+
+/// Counts the forecasts of one stream that are alive, from request to publication.
+#[derive(Clone)]
+pub struct Permits {
+    alive: Arc<AtomicUsize>,
+    most: usize,
+    waker: Option<Arc<SyncActivator>>,
+}
+
+impl Permits {
+    /// At most `most` at once, at least one; whoever waits for one is woken by `waker`.
+    pub fn new(most: usize, waker: Option<SyncActivator>) -> Self {
+        Self { alive: Arc::default(), most: most.max(1), waker: waker.map(Arc::new) }
+    }
+
+    /// One more, if there is room.
+    pub fn take(&self) -> Option<Permit> {
+        let take = |alive| (alive < self.most).then_some(alive + 1);
+        self.alive.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).ok()?;
+        Some(Permit { permits: self.clone() })
+    }
+}
+
+/// Room for one forecast in memory, given back when dropped.
+pub struct Permit {
+    permits: Permits,
+}
+
+impl Permit {
+    /// Gives the room back to the one who took it just now, who need not be woken.
+    pub fn give_back(mut self) {
+        self.permits.waker = None;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.permits.alive.fetch_sub(1, Ordering::SeqCst);
+        if let Some(waker) = &self.permits.waker {
+            let _ = waker.activate(); // a worker that is gone needs no waking
+        }
+    }
+}
+
+/// A forecast on its way, with the room that it takes.
+#[derive(Clone)]
+pub struct Made {
+    /// The forecast.
+    pub forecast: Arc<Forecast>,
+    /// When the last record that it needed was read, by the machine's clock in microseconds since 1970.
+    pub read_at_us: i64,
+    /// Given back once it is published.
+    pub permit: Arc<Permit>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_come_back() {
+        let permits = Permits::new(2, None);
+        let first = permits.take();
+        let second = permits.take();
+        assert!(first.is_some() && second.is_some() && permits.take().is_none());
+        drop(first);
+        assert!(permits.take().is_some());
+    }
+}

@@ -1,0 +1,202 @@
+//! The timely shell: one batch at a time goes to the ledger's thread, and time follows what is committed.
+
+use std::time::{Duration, Instant};
+
+use squall_fields::{KnowledgeTime, time::TICK_MS};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
+use timely::scheduling::{Activator, SyncActivator};
+
+use super::{Batch, SinkCore};
+use crate::control::Control;
+use crate::local::Local;
+use crate::note::Note;
+use crate::offload::{Desk, Service};
+use crate::order::frontier_of;
+use crate::ports::{Ledger, LedgerError};
+use crate::retry::{Backoff, retry};
+use crate::source::reader::now_us;
+use crate::stream::StreamContext;
+use crate::{Tick, events};
+
+/// How a stream's outputs are committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SinkConfig {
+    /// How long a stream that was asked to stop waits for what is under way. What is not committed by then is made
+    /// again by the next start.
+    pub stop_within: Duration,
+}
+
+/// Commits one batch, however long the broker is away.
+fn commit(ledger: &mut dyn Ledger, batch: &Batch, stream: &str, control: &Control) -> Result<(), LedgerError> {
+    let started = Instant::now();
+    let passes = |error: &LedgerError| {
+        let passes = matches!(error, LedgerError::Retriable { .. });
+        if passes {
+            events::BrokerTrouble { stream, what: "committing", reason: error.to_string() }.emit();
+        }
+        passes
+    };
+    let pause = |wait| control.pause_until_done(wait);
+    retry(Backoff::default(), pause, passes, || ledger.commit(&batch.records, &batch.progress))?;
+    let (records, frontier) = (batch.records.len(), batch.progress.frontier);
+    events::Committed { ledger: stream, records, frontier, took: started.elapsed() }.emit();
+    let now = now_us();
+    for (id, model, degraded, read_at_us) in &batch.forecasts {
+        let latency = Duration::from_micros((now - read_at_us).max(0) as u64);
+        events::ForecastPublished { id, model, degraded: *degraded, latency }.emit();
+    }
+    Ok(())
+}
+
+/// The thread of a ledger.
+fn committer(mut ledger: Box<dyn Ledger>, stream: &StreamContext) -> std::io::Result<Service<Batch, Committed>> {
+    let StreamContext { name, control, .. } = stream.clone();
+    let service = Service::each(&format!("commit {name}"), 1, move |batch: Batch| {
+        commit(&mut *ledger, &batch, &name, &control).map(|()| batch.progress.frontier)
+    })?;
+    service.health().attach(&stream.control);
+    Ok(service)
+}
+
+type Committed = Result<KnowledgeTime, LedgerError>;
+
+/// Commits the notes of one stream, on its home worker.
+///
+/// `ledger` is given on that worker alone, opened. The output carries nothing: its frontier is what is committed.
+pub fn sink<'scope>(
+    notes: StreamVec<'scope, Tick, Local<Note>>,
+    config: SinkConfig,
+    core: SinkCore,
+    ledger: Option<Box<dyn Ledger>>,
+    stream: StreamContext,
+) -> StreamVec<'scope, Tick, ()> {
+    let worker = notes.scope().worker();
+    let workers = notes.scope().peers();
+    let home = stream.home as u64;
+    let together = Exchange::new(move |_: &Local<Note>| home);
+    notes.unary_frontier(together, "Sink", move |root, info| {
+        let waker: SyncActivator = worker.sync_activator_for(info.address.to_vec());
+        stream.control.register(waker.clone());
+        let activator = worker.activator_for(info.address.clone());
+        let of_thread = stream.clone();
+        let mut shell = ledger.map(|ledger| Shell {
+            last: core.recovered(),
+            core,
+            commits: Desk::starting(move || committer(ledger, &of_thread), Some(waker)),
+            capability: Some(root),
+            stream,
+            stop_within: config.stop_within,
+            activator,
+            workers,
+            ends: false,
+        });
+        move |(input, frontier), _output: &mut OutputBuilderSession<'_, Tick, CapacityContainerBuilder<Vec<()>>>| {
+            input.for_each_time(|time, batches| {
+                for Local(note) in batches.flat_map(|batch| batch.drain(..)) {
+                    if let Some(shell) = &mut shell {
+                        shell.core.push(*time.time(), note);
+                    }
+                }
+            });
+            if let Some(shell) = &mut shell {
+                let frontier = frontier_of(frontier);
+                shell.stream.frontiers.report("sink", frontier);
+                shell.turn(frontier);
+                shell.stream.frontiers.report("committed", shell.capability.as_ref().map(|c| *c.time()));
+            }
+        }
+    })
+}
+
+struct Shell {
+    core: SinkCore,
+    commits: Desk<Batch, Committed, ()>,
+    /// Holds the output's time at what is committed.
+    capability: Option<Capability<Tick>>,
+    stream: StreamContext,
+    stop_within: Duration,
+    activator: Activator,
+    workers: usize,
+    /// The newest frontier that was cut.
+    last: KnowledgeTime,
+    /// Whether the commit in flight is the last.
+    ends: bool,
+}
+
+impl Shell {
+    fn turn(&mut self, frontier: Option<Tick>) {
+        while let Some(((), answer)) = self.commits.poll() {
+            match answer {
+                Ok(Ok(committed)) => self.committed(committed),
+                Ok(Err(_)) if self.stream.control.is_done() => {} // it was given up
+                Ok(Err(error)) => self.stream.fail(error),
+                Err(lost) => self.stream.fail(lost),
+            }
+        }
+        self.look_at_stop();
+        if self.stream.control.is_done() {
+            self.commits.clear();
+            self.capability = None;
+            return;
+        }
+        if self.commits.is_empty() && !self.ends {
+            self.cut(frontier);
+        }
+    }
+
+    fn committed(&mut self, frontier: KnowledgeTime) {
+        self.release(frontier.unix_ms());
+        if self.ends {
+            self.capability = None;
+            self.stream.control.finish();
+        }
+    }
+
+    /// A stream that was asked to stop does not wait for ever for a device or a broker.
+    fn look_at_stop(&self) {
+        let control = &self.stream.control;
+        let Some(waited) = control.stopping_for().filter(|_| control.is_stopping()) else { return };
+        if waited >= self.stop_within {
+            events::StopGivesUp { stream: &self.stream.name, waited }.emit();
+            control.finish();
+        } else {
+            self.activator.activate_after(self.stop_within - waited);
+        }
+    }
+
+    fn cut(&mut self, frontier: Option<Tick>) {
+        let control = &self.stream.control;
+        let at = KnowledgeTime::from_unix_ms;
+        // The log is over: time ends one tick after the newest record.
+        let end = || at((control.end().unix_ms() + TICK_MS) as i64);
+        let to = frontier.map_or_else(|| end().max(self.last), |f| at(f as i64));
+        self.ends = match frontier {
+            None => true,
+            // A source that was asked to stop holds its time: all before it is here once the frontier reaches it.
+            Some(f) => {
+                control.is_stopping() && control.held(self.workers).is_some_and(|held| held.is_some_and(|h| f >= h))
+            }
+        };
+        self.last = self.last.max(to);
+        match self.core.cut(to, self.ends) {
+            Some(batch) => {
+                if let Err(lost) = self.commits.submit(batch, ()) {
+                    self.stream.fail(lost);
+                }
+            }
+            None => self.release(to.unix_ms()),
+        }
+    }
+
+    fn release(&mut self, time: Tick) {
+        if let Some(capability) = &mut self.capability
+            && time > *capability.time()
+        {
+            capability.downgrade(&time);
+        }
+    }
+}

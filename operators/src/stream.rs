@@ -1,0 +1,49 @@
+//! What every operator of a stream knows of it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use squall_fields::ErrorKind;
+
+use crate::control::{Control, Frontiers};
+use crate::failure::Failure;
+use crate::offload::panic_text;
+
+/// A stream, as its operators on all workers see it.
+#[derive(Clone, Debug)]
+pub struct StreamContext {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The worker that has its windows, its model and its ledger.
+    pub home: usize,
+    /// How it ends.
+    pub control: Arc<Control>,
+    /// How far it has come.
+    pub frontiers: Arc<Frontiers>,
+}
+
+impl StreamContext {
+    /// A stream that runs, at home on a worker.
+    pub fn new(name: impl Into<Arc<str>>, home: usize) -> Self {
+        Self { name: name.into(), home, control: Control::new(), frontiers: Arc::default() }
+    }
+
+    /// Fails the stream.
+    pub fn fail(&self, failure: impl Into<Failure>) {
+        self.control.fail(failure.into().of_stream(&self.name));
+    }
+
+    /// Runs something on a thread of its own; a panic there fails the stream.
+    pub fn spawn(&self, what: &str, run: impl FnOnce() + Send + 'static) {
+        let (name, stream) = (format!("{what} {}", self.name), self.clone());
+        let thread_name = name.clone();
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
+                stream.fail(Failure::panic(format!("the thread {thread_name} panicked: {}", panic_text(&*payload))));
+            }
+        });
+        if let Err(error) = thread {
+            self.fail(Failure::new(ErrorKind::Device, format!("no thread for {name}: {error}")));
+        }
+    }
+}

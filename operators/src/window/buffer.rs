@@ -1,0 +1,166 @@
+//! The pure core: which windows a frame completes or revises, and which are due.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use squall_fields::{Frame, Grid, IssueTime, KnowledgeTime, ValidTime, Window};
+
+use super::{Fired, WindowConfig};
+use crate::ports::PartitionId;
+use crate::progress::{Issued, Progress, StreamState};
+use crate::source::reader::now_us;
+
+#[derive(Clone, Debug)]
+struct Held {
+    frame: Arc<Frame>,
+    known_at: KnowledgeTime,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Open {
+    next_revision: u32,
+    /// Its patience has ended without a forecast: only completeness fires it.
+    quiet: bool,
+}
+
+/// The pure core: frames in the order of the log go in, windows come out.
+///
+/// ```
+/// use squall_fields::{Cadence, KnowledgeTime};
+/// use squall_operators::window::{WindowBuffer, WindowConfig};
+/// let cadence = Cadence::every_seconds(300).unwrap();
+/// let config = WindowConfig { frames: 4, cadence, patience_ms: 180_000, horizon_ms: 1_800_000 };
+/// let mut windows = WindowBuffer::new(config);
+/// assert!(windows.advance(KnowledgeTime::from_unix_ms(1_000_000)).is_empty()); // nothing known, nothing fires
+/// ```
+#[derive(Clone, Debug)]
+pub struct WindowBuffer {
+    config: WindowConfig,
+    grid: Option<Arc<Grid>>,
+    first_slot: Option<ValidTime>,
+    frames: BTreeMap<ValidTime, Held>,
+    windows: BTreeMap<IssueTime, Open>,
+}
+
+impl WindowBuffer {
+    /// Without history.
+    pub fn new(config: WindowConfig) -> Self {
+        Self { config, grid: None, first_slot: None, frames: BTreeMap::new(), windows: BTreeMap::new() }
+    }
+
+    /// As it was at a committed frontier, but for the frames: those come again through [`WindowBuffer::refill`].
+    pub fn restore(config: WindowConfig, progress: &Progress) -> Self {
+        let state = &progress.state;
+        let windows = state.windows.iter().map(|Issued { issue_time, next_revision }| {
+            let quiet = *next_revision == 0 && config.due(*issue_time) < progress.frontier;
+            (*issue_time, Open { next_revision: *next_revision, quiet })
+        });
+        let grid = state.grid.clone().map(Arc::new);
+        let windows = windows.collect();
+        Self { config, grid, first_slot: state.first_slot, frames: BTreeMap::new(), windows }
+    }
+
+    /// Takes a frame that the committed state rests on; nothing fires.
+    pub fn refill(&mut self, frame: Arc<Frame>, known_at: KnowledgeTime) {
+        self.frames.insert(frame.slot, Held { frame, known_at });
+    }
+
+    /// Takes a frame and says which windows fire at its knowledge time; `None` if it came after every horizon.
+    ///
+    /// Frames come in the order of the log, each after [`WindowBuffer::advance`] to its knowledge time.
+    pub fn push(&mut self, frame: Arc<Frame>, known_at: KnowledgeTime, read_at_us: i64) -> Option<Vec<Fired>> {
+        let config = self.config;
+        let slot = frame.slot;
+        if known_at > config.last_revision(config.newest_issue_with(slot)) {
+            return None;
+        }
+        self.grid.get_or_insert_with(|| frame.grid.clone());
+        self.first_slot = Some(self.first_slot.map_or(slot, |first| first.min(slot)));
+        self.frames.insert(slot, Held { frame, known_at });
+        let mut fired = Vec::new();
+        for step in 0..config.frames as i64 {
+            let issue_time = IssueTime::from(config.cadence.step(slot, step));
+            if known_at > config.last_revision(issue_time) {
+                continue;
+            }
+            let open = Open { next_revision: 0, quiet: known_at > config.due(issue_time) };
+            let open = *self.windows.entry(issue_time).or_insert(open);
+            let window = self.window(issue_time);
+            if self.is_eligible(issue_time) && (open.next_revision > 0 || window.is_complete()) {
+                fired.push(self.fire(window, known_at, read_at_us));
+            }
+        }
+        Some(fired)
+    }
+
+    /// Time passes everything before `to`: fires what was due and forgets what is over.
+    pub fn advance(&mut self, to: KnowledgeTime) -> Vec<Fired> {
+        let config = self.config;
+        let due = |issue: &IssueTime, open: &Open| !open.quiet && open.next_revision == 0 && config.due(*issue) < to;
+        let due: Vec<_> = self.windows.iter().filter(|(i, o)| due(i, o)).map(|(i, _)| *i).collect();
+        let mut fired = Vec::new();
+        for issue_time in due {
+            if self.is_eligible(issue_time) {
+                fired.push(self.fire(self.window(issue_time), config.due(issue_time), now_us()));
+            } else if let Some(open) = self.windows.get_mut(&issue_time) {
+                open.quiet = true;
+            }
+        }
+        self.windows.retain(|issue_time, _| config.last_revision(*issue_time) >= to);
+        self.frames.retain(|slot, _| config.last_revision(config.newest_issue_with(*slot)) >= to);
+        fired
+    }
+
+    /// When incomplete windows will fire.
+    pub fn dues(&self) -> impl Iterator<Item = KnowledgeTime> + '_ {
+        let waiting = self.windows.iter().filter(|(_, open)| !open.quiet && open.next_revision == 0);
+        waiting.map(|(issue_time, _)| self.config.due(*issue_time))
+    }
+
+    /// What a restart must know besides the frames.
+    pub fn state(&self) -> StreamState {
+        let issued = |(issue_time, open): (&IssueTime, &Open)| Issued {
+            issue_time: *issue_time,
+            next_revision: open.next_revision,
+        };
+        StreamState {
+            grid: self.grid.as_deref().cloned(),
+            first_slot: self.first_slot,
+            windows: self.windows.iter().map(issued).collect(),
+        }
+    }
+
+    /// For each partition, the oldest record whose frame is held, and when it became known.
+    pub fn oldest_records(&self) -> BTreeMap<PartitionId, (i64, KnowledgeTime)> {
+        let mut oldest = BTreeMap::new();
+        for Held { frame, known_at } in self.frames.values() {
+            let id = PartitionId { topic: frame.input.topic.clone(), partition: frame.input.partition };
+            let record = (frame.input.offset, *known_at);
+            oldest.entry(id).and_modify(|o: &mut (i64, KnowledgeTime)| *o = (*o).min(record)).or_insert(record);
+        }
+        oldest
+    }
+
+    /// The window of an issue time, from the frames that are held.
+    pub fn window(&self, issue_time: IssueTime) -> Window {
+        let WindowConfig { frames, cadence, .. } = self.config;
+        let slots = (0..frames as i64).map(|i| cadence.step(self.config.oldest_slot(issue_time), i));
+        let frames = slots.map(|slot| self.frames.get(&slot).map(|held| held.frame.clone())).collect();
+        Window { issue_time, cadence, frames }
+    }
+
+    fn is_eligible(&self, issue_time: IssueTime) -> bool {
+        self.first_slot.is_some_and(|first| self.config.oldest_slot(issue_time) >= first)
+    }
+
+    fn fire(&mut self, window: Window, known_at: KnowledgeTime, read_at_us: i64) -> Fired {
+        let open = self.windows.entry(window.issue_time).or_default();
+        let revision = open.next_revision;
+        open.next_revision += 1;
+        Fired { window: window.into(), revision, known_at, read_at_us }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,174 @@
+//! The timely shell: frames are judged and gathered on one worker, in the order of the log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use squall_fields::{Frame, KnowledgeTime, time::TICK_MS};
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::Operator;
+
+use super::{Fired, Mark, WindowBuffer, WindowConfig, Windowed};
+use crate::decode::Decoded;
+use crate::local::Local;
+use crate::order::{Reorder, frontier_of};
+use crate::progress::Progress;
+use crate::quality::{Accepted, Checked, Quality, QualityConfig, judge};
+use crate::source::Arrived;
+use crate::stream::StreamContext;
+use crate::{Tick, events};
+
+/// The shell's state: the cores, and permission to speak at the times when something is due.
+struct Shell {
+    stream: StreamContext,
+    quality: Quality,
+    windows: WindowBuffer,
+    due: BTreeMap<Tick, Capability<Tick>>,
+    now: KnowledgeTime,
+    out: Vec<(Capability<Tick>, Windowed)>,
+}
+
+impl Shell {
+    /// Judges a record and takes its frames, oldest slot first.
+    fn take(&mut self, capability: &Capability<Tick>, decoded: Decoded) {
+        let mut frames = BTreeMap::new();
+        for checked in judge(&mut self.quality, decoded) {
+            self.announce(&checked);
+            match checked {
+                Checked::Dead(letter) => self.out.push((capability.clone(), Windowed::Dead(letter))),
+                Checked::Frame(Accepted { frame, arrived, .. }) => drop(frames.insert(frame.slot, (frame, arrived))),
+            }
+        }
+        for (frame, arrived) in frames.into_values() {
+            self.take_frame(capability, frame, &arrived);
+        }
+    }
+
+    fn announce(&self, checked: &Checked) {
+        match checked {
+            Checked::Frame(Accepted { frame, arrived, correction }) if !arrived.refill => {
+                let (stream, slot, correction) = (&*self.stream.name, frame.slot, *correction);
+                events::FrameAccepted { stream, slot, correction }.emit();
+            }
+            Checked::Frame(_) => {}
+            Checked::Dead(letter) => events::RecordRejected { source: self.quality.source(), letter }.emit(),
+        }
+    }
+
+    fn take_frame(&mut self, capability: &Capability<Tick>, frame: Arc<Frame>, arrived: &Arrived) {
+        if arrived.refill {
+            self.windows.refill(frame, arrived.at);
+            return;
+        }
+        self.advance(arrived.at);
+        let slot = frame.slot;
+        let Some(fired) = self.windows.push(frame, arrived.at, arrived.read_at_us) else {
+            events::FrameTooLate { stream: &self.stream.name, slot, known_at: arrived.at }.emit();
+            return;
+        };
+        for fired in fired {
+            self.emit(capability.clone(), fired);
+        }
+        self.keep(Some(capability));
+        self.mark(capability.clone());
+    }
+
+    /// Moves time to just before `to`, firing what is due on the way.
+    fn advance(&mut self, to: KnowledgeTime) {
+        if to <= self.now {
+            return;
+        }
+        self.now = to;
+        // One due time after the other, each with its own mark: a commit may fall between two of them.
+        while let Some(due) = self.windows.dues().filter(|due| *due < to).min() {
+            let fired = self.windows.advance(KnowledgeTime::from_unix_ms((due.unix_ms() + TICK_MS) as i64));
+            let Some(capability) = self.due.remove(&due.unix_ms()) else { continue };
+            for fired in fired {
+                self.emit(capability.clone(), fired);
+            }
+            self.mark(capability);
+        }
+        self.windows.advance(to);
+        self.keep(None);
+    }
+
+    fn emit(&mut self, capability: Capability<Tick>, fired: Fired) {
+        let Fired { window, revision, .. } = &fired;
+        let (issue_time, missing) = (window.issue_time, window.missing().len());
+        events::WindowFired { stream: &self.stream.name, issue_time, revision: *revision, missing }.emit();
+        self.out.push((capability, Windowed::Fired(fired)));
+    }
+
+    fn mark(&mut self, capability: Capability<Tick>) {
+        let mark = Mark { state: self.windows.state(), oldest_records: self.windows.oldest_records() };
+        self.out.push((capability, Windowed::Mark(mark.into())));
+    }
+
+    /// Keeps a capability for each time at which something is due, and no other.
+    fn keep(&mut self, fresh: Option<&Capability<Tick>>) {
+        let mut due = BTreeMap::new();
+        for time in self.windows.dues().map(KnowledgeTime::unix_ms) {
+            let kept = self.due.remove(&time);
+            if let Some(capability) = kept.or_else(|| fresh.map(|c| c.delayed(&time.max(*c.time())))) {
+                due.insert(time, capability);
+            }
+        }
+        self.due = due;
+    }
+
+    /// Takes what the frontier has passed, and lets time follow it.
+    fn turn(&mut self, frontier: Option<Tick>, waiting: &mut Reorder<(Capability<Tick>, Decoded)>) {
+        while let Some((_, (capability, decoded))) = waiting.pop_before(frontier) {
+            self.take(&capability, decoded);
+        }
+        // With nothing left to come, time ends where the log ended; a stream that was stopped ends nowhere.
+        let to = frontier.unwrap_or_else(|| self.stream.control.end().unix_ms().saturating_add(TICK_MS));
+        self.advance(KnowledgeTime::from_unix_ms(to as i64));
+        if frontier.is_none() {
+            self.due.clear();
+        }
+    }
+}
+
+/// Judges and gathers the frames of a stream, all of them on its home worker. What was committed before, `progress`,
+/// is given on that worker alone: elsewhere it would fire without its frames.
+pub fn window<'scope>(
+    decoded: StreamVec<'scope, Tick, Local<Decoded>>,
+    accepts: QualityConfig,
+    config: WindowConfig,
+    stream: StreamContext,
+    progress: Option<&Progress>,
+) -> StreamVec<'scope, Tick, Local<Windowed>> {
+    // Without a progress, time begins at 1970.
+    let recovered = progress.map(|p| p.frontier).unwrap_or_default();
+    let windows = progress.map_or_else(|| WindowBuffer::new(config), |p| WindowBuffer::restore(config, p));
+    let quality = Quality::new(accepts);
+    let home = stream.home as u64;
+    let together = Exchange::new(move |_: &Local<Decoded>| home);
+    decoded.unary_frontier(together, "Window", move |root, _info| {
+        let mut shell = Shell { stream, quality, windows, due: BTreeMap::new(), now: recovered, out: Vec::new() };
+        shell.keep(Some(&root));
+        drop(root);
+        let mut waiting = Reorder::default();
+        move |(input, frontier), output| {
+            input.for_each_time(|time, batches| {
+                let capability = time.retain(output.output_index());
+                for Local(decoded) in batches.flat_map(|batch| batch.drain(..)) {
+                    waiting.push(*capability.time(), decoded.place(), (capability.clone(), decoded));
+                }
+            });
+            if shell.stream.control.is_done() {
+                waiting.clear();
+                shell.due.clear();
+                return;
+            }
+            let frontier = frontier_of(frontier);
+            shell.stream.frontiers.report("window", frontier);
+            shell.turn(frontier, &mut waiting);
+            for (capability, windowed) in shell.out.drain(..) {
+                output.session(&capability).give(Local(windowed));
+            }
+        }
+    })
+}
