@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use squall_fields::KnowledgeTime;
+use squall_fields::{Chain, Failure, KnowledgeTime};
 use timely::scheduling::SyncActivator;
 
 use crate::Tick;
@@ -32,7 +32,7 @@ struct Shared {
     held: BTreeMap<usize, Option<Tick>>,
     /// Newest knowledge time of each partition whose log has ended.
     ended: BTreeMap<PartitionId, KnowledgeTime>,
-    failure: Option<String>,
+    failure: Option<Failure>,
     wakers: Vec<SyncActivator>,
     /// Other streams of the program, which stop when this one fails.
     others: Vec<Weak<Control>>,
@@ -58,13 +58,12 @@ impl Control {
         self.wake();
     }
 
-    /// Drops everything; the first message given is the reason. Linked streams are asked to stop.
-    pub fn fail(&self, message: impl Into<String>) {
-        let message = message.into();
-        tracing::error!(message, "a stream fails");
+    /// Drops everything; the first failure given is the reason. Linked streams are asked to stop.
+    pub fn fail(&self, failure: Failure) {
+        tracing::error!(kind = %failure.kind(), failure = %Chain(&failure), "a stream fails");
         let others = {
             let mut shared = self.shared();
-            shared.failure.get_or_insert(message);
+            shared.failure.get_or_insert(failure);
             shared.others.clone()
         };
         self.finish();
@@ -124,7 +123,7 @@ impl Control {
     }
 
     /// Why it failed, if it did.
-    pub fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<Failure> {
         self.shared().failure.clone()
     }
 
@@ -166,6 +165,8 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use squall_fields::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -186,9 +187,9 @@ mod tests {
     #[test]
     fn keeps_the_first_failure() {
         let control = Control::new();
-        control.fail("fenced");
-        control.fail("later");
-        assert_eq!(control.failure().as_deref(), Some("fenced"));
+        control.fail(Failure::new(ErrorKind::Fenced, "fenced"));
+        control.fail(Failure::new(ErrorKind::Internal, "later"));
+        assert_eq!(control.failure().map(|failure| failure.kind()), Some(ErrorKind::Fenced));
         assert!(control.is_done());
     }
 }

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 use sha2::{Digest, Sha256, Sha512};
-use squall_fields::{Frame, InputRef, KnowledgeTime};
+use squall_fields::{Chain, Frame, InputRef, KnowledgeTime};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
@@ -91,7 +91,7 @@ impl Decoder {
         // Hostile bytes meet third-party parsers here: a panic is one more way of being undecodable.
         let frames = catch_unwind(AssertUnwindSafe(|| decoder.decode(&payload, &input)))
             .map_err(|_| (Reason::Undecodable, "the decoder panicked".to_owned()))?
-            .map_err(|error| (Reason::Undecodable, error.to_string()))?;
+            .map_err(|error| (Reason::from(&error), Chain(&error).to_string()))?;
         if frames.is_empty() {
             return Err((Reason::Undecodable, "no field in it".into()));
         }
@@ -149,8 +149,8 @@ fn get(store: &dyn FieldStore, url: &str, max_bytes: u64) -> Result<Bytes, Fault
                 return Err((Reason::Oversized, format!("{} bytes, at most {max_bytes}", bytes.len())));
             }
             Ok(bytes) => return Ok(bytes),
-            Err(error) if error.retriable && tries < 4 => std::thread::sleep(Duration::from_millis(50 << tries)),
-            Err(error) => return Err((Reason::Fetch, error.to_string())),
+            Err(error) if error.is_retriable() && tries < 4 => std::thread::sleep(Duration::from_millis(50 << tries)),
+            Err(error) => return Err((Reason::from(&error), Chain(&error).to_string())),
         }
     }
 }
@@ -253,14 +253,14 @@ pub(crate) mod tests {
 
     impl FieldStore for OneFile {
         fn put(&self, name: &str, _: &[u8]) -> Result<String, StoreError> {
-            Err(StoreError { name: name.into(), reason: "read only".into(), retriable: false })
+            Err(StoreError::Misused { name: name.into(), reason: "the store is for reading only" })
         }
 
         fn get(&self, url: &str, _: u64) -> Result<Bytes, StoreError> {
             if url == "file:///one" {
                 return Ok(Bytes::from_static(self.0));
             }
-            Err(StoreError { name: url.into(), reason: "outside".into(), retriable: false })
+            Err(StoreError::Missing { name: url.into() })
         }
     }
 

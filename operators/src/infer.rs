@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use squall_fields::{Degradation, Forecast, ForecastId, InputRef, LeadTime, Provenance};
+use squall_fields::{Degradation, ErrorKind, Failure, Forecast, ForecastId, InputRef, LeadTime, Provenance};
 use squall_models::{Prediction, Request};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
@@ -256,7 +256,7 @@ pub fn infer<'scope>(
                 running.insert(id, Running { capability, fired, permit, started: Instant::now(), late: false });
                 next_id += 1;
                 if let Err(message) = device.submit(job) {
-                    control.fail(message);
+                    control.fail(Failure::new(ErrorKind::Internal, message));
                     return;
                 }
             }
@@ -268,7 +268,7 @@ pub fn infer<'scope>(
                 match asked {
                     Ok(Some(next)) => activator.activate_after(next),
                     Ok(None) => {}
-                    Err(message) => control.fail(message),
+                    Err(message) => control.fail(Failure::new(ErrorKind::Internal, message)),
                 }
             }
         }

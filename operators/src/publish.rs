@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_fields::Forecast;
+use squall_fields::{Chain, ErrorKind, Failure, Forecast};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -20,7 +20,7 @@ use crate::infer::Made;
 use crate::local::Local;
 use crate::note::{Note, Published};
 use crate::order::frontier_of;
-use crate::ports::{FieldStore, ForecastEncoder, Outgoing};
+use crate::ports::{EncodeError, FieldStore, ForecastEncoder, Outgoing, StoreError};
 use crate::products::{ProductsConfig, products};
 use crate::{Tick, events};
 
@@ -36,17 +36,33 @@ pub struct Publisher {
 }
 
 /// Why a forecast was not published.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The store is away for a while.
-    #[error("{0}")]
-    Retriable(String),
-    /// The store refuses: nothing of this stream can be published.
-    #[error("{0}")]
-    Store(String),
-    /// This forecast cannot be written.
-    #[error("{0}")]
-    Forecast(String),
+    /// The store did not take the file: unless it may later, nothing of this stream can be published.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// This forecast cannot be written as a file.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// This forecast's fields cannot be packed.
+    #[error("the fields of the forecast cannot be packed")]
+    Pack(#[from] std::io::Error),
+}
+
+impl PublishError {
+    /// Who can help.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Encode(error) => error.kind(),
+            Self::Pack(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// Whether the same forecast may be published later.
+    pub const fn is_retriable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_retriable())
+    }
 }
 
 impl Publisher {
@@ -55,8 +71,7 @@ impl Publisher {
         let file = self.files.as_ref().map(|(store, encoder)| put(forecast, &**store, &**encoder)).transpose()?;
         let made: Vec<_> = forecast.ensembles.iter().map(|e| products(e, &self.products)).collect();
         let mut records = vec![encode::index(&self.encode, forecast, &self.products, file.as_ref())];
-        let tiles = encode::tiles(&self.encode, forecast, &self.products, &made);
-        records.extend(tiles.map_err(|e| PublishError::Forecast(e.to_string()))?);
+        records.extend(encode::tiles(&self.encode, forecast, &self.products, &made)?);
         Ok(records)
     }
 
@@ -65,7 +80,8 @@ impl Publisher {
         let mut backoff = Duration::from_millis(100);
         loop {
             match self.publish(forecast) {
-                Err(PublishError::Retriable(reason)) if !control.is_done() => {
+                Err(error) if error.is_retriable() && !control.is_done() => {
+                    let reason = Chain(&error).to_string();
                     events::BrokerTrouble { stream: &forecast.id.stream, what: "storing a forecast", reason }.emit();
                     std::thread::sleep(backoff);
                     backoff = (backoff * 2).min(Duration::from_secs(5));
@@ -77,13 +93,9 @@ impl Publisher {
 }
 
 fn put(forecast: &Forecast, store: &dyn FieldStore, encoder: &dyn ForecastEncoder) -> Result<StoredFile, PublishError> {
-    let bytes = encoder.encode(forecast).map_err(|e| PublishError::Forecast(e.to_string()))?;
+    let bytes = encoder.encode(forecast)?;
     let name = encode::file_name(forecast, &bytes, encoder.extension());
-    let failed = |error: crate::ports::StoreError| match error.retriable {
-        true => PublishError::Retriable(error.to_string()),
-        false => PublishError::Store(error.to_string()),
-    };
-    let url = store.put(&name, &bytes).map_err(failed)?;
+    let url = store.put(&name, &bytes)?;
     Ok(StoredFile::new(url, encoder.content_type(), &bytes))
 }
 
@@ -148,11 +160,13 @@ pub fn publish<'scope>(
                         };
                         output.session(&capability).give(Local(Note::Published(published.into())));
                     }
-                    Err(error @ PublishError::Forecast(_)) => {
-                        let (issue_time, reason) = (forecast.id.issue_time, error.to_string());
+                    Err(error @ (PublishError::Encode(_) | PublishError::Pack(_))) => {
+                        let (issue_time, reason) = (forecast.id.issue_time, Chain(&error).to_string());
                         events::ForecastLost { stream: &stream, issue_time, reason: &reason }.emit();
                     }
-                    Err(error) => control.fail(format!("stream {stream}: {error}")),
+                    Err(error) => {
+                        control.fail(Failure::new(error.kind(), format!("stream {stream}")).because(error));
+                    }
                 }
             }
         }
@@ -163,7 +177,6 @@ pub fn publish<'scope>(
 mod tests {
     use super::*;
     use crate::encode::tests::{config, forecast};
-    use crate::ports::{EncodeError, StoreError};
     use bytes::Bytes;
     use std::sync::Mutex;
 
@@ -173,14 +186,14 @@ mod tests {
     impl FieldStore for Shelf {
         fn put(&self, name: &str, _: &[u8]) -> Result<String, StoreError> {
             if self.1 {
-                return Err(StoreError { name: name.into(), reason: "full".into(), retriable: false });
+                return Err(StoreError::Taken { name: name.into() });
             }
             self.0.lock().unwrap().push(name.to_owned());
             Ok(format!("mem:///{name}"))
         }
 
         fn get(&self, url: &str, _: u64) -> Result<Bytes, StoreError> {
-            Err(StoreError { name: url.into(), reason: "write only".into(), retriable: false })
+            Err(StoreError::Missing { name: url.into() })
         }
     }
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use squall_fields::{ForecastId, KnowledgeTime, time::TICK_MS};
+use squall_fields::{Chain, ErrorKind, Failure, ForecastId, KnowledgeTime, time::TICK_MS};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -184,7 +184,9 @@ impl Committer {
                 match commit(&mut *ledger, &stream, &batch, &control) {
                     Ok(()) if outbox.send(frontier).is_ok() => drop(wake.activate()),
                     Ok(()) => return, // the dataflow is gone
-                    Err(error) => return control.fail(error.to_string()),
+                    Err(error) => {
+                        return control.fail(Failure::new(error.kind(), format!("stream {stream}")).because(error));
+                    }
                 }
             }
         });
@@ -199,7 +201,7 @@ fn commit(ledger: &mut dyn Ledger, stream: &str, batch: &Batch, control: &Contro
     loop {
         match ledger.commit(&batch.records, &batch.progress) {
             Ok(()) => break,
-            Err(error @ LedgerError::Retriable { .. }) => {
+            Err(error) if error.is_retriable() => {
                 if control.is_stopping() {
                     let since = *stopping_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > LAST_TRY {
@@ -209,7 +211,7 @@ fn commit(ledger: &mut dyn Ledger, stream: &str, batch: &Batch, control: &Contro
                 if control.is_done() {
                     return Err(error);
                 }
-                events::BrokerTrouble { stream, what: "committing", reason: error.to_string() }.emit();
+                events::BrokerTrouble { stream, what: "committing", reason: Chain(&error).to_string() }.emit();
                 std::thread::sleep(backoff);
                 backoff = (backoff * 2).min(Duration::from_secs(5));
             }
@@ -317,7 +319,7 @@ impl Shell {
             Some(batch) => {
                 self.committer.in_flight = true;
                 if self.committer.batches.send(batch).is_err() {
-                    self.control.fail("the committing thread is gone");
+                    self.control.fail(Failure::new(ErrorKind::Internal, "the committing thread is gone"));
                 }
             }
             None => self.release(to.unix_ms()),

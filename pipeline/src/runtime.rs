@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use serde_json::json;
 use squall_connectors::isolate::{Format, IsolatedDecoder};
 use squall_connectors::netcdf::{NetcdfDecoder, NetcdfEncoder, WriteOptions};
 use squall_connectors::odim::OdimDecoder;
-use squall_fields::KnowledgeTime;
+use squall_fields::{Chain, ErrorKind, Failure, KnowledgeTime};
 use squall_operators::control::Control;
 use squall_operators::decode::Decoder;
 use squall_operators::ports::{
@@ -27,7 +27,8 @@ use crate::archive::read_options;
 use crate::config::{self, Config, Product, SourceConfig, StreamConfig};
 use crate::devices::{self, ModelFactory};
 use crate::graph::{self, StreamPlan};
-use crate::{http, topics, watch};
+use crate::http::{self, Unready};
+use crate::{topics, watch};
 
 /// How long the start waits for a broker that is away or loading.
 const START: Duration = Duration::from_secs(120);
@@ -139,17 +140,33 @@ impl Runtime {
                 graph::build(worker, plan);
             }
         })
-        .map_err(|error| anyhow!("timely: {error}"))?;
+        .map_err(|error| Failure::new(ErrorKind::Device, "the workers do not start").because(error))?;
         let watched = controls.clone();
         let supervisor = std::thread::Builder::new().name("supervisor".into()).spawn(move || {
             let results = guards.join();
-            let panics = results.into_iter().filter_map(Result::err).map(|error| format!("a worker died: {error}"));
-            let failures: Vec<String> =
-                watched.iter().filter_map(|(_, control)| control.failure()).chain(panics).collect();
-            if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+            let died = |error| Failure::new(ErrorKind::Internal, "a worker died").because(error);
+            let panics = results.into_iter().filter_map(Result::err).map(died);
+            together(watched.iter().filter_map(|(_, control)| control.failure()).chain(panics).collect())
         })?;
-        let monitor = Arc::new(Monitor { streams: controls, ended: Mutex::new(None) });
+        let monitor = Arc::new(Monitor { streams: controls });
         Ok(Handle { monitor, supervisor })
+    }
+}
+
+/// The failures of all streams and workers as one: of the kind that says most about what to do, and with every text.
+fn together(mut failures: Vec<Failure>) -> Result<(), Failure> {
+    failures.sort_by_key(|failure| match failure.kind() {
+        ErrorKind::Internal => 0,
+        ErrorKind::Fenced => 1,
+        _ => 2,
+    });
+    match failures.as_slice() {
+        [] => Ok(()),
+        [one] => Err(one.clone()),
+        [first, ..] => {
+            let texts: Vec<String> = failures.iter().map(|failure| Chain(failure).to_string()).collect();
+            Err(Failure::new(first.kind(), texts.join("; ")))
+        }
     }
 }
 
@@ -228,12 +245,12 @@ fn retry<T>(deadline: Instant, what: &str, mut call: impl FnMut() -> anyhow::Res
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        let passes = matches!(error.downcast_ref::<LogError>(), Some(LogError::Retriable(_)))
-            || matches!(error.downcast_ref::<LedgerError>(), Some(LedgerError::Retriable { .. }));
+        let passes = error.downcast_ref().is_some_and(LogError::is_retriable)
+            || error.downcast_ref().is_some_and(LedgerError::is_retriable);
         if !passes || Instant::now() > deadline {
             return Err(error);
         }
-        tracing::warn!(%error, "{what} failed; trying again");
+        tracing::warn!(error = %Chain(error.as_ref()), "{what} failed; trying again");
         std::thread::sleep(Duration::from_millis(500));
     }
 }
@@ -241,7 +258,7 @@ fn retry<T>(deadline: Instant, what: &str, mut call: impl FnMut() -> anyhow::Res
 /// A configuration that runs.
 pub struct Handle {
     monitor: Arc<Monitor>,
-    supervisor: JoinHandle<Result<(), String>>,
+    supervisor: JoinHandle<Result<(), Failure>>,
 }
 
 impl Handle {
@@ -264,18 +281,14 @@ impl Handle {
     ///
     /// # Errors
     /// Why a stream failed.
-    pub fn join(self) -> anyhow::Result<()> {
-        let result = self.supervisor.join().map_err(|_| anyhow!("the supervisor died"))?;
-        let ended = self.monitor.ended.lock();
-        *ended.unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result.clone());
-        result.map_err(|reason| anyhow!(reason))
+    pub fn join(self) -> Result<(), Failure> {
+        self.supervisor.join().unwrap_or_else(|panic| Err(Failure::panicked("the supervisor", &*panic)))
     }
 }
 
 /// Looks at a running configuration, from any thread.
 pub struct Monitor {
     streams: Vec<(Arc<str>, Arc<Control>)>,
-    ended: Mutex<Option<Result<(), String>>>,
 }
 
 impl Monitor {
@@ -288,18 +301,18 @@ impl Monitor {
 }
 
 impl http::Status for Monitor {
-    fn live(&self) -> Result<(), String> {
+    fn live(&self) -> Result<(), Failure> {
         match self.streams.iter().find_map(|(_, control)| control.failure()) {
             Some(failure) => Err(failure),
             None => Ok(()),
         }
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<(), Unready> {
         self.live()?;
         let ending = |(_, control): &&(Arc<str>, Arc<Control>)| !control.is_running();
         match self.streams.iter().find(ending) {
-            Some((stream, _)) => Err(format!("stream {stream} ends")),
+            Some((stream, _)) => Err(Unready::Ends { stream: stream.clone() }),
             None => Ok(()),
         }
     }

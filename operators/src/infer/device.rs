@@ -233,7 +233,7 @@ pub(crate) mod tests {
                 let issue_time = request.window.issue_time.unix_seconds();
                 assert!(issue_time != 600 || self.1 == "fallback", "as asked");
                 if issue_time == 900 && self.1 != "fallback" {
-                    return Err(ModelError::Device("as asked".into()));
+                    return Err(ModelError::device("cpu", "as asked"));
                 }
                 let (rows, columns) = request.window.newest().map_or((1, 1), |f| f.grid.shape());
                 let values = Array4::from_elem((request.members, request.leads.len(), rows, columns), self.0);

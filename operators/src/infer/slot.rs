@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use squall_fields::{Degradation, IssueTime};
+use squall_fields::{Chain, Degradation, IssueTime};
 use squall_models::{Forecaster, Prediction, Request};
 
 use super::Answer;
@@ -188,7 +188,7 @@ fn call(model: &mut dyn Forecaster, requests: &[Request]) -> Vec<Result<Predicti
     let count = answers.len();
     answers.truncate(requests.len());
     let checked = requests.iter().zip(answers).map(|(request, answer)| {
-        let prediction = answer.map_err(|error| error.to_string())?;
+        let prediction = answer.map_err(|error| Chain(&error).to_string())?;
         shape_fault(request, &prediction).map_or(Ok(prediction), Err)
     });
     let mut checked: Vec<_> = checked.collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use squall_fields::KnowledgeTime;
+use squall_fields::{Chain, ErrorKind, Failure, KnowledgeTime};
 use timely::scheduling::SyncActivator;
 
 use super::{Clock, SourceConfig};
@@ -127,11 +127,12 @@ pub(super) fn spawn(
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         let mut reader = Reader { config, control, queues, waker };
         if let Err(error) = reader.run(&starts, &*connect) {
-            reader.control.fail(format!("stream {}: {error}", reader.config.stream));
+            let stream = format!("stream {}", reader.config.stream);
+            reader.control.fail(Failure::new(error.kind(), stream).because(error));
         }
     });
     if let Err(error) = thread {
-        failing.fail(format!("no thread for a reader: {error}"));
+        failing.fail(Failure::new(ErrorKind::Device, "no thread for a reader").because(error));
     }
 }
 
@@ -163,7 +164,8 @@ impl Reader {
         while self.control.is_running() && partitions.iter().any(|p| !p.over) {
             match self.turn(log, &mut partitions) {
                 Ok(()) => backoff = Duration::from_millis(50),
-                Err(LogError::Retriable(reason)) => {
+                Err(error) if error.is_retriable() => {
+                    let reason = Chain(&error).to_string();
                     events::BrokerTrouble { stream: &self.config.stream, what: "reading", reason }.emit();
                     std::thread::sleep(backoff);
                     backoff = (backoff * 2).min(MAX_BACKOFF);
@@ -267,7 +269,8 @@ impl Reader {
         while self.control.is_running() {
             match call() {
                 Ok(value) => return Ok(Some(value)),
-                Err(LogError::Retriable(reason)) => {
+                Err(error) if error.is_retriable() => {
+                    let reason = Chain(&error).to_string();
                     events::BrokerTrouble { stream: &self.config.stream, what, reason }.emit();
                     std::thread::sleep(backoff);
                     backoff = (backoff * 2).min(MAX_BACKOFF);
