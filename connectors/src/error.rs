@@ -3,13 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
-use squall_fields::ErrorKind;
 use squall_fields::crs::CrsError;
+use squall_fields::error::AnyError;
 use squall_fields::time_units::TimeUnitsError;
 use squall_fields::units::UnitError;
+use squall_fields::{Cause, ErrorKind};
 use thiserror::Error;
 
-/// Why a file, or bytes that should be one, could not be read or written.
+/// Why a file, or bytes that should be one, could not be read or written. Its text says the causes, too.
 #[derive(Debug, Error)]
 pub enum FileError {
     /// The file could not be opened, read or written.
@@ -28,13 +29,23 @@ pub enum FileError {
         /// The first bytes, or what they are.
         got: String,
     },
-    /// The format's library refused it.
-    #[error("{what}: {reason}")]
+    /// The format's library refused it, or it contradicts the format.
+    #[error("{what}: {cause}")]
     Malformed {
         /// What was read.
         what: String,
-        /// What is wrong with it.
-        reason: String,
+        /// What is wrong with it, or the library's error.
+        #[source]
+        cause: Cause,
+    },
+    /// The format's library could not write it: to the disk, for its contents were looked at before.
+    #[error("writing {what}: {cause}")]
+    Unwritten {
+        /// What was written.
+        what: String,
+        /// The library's error.
+        #[source]
+        cause: Cause,
     },
     /// It is larger than is allowed.
     #[error("{what} is {got}, at most {limit} is allowed")]
@@ -86,21 +97,47 @@ pub enum FileError {
 
 impl FileError {
     /// A malformed thing, in short.
-    pub(crate) fn malformed(what: impl Into<String>, reason: impl ToString) -> Self {
-        Self::Malformed { what: what.into(), reason: reason.to_string() }
+    pub(crate) fn malformed(what: impl Into<String>, cause: impl Into<AnyError>) -> Self {
+        Self::Malformed { what: what.into(), cause: Cause::new(cause) }
+    }
+
+    /// What the format's library could not write, in short.
+    pub(crate) fn unwritten(what: impl Into<String>, cause: impl Into<AnyError>) -> Self {
+        Self::Unwritten { what: what.into(), cause: Cause::new(cause) }
+    }
+
+    /// What the system says of a file.
+    pub fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io { path: path.into(), source }
     }
 
     /// Who can help.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::User,
-            Self::Io { .. } => ErrorKind::Device,
+            Self::Io { source, .. } if is_about_the_path(source) => ErrorKind::User,
+            Self::Io { .. } | Self::Unwritten { .. } => ErrorKind::Device,
             _ => ErrorKind::Data,
         }
     }
 
-    /// Whether the same call may succeed later: only what the system refused.
+    /// Whether the same call may succeed later: only what the disk did not do.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() != io::ErrorKind::NotFound)
+        self.kind() == ErrorKind::Device
     }
+}
+
+/// Whether the system refuses the path that was given, rather than fails.
+fn is_about_the_path(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(
+        error.kind(),
+        K::NotFound
+            | K::PermissionDenied
+            | K::AlreadyExists
+            | K::IsADirectory
+            | K::NotADirectory
+            | K::InvalidFilename
+            | K::InvalidInput
+            | K::ReadOnlyFilesystem
+    )
 }

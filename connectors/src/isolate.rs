@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ndarray::{Array2, Array3};
 use serde::{Deserialize, Serialize};
-use squall_fields::{Frame, Grid, InputRef, ValidTime, Variable};
+use squall_fields::{Cause, Chain, Frame, Grid, InputRef, ValidTime, Variable};
 use squall_operators::ports::{DecodeError, FrameDecoder};
 
 use crate::netcdf::NetcdfDecoder;
@@ -61,7 +61,36 @@ struct Request {
 #[derive(Serialize, Deserialize)]
 enum Answer {
     Frames(Vec<Header>),
-    Bad(String),
+    Bad(Refusal),
+}
+
+/// A [`DecodeError`] without its cause, of which the text alone goes through a pipe.
+#[derive(Serialize, Deserialize)]
+enum Refusal {
+    Malformed(String),
+    TooLarge(String),
+    WrongVariables(String),
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(error: DecodeError) -> Self {
+        let text = Chain(&error).to_string();
+        match error {
+            DecodeError::TooLarge(_) => Self::TooLarge(text),
+            DecodeError::WrongVariables(_) => Self::WrongVariables(text),
+            _ => Self::Malformed(text),
+        }
+    }
+}
+
+impl From<Refusal> for DecodeError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed(text) => Self::new(text),
+            Refusal::TooLarge(text) => Self::TooLarge(Cause::new(text)),
+            Refusal::WrongVariables(text) => Self::WrongVariables(Cause::new(text)),
+        }
+    }
 }
 
 /// A frame without its dense values, which follow as f32.
@@ -135,7 +164,8 @@ impl FrameDecoder for IsolatedDecoder {
     fn decode(&self, payload: &Bytes, input: &InputRef) -> Result<Vec<Frame>, DecodeError> {
         if payload.len() > self.options.limits.max_bytes {
             let limit = self.options.limits.max_bytes;
-            return Err(DecodeError::new(format!("{} bytes, at most {limit} are allowed", payload.len())));
+            let reason = format!("{} bytes, at most {limit} are allowed", payload.len());
+            return Err(DecodeError::TooLarge(Cause::new(reason)));
         }
         let waiting = self.idle().pop();
         let helper = match waiting {
@@ -154,12 +184,9 @@ impl FrameDecoder for IsolatedDecoder {
         match helper.ask(&request, payload, Instant::now() + self.patience) {
             Ok(answer) => {
                 self.idle().push(helper);
-                answer.map(|frames| frames.into_iter().map(|f| f.into_frame(input)).collect()).map_err(DecodeError::new)
+                answer.map(|frames| frames.into_iter().map(|f| f.into_frame(input)).collect())
             }
-            Err(error) => {
-                let fate = helper.end();
-                Err(DecodeError::new(format!("the decoder broke on these bytes: {error} ({fate})")))
-            }
+            Err(error) => Err(DecodeError::Broke { fate: helper.end(), cause: Cause::new(error) }),
         }
     }
 }
@@ -207,7 +234,12 @@ impl Helper {
         Ok(())
     }
 
-    fn ask(&mut self, request: &Request, payload: &[u8], until: Instant) -> io::Result<Result<Vec<Decoded>, String>> {
+    fn ask(
+        &mut self,
+        request: &Request,
+        payload: &[u8],
+        until: Instant,
+    ) -> io::Result<Result<Vec<Decoded>, DecodeError>> {
         for block in [&serde_json::to_vec(request)?, payload] {
             self.write_all(&(block.len() as u64).to_le_bytes(), until)?;
             self.write_all(block, until)?;
@@ -217,7 +249,7 @@ impl Helper {
         let mut json = vec![0; bounded(u64::from_le_bytes(length), 1 << 26)?];
         self.read_exact(&mut json, until)?;
         match serde_json::from_slice(&json)? {
-            Answer::Bad(reason) => Ok(Err(reason)),
+            Answer::Bad(refusal) => Ok(Err(refusal.into())),
             Answer::Frames(headers) => {
                 headers.into_iter().map(|h| self.frame(h, request, until)).collect::<io::Result<_>>().map(Ok)
             }
@@ -332,6 +364,9 @@ fn limit_resources() {
     }
 }
 
+/// Why an array in standard layout is a slice.
+const STANDARD: &str = "standard layout is contiguous";
+
 fn serve(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
     output.write_all(GREETING)?;
     output.flush()?;
@@ -340,16 +375,16 @@ fn serve(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
         let request: Request = serde_json::from_slice(&request)?;
         let payload = Bytes::from(read_block(input)?.ok_or(io::ErrorKind::UnexpectedEof)?);
         let frames = request.format.decoder(request.options).decode(&payload, &origin);
-        answer(output, frames.map_err(|e| e.reason))?;
+        answer(output, frames)?;
         output.flush()?;
     }
     Ok(())
 }
 
-fn answer(output: &mut impl Write, frames: Result<Vec<Frame>, String>) -> io::Result<()> {
+fn answer(output: &mut impl Write, frames: Result<Vec<Frame>, DecodeError>) -> io::Result<()> {
     let frames = match frames {
         Ok(frames) => frames,
-        Err(reason) => return write_block(output, &serde_json::to_vec(&Answer::Bad(reason))?),
+        Err(error) => return write_block(output, &serde_json::to_vec(&Answer::Bad(error.into()))?),
     };
     let header = |frame: &Frame| Header {
         grid: (*frame.grid).clone(),
@@ -360,9 +395,10 @@ fn answer(output: &mut impl Write, frames: Result<Vec<Frame>, String>) -> io::Re
     };
     write_block(output, &serde_json::to_vec(&Answer::Frames(frames.iter().map(header).collect()))?)?;
     for frame in &frames {
-        output.write_all(bytemuck::cast_slice(frame.values.as_slice().unwrap_or_default()))?;
+        // Whatever the order in memory, the other side reads `[variable, y, x]`.
+        output.write_all(bytemuck::cast_slice(frame.values.as_standard_layout().as_slice().expect(STANDARD)))?;
         if let Some(quality) = &frame.quality {
-            output.write_all(bytemuck::cast_slice(quality.as_slice().unwrap_or_default()))?;
+            output.write_all(bytemuck::cast_slice(quality.as_standard_layout().as_slice().expect(STANDARD)))?;
         }
     }
     Ok(())
@@ -431,7 +467,9 @@ mod tests {
                 assert!(a.values.iter().zip(&b.values).all(|(a, b)| a.to_bits() == b.to_bits()));
             }
             assert_eq!(isolated.idle().len(), 1, "one helper serves one after the other");
-            assert!(isolated.decode(&Bytes::from_static(b"GRIB"), &input()).is_err());
+            let error = isolated.decode(&Bytes::from_static(b"GRIB"), &input()).unwrap_err();
+            let here = format.decoder(ReadOptions::default()).decode(&Bytes::from_static(b"GRIB"), &input());
+            assert_eq!(Chain(&error).to_string(), Chain(&here.unwrap_err()).to_string());
             assert_eq!(isolated.idle().len(), 1, "a bad record does not end it");
         }
     }
@@ -457,7 +495,7 @@ mod tests {
                 }
                 match isolated.decode(&damaged.into(), &input()) {
                     Ok(_) => good += 1,
-                    Err(error) if error.reason.contains("broke") => crashed += 1,
+                    Err(DecodeError::Broke { .. }) => crashed += 1,
                     Err(_) => bad += 1,
                 }
             }
@@ -478,7 +516,8 @@ mod tests {
         // More than a pipe holds, so that writing hangs too.
         for bytes in [Bytes::from_static(b"x"), vec![0; 1 << 20].into()] {
             let error = hanging.decode(&bytes, &input()).unwrap_err();
-            assert!(error.reason.contains("in time") && error.reason.contains("signal: 9"), "{}", error.reason);
+            let text = Chain(&error).to_string();
+            assert!(text.contains("in time") && text.contains("signal: 9"), "{text}");
         }
     }
 

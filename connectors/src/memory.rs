@@ -12,7 +12,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use squall_operators::ports::{
-    Connect, Headers, Ledger, LedgerError, LogError, LogReader, LogWriter, Outgoing, Timestamps, TopicInfo, TopicSpec,
+    Connect, Headers, Ledger, LedgerError, LogError, LogReader, LogWriter, Outgoing, PartitionId, Timestamps,
+    TopicInfo, TopicSpec,
 };
 
 pub use ledger::Transactional;
@@ -39,7 +40,7 @@ pub struct MemoryLog {
 }
 
 /// What a test makes of a commit, see [`MemoryLog::on_commit`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Verdict {
     /// Commit.
     Proceed,
@@ -156,12 +157,11 @@ impl MemoryLog {
 impl State {
     fn append(&mut self, record: Outgoing, transaction: Option<usize>, now_ms: i64) -> Result<i64, LogError> {
         let Self { topics, transactions, round_robin, .. } = self;
-        let topic = topics
-            .get_mut(&record.topic)
-            .ok_or_else(|| LogError::Fatal(format!("topic {} does not exist", record.topic)))?;
+        let topic =
+            topics.get_mut(&record.topic).ok_or_else(|| LogError::NoTopic { topic: record.topic.to_string() })?;
         let size = record.value.as_ref().map_or(0, |v| v.len() as u64);
         if let Some(most) = topic.info.max_record_bytes.filter(|most| size > *most) {
-            return Err(LogError::Fatal(format!("a record of {size} bytes; topic {} takes {most}", record.topic)));
+            return Err(LogError::TooLarge { topic: record.topic.to_string(), bytes: size, limit: most });
         }
         let count = topic.partitions.len();
         let number = match (record.partition, &record.key) {
@@ -173,7 +173,7 @@ impl State {
             }
         };
         let Some(partition) = topic.partitions.get_mut(number) else {
-            return Err(LogError::Fatal(format!("topic {} has no partition {number}", record.topic)));
+            return Err(LogError::NoPartition { partition: PartitionId::new(record.topic, number as i32) });
         };
         let timestamp_ms = match topic.info.timestamps {
             Some(Timestamps::LogAppend) => now_ms,

@@ -6,8 +6,7 @@ use squall_operators::progress::Progress;
 
 /// The record that commits a progress under the name of its ledger.
 pub fn progress_record(topic: &str, ledger: &str, progress: &Progress) -> Result<Outgoing, LedgerError> {
-    let value = serde_json::to_vec(progress)
-        .map_err(|error| LedgerError::Fatal { ledger: ledger.to_owned(), reason: error.to_string() })?;
+    let value = serde_json::to_vec(progress).map_err(|error| LedgerError::progress(ledger, error))?;
     Ok(Outgoing {
         topic: topic.into(),
         partition: Some(0),
@@ -20,10 +19,7 @@ pub fn progress_record(topic: &str, ledger: &str, progress: &Progress) -> Result
 
 /// Reads the value of a progress record.
 pub fn read_progress(ledger: &str, value: &[u8]) -> Result<Progress, LedgerError> {
-    serde_json::from_slice(value).map_err(|error| LedgerError::Fatal {
-        ledger: ledger.to_owned(),
-        reason: format!("its progress record is not what this version writes: {error}"),
-    })
+    serde_json::from_slice(value).map_err(|error| LedgerError::progress(ledger, error))
 }
 
 #[cfg(test)]

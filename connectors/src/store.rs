@@ -13,9 +13,13 @@ use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
-use squall_fields::ErrorKind;
+use squall_fields::Cause;
+use squall_fields::error::AnyError;
 use squall_operators::ports::{FieldStore, StoreError};
 use url::Url;
+
+/// What names of objects look like.
+const RELATIVE: &str = "expected a relative name such as `stream/issue/digest.nc`";
 
 /// One place of the store: a folder or a bucket, and the prefix in it.
 struct Place {
@@ -34,13 +38,18 @@ pub struct ObjectFieldStore {
     runtime: Option<tokio::runtime::Runtime>,
 }
 
-/// Who can help with an error of the store.
-pub fn kind(error: &StoreError) -> ErrorKind {
-    if error.retriable { ErrorKind::Broker } else { ErrorKind::User }
+/// It cannot be opened as it was asked for.
+fn refused(name: &str, cause: impl Into<AnyError>) -> StoreError {
+    StoreError::Refused { name: name.to_owned(), cause: Cause::new(cause) }
 }
 
-fn refused(name: &str, reason: impl Into<String>) -> StoreError {
-    StoreError { name: name.to_owned(), reason: reason.into(), retriable: false }
+/// A name or URL that leads elsewhere.
+fn outside(url: &str, reason: impl Into<String>) -> StoreError {
+    StoreError::Outside { name: url.to_owned(), reason: reason.into() }
+}
+
+fn misused(name: &str, reason: &'static str) -> StoreError {
+    StoreError::Misused { name: name.to_owned(), reason }
 }
 
 impl ObjectFieldStore {
@@ -94,12 +103,12 @@ impl ObjectFieldStore {
         match self.wait(home.store.head(&path)) {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(failed(name, &error)),
+            Err(error) => Err(home.failed(name, error)),
         }
     }
 
     fn home(&self, name: &str) -> Result<&Place, StoreError> {
-        self.home.as_ref().ok_or_else(|| refused(name, "the store is for reading only"))
+        self.home.as_ref().ok_or_else(|| misused(name, "the store is for reading only"))
     }
 
     /// Waits for an answer; S3 needs its runtime, a folder answers at once.
@@ -111,10 +120,10 @@ impl ObjectFieldStore {
     }
 
     fn fetch(&self, place: &Place, path: &Path, url: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
-        let failed = |error: object_store::Error| failed(url, &error);
+        let failed = |error| place.failed(url, error);
         let found = self.wait(place.store.get(path)).map_err(failed)?;
         if found.meta.size > max_bytes {
-            return Err(refused(url, format!("{} bytes, at most {max_bytes} are allowed", found.meta.size)));
+            return Err(StoreError::TooLarge { name: url.to_owned(), bytes: found.meta.size, limit: max_bytes });
         }
         self.wait(found.bytes()).map_err(failed)
     }
@@ -130,24 +139,24 @@ impl FieldStore for ObjectFieldStore {
             Ok(_) => Ok(url),
             Err(object_store::Error::AlreadyExists { .. }) => {
                 let there = self.fetch(home, &path, &url, u64::MAX)?;
-                if there == bytes { Ok(url) } else { Err(refused(&url, "another object has this name")) }
+                if there == bytes { Ok(url) } else { Err(StoreError::Taken { name: url }) }
             }
-            Err(error) => Err(failed(name, &error)),
+            Err(error) => Err(home.failed(name, error)),
         }
     }
 
     fn get(&self, url: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
-        let wanted = Url::parse(url).map_err(|error| refused(url, format!("expected a URL: {error}")))?;
+        let wanted = Url::parse(url).map_err(|error| outside(url, format!("expected a URL: {error}")))?;
         let places = self.home.iter().chain(&self.readable);
         for place in places {
             // `Url` has resolved `..` by now, also where it was percent-encoded.
             let Some(rest) = wanted.as_str().strip_prefix(&place.base) else { continue };
             let path = Path::from_url_path(format!("{}{rest}", place.prefix))
-                .map_err(|error| refused(url, error.to_string()))?;
+                .map_err(|error| outside(url, error.to_string()))?;
             place.check_inside(&path, url)?;
             return self.fetch(place, &path, url, max_bytes);
         }
-        Err(refused(url, "it lies outside the places that may be read"))
+        Err(outside(url, "it lies outside the places that may be read"))
     }
 }
 
@@ -156,9 +165,9 @@ impl Place {
     fn path_of(&self, name: &str) -> Result<Path, StoreError> {
         let parts = name.split('/');
         if name.is_empty() || parts.clone().any(|part| matches!(part, "" | "." | "..")) || name.contains('\\') {
-            return Err(refused(name, "expected a relative name such as `stream/issue/digest.nc`"));
+            return Err(misused(name, RELATIVE));
         }
-        Path::parse(format!("{}{name}", self.prefix)).map_err(|error| refused(name, error.to_string()))
+        Path::parse(format!("{}{name}", self.prefix)).map_err(|_| misused(name, RELATIVE))
     }
 
     /// URL of the store's root: `base` without the prefix.
@@ -171,17 +180,29 @@ impl Place {
         let Some(root) = Url::parse(&self.base).ok().and_then(|base| base.to_file_path().ok()) else { return Ok(()) };
         let file = path.parts().fold(root.clone(), |file, part| file.join(part.as_ref()));
         match file.canonicalize() {
-            Ok(file) if !file.starts_with(&root) => Err(refused(url, "it leads out of the folder")),
+            Ok(file) if !file.starts_with(&root) => Err(outside(url, "it leads out of the folder")),
             _ => Ok(()),
         }
     }
-}
 
-fn failed(name: &str, error: &object_store::Error) -> StoreError {
-    use object_store::Error as E;
-    // What the disk or the network says may change; what is wrong with the name or the rights will not.
-    let retriable = matches!(error, E::Generic { .. } | E::JoinError { .. });
-    StoreError { name: name.to_owned(), reason: error.to_string(), retriable }
+    /// What an error means. What the disk or the network says may change; what is wrong with the name or the rights
+    /// will not.
+    fn failed(&self, name: &str, error: object_store::Error) -> StoreError {
+        use object_store::Error as E;
+        let name = name.to_owned();
+        match error {
+            E::NotFound { .. } => StoreError::Missing { name },
+            error @ (E::Generic { .. } | E::JoinError { .. }) if self.is_folder() => {
+                StoreError::Disk { name, cause: Cause::new(error) }
+            }
+            error @ (E::Generic { .. } | E::JoinError { .. }) => StoreError::Away { name, cause: Cause::new(error) },
+            error => StoreError::Refused { name, cause: Cause::new(error) },
+        }
+    }
+
+    fn is_folder(&self) -> bool {
+        self.base.starts_with("file:")
+    }
 }
 
 fn open_place(url: &str, create: bool) -> Result<Place, StoreError> {
@@ -201,12 +222,12 @@ fn open_place(url: &str, create: bool) -> Result<Place, StoreError> {
 
 fn open_folder(folder: &FsPath, create: bool) -> Result<Place, StoreError> {
     let name = folder.display().to_string();
-    let failed = |error: std::io::Error| StoreError { name: name.clone(), reason: error.to_string(), retriable: false };
+    let failed = |error: std::io::Error| refused(&name, error);
     if create {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
     let root: PathBuf = folder.canonicalize().map_err(failed)?;
-    let store = LocalFileSystem::new_with_prefix(&root).map_err(|error| self::failed(&name, &error))?;
+    let store = LocalFileSystem::new_with_prefix(&root).map_err(|error| refused(&name, error))?;
     let base = Url::from_directory_path(&root).map_err(|()| refused(&name, "it has no URL"))?;
     Ok(Place { base: base.into(), store: Arc::new(store), prefix: String::new() })
 }
@@ -214,10 +235,11 @@ fn open_folder(folder: &FsPath, create: bool) -> Result<Place, StoreError> {
 #[cfg(feature = "s3")]
 fn open_s3(url: &Url) -> Result<Place, StoreError> {
     let store = object_store::aws::AmazonS3Builder::from_env().with_url(url.as_str()).build();
-    let store = store.map_err(|error| failed(url.as_str(), &error))?;
+    let store = store.map_err(|error| refused(url.as_str(), error))?;
+    let bucket = url.host_str().ok_or_else(|| refused(url.as_str(), "expected s3://bucket/prefix"))?;
     let prefix = url.path().trim_matches('/');
     let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-    let base = format!("s3://{}/{prefix}", url.host_str().unwrap_or_default());
+    let base = format!("s3://{bucket}/{prefix}");
     Ok(Place { base, store: Arc::new(store), prefix })
 }
 
@@ -228,14 +250,16 @@ fn open_s3(url: &Url) -> Result<Place, StoreError> {
 
 /// A runtime if a place needs one.
 fn runtime_for(places: &[Place]) -> Result<Option<tokio::runtime::Runtime>, StoreError> {
-    let Some(remote) = places.iter().find(|place| !place.base.starts_with("file:")) else { return Ok(None) };
+    let Some(remote) = places.iter().find(|place| !place.is_folder()) else { return Ok(None) };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("squall-store").enable_all().build();
-    runtime.map(Some).map_err(|error| refused(&remote.base, error.to_string()))
+    runtime.map(Some).map_err(|error| refused(&remote.base, error))
 }
 
 #[cfg(test)]
 mod tests {
+    use squall_fields::{Chain, ErrorKind};
+
     use super::*;
 
     fn store() -> (tempfile::TempDir, ObjectFieldStore) {
@@ -251,7 +275,7 @@ mod tests {
         let url = store.put("s/i/d.nc", b"one").unwrap();
         assert_eq!(store.put("s/i/d.nc", b"one").unwrap(), url);
         let error = store.put("s/i/d.nc", b"two").unwrap_err();
-        assert!(!error.retriable && error.reason.contains("another"), "{error}");
+        assert!(matches!(error, StoreError::Taken { .. }) && !error.is_retriable(), "{error}");
         assert_eq!(std::fs::read(folder.path().join("a/b/s/i/d.nc")).unwrap(), b"one");
         assert!(store.exists("s/i/d.nc").unwrap());
         // No temporary file is left beside it.
@@ -279,7 +303,7 @@ mod tests {
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(folder.path().join("secret"), folder.path().join("a/b/link")).unwrap();
-            assert!(store.get(&format!("{base}link"), 100).unwrap_err().reason.contains("leads out"));
+            assert!(store.get(&format!("{base}link"), 100).unwrap_err().to_string().contains("leads out"));
         }
     }
 
@@ -287,10 +311,10 @@ mod tests {
     fn size_is_bounded_before_it_is_read() {
         let (_folder, store) = store();
         let url = store.put("big", &[0; 1000]).unwrap();
-        assert!(store.get(&url, 999).unwrap_err().reason.contains("at most 999"));
+        assert!(store.get(&url, 999).unwrap_err().to_string().contains("at most 999"));
         assert_eq!(store.get(&url, 1000).unwrap().len(), 1000);
         let error = store.get(&url.replace("big", "none"), 10).unwrap_err();
-        assert!(!error.retriable, "{error}");
+        assert!(matches!(error, StoreError::Missing { .. }) && !error.is_retriable(), "{error}");
     }
 
     #[test]
@@ -304,14 +328,28 @@ mod tests {
         let store = store.also_reads(place.as_str()).unwrap();
         assert_eq!(store.get(url.as_str(), 10).unwrap(), &b"obs"[..]);
         let reader = ObjectFieldStore::read_only().also_reads(place.as_str()).unwrap();
-        assert!(reader.put("x", b"x").unwrap_err().reason.contains("reading only"));
+        assert!(reader.put("x", b"x").unwrap_err().to_string().contains("reading only"));
+    }
+
+    #[test]
+    fn a_full_or_missing_disk_may_be_mended_and_a_file_in_the_way_not() {
+        let (folder, store) = store();
+        std::fs::write(folder.path().join("file"), b"x").unwrap();
+        let error = ObjectFieldStore::open(&folder.path().join("file/below").display().to_string()).err().unwrap();
+        assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::User, false), "{error}");
+        // A file where a folder is needed is what the local store calls a generic error, as a full disk is.
+        std::fs::write(folder.path().join("a/b/s"), b"x").unwrap();
+        let error = store.put("s/i/d.nc", b"one").unwrap_err();
+        assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Device, true), "{error}");
+        assert!(std::error::Error::source(&error).is_some_and(|cause| cause.is::<object_store::Error>()));
     }
 
     #[cfg(not(feature = "s3"))]
     #[test]
     fn without_s3_the_error_says_how_to_get_it() {
         let error = ObjectFieldStore::open("s3://bucket/prefix").err().unwrap();
-        assert!(error.reason.contains("--features s3"), "{error}");
-        assert!(ObjectFieldStore::open("ftp://host/x").err().unwrap().reason.contains("s3://"));
+        assert!(Chain(&error).to_string().contains("--features s3"), "{error}");
+        let error = ObjectFieldStore::open("ftp://host/x").err().unwrap();
+        assert!(Chain(&error).to_string().contains("s3://"), "{error}");
     }
 }

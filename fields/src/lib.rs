@@ -17,7 +17,7 @@ pub mod units;
 pub mod window;
 
 pub use ensemble::Ensemble;
-pub use error::ErrorKind;
+pub use error::{Cause, Chain, ErrorKind, Failure};
 pub use forecast::{Degradation, Forecast, ForecastId, Provenance};
 pub use frame::{Frame, InputRef};
 pub use grid::{Axis, Grid};

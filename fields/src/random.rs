@@ -30,8 +30,9 @@ impl Philox {
         }
         hash.update(issue_time.unix_seconds().to_le_bytes());
         let digest = hash.finalize();
-        let key = u64::from_le_bytes(digest[..8].try_into().unwrap_or_default());
-        let stream = u64::from_le_bytes(digest[8..16].try_into().unwrap_or_default());
+        let number =
+            |from: usize| u64::from_le_bytes(digest[from..from + 8].try_into().expect("a SHA-256 digest has 32 bytes"));
+        let (key, stream) = (number(0), number(8));
         Self::new(key, stream ^ u64::from(member).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 

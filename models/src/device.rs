@@ -50,7 +50,7 @@ impl ComputeDevice {
         let device = match name.split_once(':').unwrap_or((name, "0")) {
             ("cpu", _) => Device::Cpu,
             ("cuda", index) => cuda(name, index)?,
-            _ => return Err(ModelError::Device(format!("{name}: cpu or cuda:N was expected"))),
+            _ => return Err(ModelError::device(name, "cpu or cuda:N was expected")),
         };
         let native = device.is_cuda() || has_native_bf16();
         let kind = match precision {
@@ -58,9 +58,8 @@ impl ComputeDevice {
             Precision::Auto | Precision::F32 => Kind::Float,
             Precision::Bf16 if native => Kind::BFloat16,
             Precision::Bf16 => {
-                let reason =
-                    format!("{name} has no native bf16 ({}), in which it would take 70 times longer", cpu_name());
-                return Err(ModelError::Device(reason));
+                let reason = format!("no native bf16 ({}), in which it would take 70 times longer", cpu_name());
+                return Err(ModelError::device(name, reason));
             }
         };
         let chosen = Self { device, kind };
@@ -81,7 +80,7 @@ impl ComputeDevice {
 /// A CUDA device, after its library has been loaded: nothing links to it, so it must be opened by hand.
 fn cuda(name: &str, index: &str) -> Result<Device, ModelError> {
     static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
-    let refuse = |reason: String| Err(ModelError::Device(format!("{name}: {reason}")));
+    let refuse = |reason: String| Err(ModelError::device(name, reason));
     let Ok(index) = index.parse::<usize>() else { return refuse("cuda:N was expected".to_owned()) };
     if let Err(reason) = LOADED.get_or_init(load_cuda) {
         return refuse(reason.clone());

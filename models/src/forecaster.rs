@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ndarray::Array3;
-use squall_fields::{Cadence, Ensemble, Grid, LeadTime, Variable, Window};
+use squall_fields::error::AnyError;
+use squall_fields::{Cadence, Cause, Ensemble, ErrorKind, Grid, LeadTime, Variable, Window};
 
 /// What a model takes and gives, checked when it is wired to a stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +67,7 @@ pub struct Prediction {
 }
 
 /// Why a model gave no forecast.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
     /// The model does not fit the stream that it is wired to; every reason is named.
@@ -88,19 +89,26 @@ pub enum ModelError {
         reason: String,
     },
     /// The file of the model cannot be used.
-    #[error("model file {path}: {reason}")]
+    #[error("model file {path}")]
     File {
         /// Where it is.
         path: String,
         /// What is wrong with it.
-        reason: String,
+        #[source]
+        cause: Cause,
     },
     /// The model could not be loaded, for the reason given.
-    #[error("{0}")]
-    Unavailable(String),
+    #[error(transparent)]
+    Unavailable(Cause),
     /// The device or its library failed.
-    #[error("device: {0}")]
-    Device(String),
+    #[error("device {device}")]
+    Device {
+        /// Name of the device.
+        device: String,
+        /// What it did, or does not have.
+        #[source]
+        cause: Cause,
+    },
     /// The model answered fewer requests than it was asked, or with the wrong thing: a defect.
     #[error("model {model}: {reason}")]
     Answer {
@@ -109,12 +117,35 @@ pub enum ModelError {
         /// What was expected and what came.
         reason: String,
     },
+    /// The model panicked: a defect.
+    #[error(transparent)]
+    Panicked(squall_fields::Failure),
 }
 
 impl ModelError {
+    /// A file that cannot be used, for that reason.
+    pub fn file(path: impl Into<String>, cause: impl Into<AnyError>) -> Self {
+        Self::File { path: path.into(), cause: Cause::new(cause) }
+    }
+
+    /// A device that failed or is not there, for that reason.
+    pub fn device(device: impl Into<String>, cause: impl Into<AnyError>) -> Self {
+        Self::Device { device: device.into(), cause: Cause::new(cause) }
+    }
+
+    /// Who can help.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::DoesNotFit { .. } | Self::File { .. } => ErrorKind::User,
+            Self::Window { .. } => ErrorKind::Data,
+            Self::Unavailable(_) | Self::Device { .. } => ErrorKind::Device,
+            Self::Answer { .. } | Self::Panicked(_) => ErrorKind::Internal,
+        }
+    }
+
     /// Whether the same request may succeed later.
-    pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::Device(_) | Self::Unavailable(_))
+    pub const fn is_retriable(&self) -> bool {
+        matches!(self, Self::Device { .. } | Self::Unavailable(_))
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use squall_fields::KnowledgeTime;
 
-use crate::ports::{Outgoing, Record};
+use crate::ports::{DecodeError, Outgoing, Record, StoreError};
 
 /// Most bytes of a bad record that its dead letter keeps.
 pub const KEPT_BYTES: usize = 256 * 1024;
@@ -16,7 +16,7 @@ pub const KEPT_BYTES: usize = 256 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Larger than the source's `max_record_bytes`.
+    /// Larger than the source's `max_record_bytes`, or unpacks to more than is allowed.
     Oversized,
     /// No value.
     Empty,
@@ -68,6 +68,26 @@ impl Reason {
     }
 }
 
+impl From<&DecodeError> for Reason {
+    fn from(error: &DecodeError) -> Self {
+        match error {
+            DecodeError::TooLarge(_) => Self::Oversized,
+            DecodeError::WrongVariables(_) => Self::WrongVariables,
+            DecodeError::Malformed(_) | DecodeError::Broke { .. } => Self::Undecodable,
+        }
+    }
+}
+
+/// Of a file that a notification points at.
+impl From<&StoreError> for Reason {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::TooLarge { .. } => Self::Oversized,
+            _ => Self::Fetch,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -95,6 +115,7 @@ impl DeadLetter {
     /// known, its `sha256`; the headers of the record follow as they were.
     pub fn outgoing(&self, topic: &Arc<str>) -> Outgoing {
         let record = &self.record;
+        // A tombstone has no bytes to keep.
         let value = record.value.clone().unwrap_or_default();
         let text = |name: &str, value: String| (format!("dead-letter-{name}"), Some(Bytes::from(value)));
         let mut headers = vec![

@@ -236,19 +236,22 @@ impl DeadlineMissed<'_> {
     }
 }
 
-/// How long devices have been silent while something waited for them.
-pub struct DeviceSilence<'a> {
+/// How a device is at this moment.
+pub struct DeviceState<'a> {
     /// Name of the device.
     pub device: &'a str,
-    /// How long; zero for one that answers, or has nothing to answer.
+    /// How long it has been silent while something waited; zero for one that answers, or has nothing to answer.
     pub silent_for: Duration,
+    /// Requests that wait for it.
+    pub pending: usize,
 }
 
-impl DeviceSilence<'_> {
-    /// Sets the gauge.
+impl DeviceState<'_> {
+    /// Sets the gauges.
     pub fn emit(self) {
-        let Self { device, silent_for } = self;
+        let Self { device, silent_for, pending } = self;
         gauge!("squall_device_silent_seconds", "device" => device.to_owned()).set(silent_for.as_secs_f64());
+        gauge!("squall_device_requests", "device" => device.to_owned()).set(pending as f64);
     }
 }
 

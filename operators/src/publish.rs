@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_fields::{ErrorKind, Forecast};
+use squall_fields::{Chain, ErrorKind, Forecast};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -15,13 +15,12 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::control::Control;
 use crate::encode::{self, EncodeConfig, StoredFile};
-use crate::failure::Failure;
 use crate::infer::Made;
 use crate::local::Local;
 use crate::note::{Note, Published};
 use crate::offload::{Desk, Service};
 use crate::order::frontier_of;
-use crate::ports::{FieldStore, ForecastEncoder, Outgoing};
+use crate::ports::{EncodeError, FieldStore, ForecastEncoder, Outgoing, StoreError};
 use crate::products::{ProductsConfig, products};
 use crate::retry::{Backoff, retry};
 use crate::stream::StreamContext;
@@ -39,17 +38,33 @@ pub struct Publisher {
 }
 
 /// Why a forecast was not published.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The store is away for a while.
-    #[error("{0}")]
-    Retriable(String),
-    /// The store refuses: nothing of this stream can be published.
-    #[error("{0}")]
-    Store(String),
-    /// This forecast cannot be written.
-    #[error("{0}")]
-    Forecast(String),
+    /// The store did not take the file: unless it may later, nothing of this stream can be published.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// This forecast cannot be written as a file.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// This forecast's fields cannot be packed.
+    #[error("the fields of the forecast cannot be packed")]
+    Pack(#[from] std::io::Error),
+}
+
+impl PublishError {
+    /// Who can help.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Encode(error) => error.kind(),
+            Self::Pack(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// Whether the same forecast may be published later.
+    pub const fn is_retriable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_retriable())
+    }
 }
 
 impl Publisher {
@@ -58,18 +73,18 @@ impl Publisher {
         let file = self.files.as_ref().map(|(store, encoder)| put(forecast, &**store, &**encoder)).transpose()?;
         let made: Vec<_> = forecast.ensembles.iter().map(|e| products(e, &self.products)).collect();
         let mut records = vec![encode::index(&self.encode, forecast, &self.products, file.as_ref())];
-        let tiles = encode::tiles(&self.encode, forecast, &self.products, &made);
-        records.extend(tiles.map_err(|e| PublishError::Forecast(e.to_string()))?);
+        records.extend(encode::tiles(&self.encode, forecast, &self.products, &made)?);
         Ok(records)
     }
 
     /// Publishes, waiting for a store that is away for as long as the stream goes on.
     fn insist(&self, forecast: &Forecast, control: &Control) -> Result<Vec<Outgoing>, PublishError> {
         let passes = |error: &PublishError| {
-            let PublishError::Retriable(reason) = error else { return false };
-            let reason = reason.clone();
-            events::BrokerTrouble { stream: &forecast.id.stream, what: "storing a forecast", reason }.emit();
-            true
+            if error.is_retriable() {
+                let (stream, reason) = (&*forecast.id.stream, Chain(error).to_string());
+                events::BrokerTrouble { stream, what: "storing a forecast", reason }.emit();
+            }
+            error.is_retriable()
         };
         let backoff = Backoff { first: Duration::from_millis(100), ..Backoff::default() };
         retry(backoff, |wait| control.pause_until_done(wait), passes, || self.publish(forecast))
@@ -77,13 +92,9 @@ impl Publisher {
 }
 
 fn put(forecast: &Forecast, store: &dyn FieldStore, encoder: &dyn ForecastEncoder) -> Result<StoredFile, PublishError> {
-    let bytes = encoder.encode(forecast).map_err(|e| PublishError::Forecast(e.to_string()))?;
+    let bytes = encoder.encode(forecast)?;
     let name = encode::file_name(forecast, &bytes, encoder.extension());
-    let failed = |error: crate::ports::StoreError| match error.retriable {
-        true => PublishError::Retriable(error.to_string()),
-        false => PublishError::Store(error.to_string()),
-    };
-    let url = store.put(&name, &bytes).map_err(failed)?;
+    let url = store.put(&name, &bytes)?;
     Ok(StoredFile::new(url, encoder.content_type(), &bytes))
 }
 
@@ -118,7 +129,7 @@ pub fn publish<'scope>(
                 for Local(made) in batches.flat_map(|batch| batch.drain(..)) {
                     let forecast = made.forecast.clone();
                     if let Err(lost) = desk.submit(forecast, (capability.clone(), made)) {
-                        stream.fail(lost);
+                        stream.control.fail(lost.into());
                     }
                 }
             });
@@ -132,12 +143,12 @@ pub fn publish<'scope>(
                         let published = Note::Published(made.published(records).into());
                         output.session(&capability).give(Local(published));
                     }
-                    Ok(Err(PublishError::Forecast(reason))) => {
-                        let issue_time = made.forecast.id.issue_time;
+                    Ok(Err(error @ (PublishError::Encode(_) | PublishError::Pack(_)))) => {
+                        let (issue_time, reason) = (made.forecast.id.issue_time, Chain(&error).to_string());
                         events::ForecastLost { stream: &stream.name, issue_time, reason: &reason }.emit();
                     }
-                    Ok(Err(error)) => stream.fail(error),
-                    Err(lost) => stream.fail(lost),
+                    Ok(Err(error)) => stream.fail(error.kind(), error),
+                    Err(lost) => stream.control.fail(lost.into()),
                 }
             }
         }
@@ -158,21 +169,10 @@ impl Made {
     }
 }
 
-impl From<PublishError> for Failure {
-    fn from(error: PublishError) -> Self {
-        let kind = match error {
-            PublishError::Retriable(_) | PublishError::Store(_) => ErrorKind::Device,
-            PublishError::Forecast(_) => ErrorKind::Internal,
-        };
-        Self::new(kind, error.to_string())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::encode::tests::{config, forecast};
-    use crate::ports::{EncodeError, StoreError};
     use bytes::Bytes;
     use std::sync::Mutex;
 
@@ -182,14 +182,14 @@ mod tests {
     impl FieldStore for Shelf {
         fn put(&self, name: &str, _: &[u8]) -> Result<String, StoreError> {
             if self.1 {
-                return Err(StoreError { name: name.into(), reason: "full".into(), retriable: false });
+                return Err(StoreError::Taken { name: name.into() });
             }
             self.0.lock().unwrap().push(name.to_owned());
             Ok(format!("mem:///{name}"))
         }
 
         fn get(&self, url: &str, _: u64) -> Result<Bytes, StoreError> {
-            Err(StoreError { name: url.into(), reason: "write only".into(), retriable: false })
+            Err(StoreError::Missing { name: url.into() })
         }
     }
 

@@ -3,11 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use squall_fields::ErrorKind;
+use squall_fields::error::AnyError;
+use squall_fields::{ErrorKind, Failure};
 
 use crate::control::{Control, Frontiers};
-use crate::failure::Failure;
-use crate::offload::panic_text;
 
 /// A stream, as its operators on all workers see it.
 #[derive(Clone, Debug)]
@@ -28,9 +27,9 @@ impl StreamContext {
         Self { name: name.into(), home, control: Control::new(), frontiers: Arc::default() }
     }
 
-    /// Fails the stream.
-    pub fn fail(&self, failure: impl Into<Failure>) {
-        self.control.fail(failure.into().of_stream(&self.name));
+    /// Fails the stream, because of an error of a kind.
+    pub fn fail(&self, kind: ErrorKind, error: impl Into<AnyError>) {
+        self.control.fail(Failure::new(kind, format!("stream {}", self.name)).because(error));
     }
 
     /// Runs something on a thread of its own; a panic there fails the stream.
@@ -39,11 +38,11 @@ impl StreamContext {
         let thread_name = name.clone();
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
-                stream.fail(Failure::panic(format!("the thread {thread_name} panicked: {}", panic_text(&*payload))));
+                stream.control.fail(Failure::panicked(format!("the thread {thread_name}"), &*payload));
             }
         });
         if let Err(error) = thread {
-            self.fail(Failure::new(ErrorKind::Device, format!("no thread for {name}: {error}")));
+            self.control.fail(Failure::new(ErrorKind::Device, format!("no thread for {name}")).because(error));
         }
     }
 }

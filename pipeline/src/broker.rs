@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 use std::os::unix::process::CommandExt;
 
+use squall_fields::ErrorKind;
+
 pub use properties::{SaslSsl, Scram};
 
 use java::Java;
@@ -79,6 +81,17 @@ pub enum BrokerError {
     /// A file or a process of the broker could not be handled.
     #[error("development broker: {0}")]
     Io(#[from] io::Error),
+}
+
+impl BrokerError {
+    /// Who can help.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Java(_) | Self::NoJars { .. } => ErrorKind::User,
+            Self::Tool { .. } | Self::Ended { .. } | Self::Silent { .. } => ErrorKind::Broker,
+            Self::Io(_) => ErrorKind::Device,
+        }
+    }
 }
 
 /// What a development broker should be.
@@ -250,6 +263,7 @@ impl DevBroker {
     }
 
     fn log_tail(&self) -> String {
+        // It explains an error that is told without it, too.
         let text = fs::read(self.log_file()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<_> = text.lines().collect();

@@ -1,22 +1,16 @@
-//! The command line: what can be asked, and what an answer looks like.
-//!
-//! Exit codes: 0 for done, 1 for a failure on the way, 2 for a command line or a configuration that cannot work.
-//! An error is one printed line, followed by its causes; a faulty configuration is one line for each fault.
+//! The command line: what can be asked.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use squall_models::ModelError;
 
-use crate::commands;
-use crate::config::Faults;
 use crate::logging::{self, LogFormat};
-use crate::memory;
+use crate::{commands, exit, memory};
 
 /// Nowcasts of precipitation and wind from a stream of observations, with their probabilities.
 #[derive(Debug, Parser)]
-#[command(name = "squall", version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "squall", version, max_term_width = 100, arg_required_else_help = true, after_help = after_help())]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -37,7 +31,11 @@ Then continuously, from Kafka:
   squall run configs/radar.toml                 forecasts until SIGTERM or Ctrl-C
   squall publish event.nc --config configs/radar.toml --speed 60x
 
-`squall COMMAND --help` explains each command. Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.";
+`squall COMMAND --help` explains each command.";
+
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{}", exit::help())
+}
 
 /// What holds for every command.
 #[derive(Clone, Debug, Args)]
@@ -140,24 +138,12 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     logging::start(cli.global.log_format, cli.global.verbose, cli.command.is_service());
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error),
+        Err(error) => {
+            let (text, code) = exit::report(&error);
+            eprint!("{text}");
+            ExitCode::from(code)
+        }
     }
-}
-
-/// Prints an error and says which exit code it deserves.
-fn report(error: &anyhow::Error) -> ExitCode {
-    if let Some(faults) = error.downcast_ref::<Faults>() {
-        let count = faults.0.len();
-        let plural = if count == 1 { "" } else { "s" };
-        eprintln!("{faults}\nerror: {count} fault{plural} in the configuration");
-        return ExitCode::from(2);
-    }
-    eprintln!("error: {error}");
-    for cause in error.chain().skip(1) {
-        eprintln!("  because: {cause}");
-    }
-    let unfit = matches!(error.downcast_ref(), Some(ModelError::DoesNotFit { .. }));
-    ExitCode::from(if unfit || error.is::<commands::Usage>() { 2 } else { 1 })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use squall_fields::{Cause, Chain};
 use squall_models::diffusion::{DiffusionForecaster, Options};
 use squall_models::{Context, Coordinates, Forecaster, ModelError, Prediction, Request, baselines};
 use squall_operators::events;
@@ -80,7 +81,7 @@ pub fn slot(stream: &StreamConfig, source: &SourceConfig, factory: &ModelFactory
 /// Stands in for a model that cannot be loaded: fails every request with the reason.
 struct Unavailable {
     name: String,
-    reason: String,
+    reason: Cause,
 }
 
 impl Forecaster for Unavailable {
@@ -111,12 +112,12 @@ impl Forecaster for Unavailable {
 
 /// A model that cannot be loaded, replaced by one that has its fallback answer; the error itself if nothing could.
 fn without_model(stream: &StreamConfig, source: &SourceConfig, error: anyhow::Error) -> anyhow::Result<ModelSlot> {
-    let unloadable = matches!(error.downcast_ref(), Some(ModelError::File { .. } | ModelError::Device(_)));
+    let unloadable = matches!(error.downcast_ref(), Some(ModelError::File { .. } | ModelError::Device { .. }));
     let ModelConfig::File { file, .. } = &stream.model else { return Err(error) };
     let Some(fallback) = fallback(stream, &context(stream, source)).filter(|_| unloadable) else { return Err(error) };
-    let reason = format!("{error:#}");
+    let reason = Chain(error.as_ref()).to_string();
     events::ModelNotLoaded { stream: &stream.name, reason: &reason, instead: fallback.name() }.emit();
-    let model = Unavailable { name: file.display().to_string(), reason };
+    let model = Unavailable { name: file.display().to_string(), reason: Cause::new(error) };
     Ok(ModelSlot::new(Box::new(model), Some(fallback)))
 }
 
@@ -144,7 +145,7 @@ pub fn start(config: &Config, factory: &ModelFactory) -> anyhow::Result<Devices>
         });
         match slot {
             Ok(slot) => drop(slots.entry(stream.device.clone()).or_default().insert(stream.name.clone(), slot)),
-            Err(error) => refused.push(format!("{error:#}")),
+            Err(error) => refused.push(Chain(error.as_ref()).to_string()),
         }
     }
     if !refused.is_empty() {
@@ -195,8 +196,7 @@ mod tests {
     fn a_damaged_file_leaves_the_stream_to_its_fallback() {
         let config = config("{ file = \"damaged.safetensors\" }");
         let devices = start(&config, &|_: &StreamConfig, _: &SourceConfig| {
-            let (path, reason) = ("damaged.safetensors".to_owned(), "is cut short".to_owned());
-            Err(ModelError::File { path, reason }.into())
+            Err(ModelError::file("damaged.safetensors", "is cut short").into())
         });
         assert_eq!(devices.unwrap().without_model.len(), 1);
     }

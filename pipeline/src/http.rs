@@ -2,6 +2,7 @@
 //!
 //! It runs on a thread of its own and reads only: nothing that comes in over it can change or stop a forecast.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -14,15 +15,33 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use squall_fields::{Chain, Failure};
 use tokio::sync::oneshot;
+
+/// Why an instance does not forecast yet, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum Unready {
+    /// A stream has failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// It was told to stop, or its log is over.
+    #[error("stream {stream} ends")]
+    Ends {
+        /// The stream that ends.
+        stream: Arc<str>,
+    },
+    /// A device does not answer.
+    #[error("{0}")]
+    Device(Failure),
+}
 
 /// What the running instance says about itself.
 pub trait Status: Send + Sync + 'static {
     /// Why it should be restarted, if it should: a worker or a device thread has ended.
-    fn live(&self) -> Result<(), String>;
+    fn live(&self) -> Result<(), Failure>;
 
     /// Why it does not forecast yet, or no longer, if it does not.
-    fn ready(&self) -> Result<(), String>;
+    fn ready(&self) -> Result<(), Unready>;
 
     /// Knowledge time of each source, frontier of each operator, committed frontier of each stream.
     fn frontiers(&self) -> serde_json::Value;
@@ -105,16 +124,19 @@ impl Drop for Endpoint {
 }
 
 fn routes(shared: Shared) -> Router {
-    let health = |state: Result<(), String>| match state {
-        Ok(()) => (StatusCode::OK, "yes\n".to_owned()),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("no: {reason}\n")),
-    };
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/live", get(move |State(shared): State<Shared>| async move { health(shared.status.live()) }))
-        .route("/ready", get(move |State(shared): State<Shared>| async move { health(shared.status.ready()) }))
+        .route("/live", get(move |State(shared): State<Shared>| async move { health(&shared.status.live()) }))
+        .route("/ready", get(move |State(shared): State<Shared>| async move { health(&shared.status.ready()) }))
         .route("/frontiers", get(|State(shared): State<Shared>| async move { Json(shared.status.frontiers()) }))
         .with_state(shared)
+}
+
+fn health<E: Error>(state: &Result<(), E>) -> (StatusCode, String) {
+    match state {
+        Ok(()) => (StatusCode::OK, "yes\n".to_owned()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("no: {}\n", Chain(error))),
+    }
 }
 
 async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
@@ -144,16 +166,18 @@ pub fn get_text(address: &str, path: &str) -> anyhow::Result<(u16, String)> {
 
 #[cfg(test)]
 mod tests {
+    use squall_fields::ErrorKind;
+
     use super::*;
 
     struct Half;
 
     impl Status for Half {
-        fn live(&self) -> Result<(), String> {
+        fn live(&self) -> Result<(), Failure> {
             Ok(())
         }
-        fn ready(&self) -> Result<(), String> {
-            Err("no model yet".into())
+        fn ready(&self) -> Result<(), Unready> {
+            Err(Unready::Failed(Failure::new(ErrorKind::Broker, "stream rain").because("no model yet")))
         }
         fn frontiers(&self) -> serde_json::Value {
             serde_json::json!({"streams": [{"name": "rain"}]})
@@ -168,7 +192,7 @@ mod tests {
         let endpoint = Endpoint::start(listen, recorder.handle(), Arc::new(Half)).unwrap();
         let get = |path| get_text(&endpoint.address().to_string(), path).unwrap();
         assert_eq!(get("/live"), (200, "yes\n".into()));
-        assert_eq!(get("/ready"), (503, "no: no model yet\n".into()));
+        assert_eq!(get("/ready"), (503, "no: stream rain: no model yet\n".into()));
         assert_eq!(get("/frontiers"), (200, r#"{"streams":[{"name":"rain"}]}"#.into()));
         let (code, text) = get("/metrics");
         assert!(code == 200 && text.contains("squall_records_total 3"), "{text}");

@@ -11,6 +11,7 @@ pub mod connect;
 pub mod dashboard;
 pub mod demo;
 pub mod devices;
+pub mod exit;
 pub mod font;
 pub mod graph;
 pub mod http;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use squall_fields::{Forecast, Frame, IssueTime, KnowledgeTime, ValidTime};
+use squall_operators::dead_letter::Reason;
 use squall_operators::infer::device::ModelSlot;
 use squall_operators::infer::{InferConfig, assemble, request};
 use squall_operators::quality::Quality;
@@ -56,7 +57,7 @@ impl<'a> Once<'a> {
                 Ok(frame) => {
                     windows.push(frame, known_at(slot), 0);
                 }
-                Err(reason) => refused.push(format!("{slot}: {reason}")),
+                Err((reason, detail)) => refused.push(format!("{slot}: {reason}, {detail}")),
             }
         }
         let window = Arc::new(windows.window(issue_time));
@@ -72,10 +73,9 @@ impl<'a> Once<'a> {
         Ok(Fired { window, revision: 0, known_at: known_at(issue_time.slot()), read_at_us: 0 })
     }
 
-    fn accept(&self, quality: &mut Quality, frame: Frame) -> Result<Arc<Frame>, String> {
+    fn accept(&self, quality: &mut Quality, frame: Frame) -> Result<Arc<Frame>, (Reason, String)> {
         let known_at = known_at(frame.slot);
-        let judged = quality.check(Arc::new(frame), known_at);
-        judged.map(|(frame, _)| frame).map_err(|(reason, detail)| format!("{reason}, {detail}"))
+        quality.check(Arc::new(frame), known_at).map(|(frame, _)| frame)
     }
 }
 

@@ -15,8 +15,8 @@ use anyhow::Context as _;
 use squall_connectors::isolate::{Format, IsolatedDecoder};
 use squall_connectors::netcdf::{NetcdfDecoder, NetcdfEncoder, WriteOptions};
 use squall_connectors::odim::OdimDecoder;
+use squall_fields::{Chain, ErrorKind, Failure};
 use squall_operators::decode::{Decoder, SharedFrames};
-use squall_operators::failure::Failure;
 use squall_operators::ports::{
     Connect, FieldStore, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, PartitionId,
 };
@@ -32,7 +32,7 @@ use crate::devices::{self, ModelFactory};
 use crate::graph::{self, StreamPlan};
 use crate::{topics, watch};
 
-pub use self::monitor::{Failed, Handle, Monitor};
+pub use self::monitor::{Handle, Monitor};
 
 /// How long the start waits for a broker that is away or loading.
 const START: Duration = Duration::from_secs(120);
@@ -159,9 +159,8 @@ impl Runtime {
         let watched = monitor.clone();
         let supervisor = std::thread::Builder::new().name("supervisor".into()).spawn(move || {
             let lost = guards.join().into_iter().filter_map(Result::err);
-            let lost = lost.map(|error| Failure::panic(format!("a worker died: {error}")));
-            let failures: Vec<Failure> = watched.failures().into_iter().chain(lost).collect();
-            if failures.is_empty() { Ok(()) } else { Err(Failed(failures)) }
+            let lost = lost.map(|error| Failure::new(ErrorKind::Internal, "a worker died").because(error));
+            monitor::together(watched.failures().chain(lost).collect())
         })?;
         Ok(Handle { monitor, supervisor })
     }
@@ -260,10 +259,10 @@ fn retry<T>(
     call: impl FnMut() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let passes = |error: &anyhow::Error| {
-        let passes = matches!(error.downcast_ref::<LogError>(), Some(LogError::Retriable(_)))
-            || matches!(error.downcast_ref::<LedgerError>(), Some(LedgerError::Retriable { .. }));
+        let passes = error.downcast_ref().is_some_and(LogError::is_retriable)
+            || error.downcast_ref().is_some_and(LedgerError::is_retriable);
         if passes {
-            tracing::warn!(%error, "{what} failed; trying again");
+            tracing::warn!(error = %Chain(error.as_ref()), "{what} failed; trying again");
         }
         passes
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, after, bounded, select};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use squall_fields::Failure;
 
 use crate::runtime::Handle;
 
@@ -62,7 +63,7 @@ impl Stop {
     ///
     /// # Errors
     /// Why it failed.
-    pub fn end(&self, handle: Handle) -> anyhow::Result<()> {
+    pub fn end(&self, handle: Handle) -> Result<(), Failure> {
         let mut asked = false;
         while !handle.is_finished() {
             // Asked once: from then on only its end is waited for.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use squall_fields::{Cadence, IssueTime, ValidTime};
+use squall_fields::{Cadence, Chain, IssueTime, ValidTime};
 use squall_operators::control::Control;
 use squall_operators::events;
 use squall_operators::infer::device::{Device, NewModel, TakeUpError};
@@ -65,7 +65,7 @@ impl Watch {
             match self.take_up() {
                 Ok(()) => self.again = None,
                 Err(error) => {
-                    let reason = format!("{}: {error:#}", self.path.display());
+                    let reason = format!("{}: {}", self.path.display(), Chain(error.as_ref()));
                     let instead = if self.again.is_some() { "the fallback" } else { "the old model" };
                     events::ModelNotLoaded { stream: &self.stream.name, reason: &reason, instead }.emit();
                     self.again = self.again.map(|_| Instant::now() + RETRY);

@@ -99,7 +99,7 @@ storm.nc
     rain_rate (mm h-1)        2016-09-28T12:20:00Z        1.2%      0.00     0.574     20.37
 "##);
     let (code, _, errors) = told(&run(&["inspect", "file", "Cargo.toml"]));
-    assert!(code == Some(1) && errors.starts_with("error: cannot read Cargo.toml\n  because: "), "{errors}");
+    assert!(code == Some(3) && errors.starts_with("error: cannot read Cargo.toml\n  because: "), "{errors}");
 }
 
 #[test]
@@ -156,4 +156,38 @@ fn publishing_into_memory_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (code, _, errors) = told(&run(&["publish", &storm(folder.path()), "--config", "configs/demo.toml"]));
     assert!(code == Some(2) && errors.contains("log.kind is \"memory\""), "{errors}");
+}
+
+#[test]
+fn the_exit_code_says_who_can_help() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(file("a.nc"), b"It will rain.").unwrap();
+    std::fs::write(file("in-the-way"), b"a file").unwrap();
+    let (code, _, errors) = told(&run(&["inspect", "file", &file("none.nc")]));
+    assert!(code == Some(2) && errors.contains("none.nc") && errors.contains("because: "), "{code:?} {errors}");
+    let (code, _, errors) = told(&run(&["inspect", "file", &file("a.nc")]));
+    assert!(code == Some(3) && errors.contains("expected NetCDF"), "{code:?} {errors}");
+    let storm = storm(folder.path());
+    let output = file("in-the-way/out");
+    let (code, _, errors) = told(&run(&["forecast", "configs/demo.toml", "-i", &storm, "-o", &output]));
+    assert!(code == Some(2) && errors.contains("in-the-way"), "{code:?} {errors}");
+    // A disk that takes nothing more: no file may grow, and the signal that says so is ignored.
+    let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" simulate -o \"$1\" --frames 1 --size 8x8";
+    let mut full = Command::new("sh");
+    full.args(["-c", script, env!("CARGO_BIN_EXE_squall"), &file("b.nc")]);
+    let (code, _, errors) = told(&full.output().unwrap());
+    assert!(code == Some(4) && errors.contains("b.nc"), "{code:?} {errors}");
+}
+
+#[test]
+fn settings_and_a_broker_that_is_away_are_told_apart() {
+    let kafka = ["--set", "log.kind=kafka", "--set", "log.bootstrap_servers=127.0.0.1:1"];
+    let topics = |more: &[&str]| {
+        told(&squall().args(["inspect", "topics", "configs/radar.toml"]).args(kafka).args(more).output().unwrap())
+    };
+    let (code, _, errors) = topics(&["--set", "log.properties.no-such-property=1"]);
+    assert!(code == Some(2) && errors.contains("no-such-property"), "{code:?} {errors}");
+    let (code, _, errors) = topics(&[]);
+    assert!(code == Some(5) && errors.starts_with("error: the broker is away or busy"), "{code:?} {errors}");
 }

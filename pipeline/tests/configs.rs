@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use squall_connectors::memory::MemoryLog;
-use squall_fields::{Frame, ValidTime, Variable};
+use squall_fields::{Chain, Frame, ValidTime, Variable};
 use squall_models::simulate::StormSettings;
 use squall_operators::ports::{Connect, Record};
 use squall_pipeline::commands::simulate::frames;
@@ -98,7 +98,7 @@ fn every_configuration_runs() {
         publish(&config, &log);
         let runtime = Runtime::start(&config, Arc::new(log.clone()), connect::store(&config).unwrap());
         let handle = runtime.unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
-        handle.join().unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
+        handle.join().unwrap_or_else(|failure| panic!("{}: {}", path.display(), Chain(&failure)));
         let dead = read(&log, &config.topics.dead_letters);
         assert!(dead.is_empty(), "{}: {} dead letters", path.display(), dead.len());
         for stream in &config.streams {

@@ -105,7 +105,7 @@ fn a_grid_that_only_the_first_frame_tells_is_the_fallbacks() {
     }
     assert_eq!(index.len(), 2, "one forecast for each full window");
     for one in &index {
-        let json: serde_json::Value = serde_json::from_slice(one.value.as_deref().unwrap_or_default()).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(one.value.as_deref().expect("a value")).unwrap();
         let squall = &json["properties"]["squall"];
         assert_eq!((&squall["degraded"], &squall["model"]), (&true.into(), &"extrapolation".into()), "{squall}");
         let reasons = squall["provenance"]["degraded"].to_string();

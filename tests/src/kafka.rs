@@ -177,6 +177,7 @@ impl Kafka {
                 None => {}
                 Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
                 Some(Err(error)) => panic!("{topic}: {error}"),
+                // In these records nothing is null that could be empty: both are no bytes.
                 Some(Ok(message)) => seen.push(Seen {
                     partition: message.partition(),
                     offset: message.offset(),

@@ -37,7 +37,7 @@ impl Running {
     /// Starts a program; `folder` is where its output file is kept.
     pub fn start(folder: &Path, program: &Path, arguments: &[&str]) -> Self {
         let count = fs::read_dir(folder).map_or(0, Iterator::count);
-        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = program.file_name().expect("a program is a file").to_string_lossy().into_owned();
         let output = folder.join(format!("{name}-{count}.log"));
         let log = File::create(&output).expect("a log file");
         let child = Command::new(program)
@@ -54,7 +54,7 @@ impl Running {
 
     /// What it has printed so far, stdout and stderr together.
     pub fn output(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.output).unwrap_or_default()).into_owned()
+        read(&self.output)
     }
 
     /// Waits for its end; it is a failure if that takes longer.
@@ -95,8 +95,7 @@ impl Running {
     /// Waits until a condition on what it has printed holds while it runs.
     pub fn until_said(&mut self, limit: Duration, what: &str, mut condition: impl FnMut(&str) -> bool) {
         let output = self.output.clone();
-        let said = || String::from_utf8_lossy(&fs::read(&output).unwrap_or_default()).into_owned();
-        self.until(limit, what, || condition(&said()));
+        self.until(limit, what, || condition(&read(&output)));
     }
 
     /// Asks it to end, as an operator would.
@@ -121,6 +120,10 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn read(output: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(output).expect("the output file, made at the start")).into_owned()
 }
 
 /// Asks again and again until the answer is yes; no if the time is over.

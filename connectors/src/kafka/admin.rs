@@ -14,7 +14,7 @@ const ASK: Duration = Duration::from_secs(15);
 
 fn client(config: &KafkaConfig) -> Result<AdminClient<Context>, LogError> {
     let created = config.client(&[]).create_with_context(Context::default());
-    created.map_err(|e| log_error("creating an admin client", &e))
+    created.map_err(|e| log_error("creating an admin client", e))
 }
 
 fn options() -> AdminOptions {
@@ -24,9 +24,11 @@ fn options() -> AdminOptions {
 /// Each topic as it is, in order.
 pub(super) fn describe(config: &KafkaConfig, topics: &[&str]) -> Result<Vec<Option<TopicInfo>>, LogError> {
     let admin = client(config)?;
-    let metadata = admin.inner().fetch_metadata(None, ASK).map_err(|e| {
-        let _ = admin.inner().context().check();
-        log_error("asking for topics", &e)
+    let metadata = admin.inner().fetch_metadata(None, ASK);
+    let metadata = metadata.or_else(|e| {
+        // Wrong credentials, for example, are told beside the call, which then only says that it had no answer.
+        admin.inner().context().check()?;
+        Err(log_error("asking for topics", e))
     })?;
     let partitions = |name: &str| {
         let found = metadata.topics().iter().find(|t| t.name() == name && t.error().is_none())?;
@@ -34,10 +36,10 @@ pub(super) fn describe(config: &KafkaConfig, topics: &[&str]) -> Result<Vec<Opti
     };
     let existing: Vec<&str> = topics.iter().copied().filter(|t| partitions(t).is_some()).collect();
     let resources: Vec<_> = existing.iter().map(|t| ResourceSpecifier::Topic(t)).collect();
-    // Someone may be allowed to read topics and not to read their settings: then those are unknown.
     let described = if resources.is_empty() {
         Vec::new()
     } else {
+        // Someone may be allowed to read topics and not to read their settings: then those are unknown.
         block_on(admin.describe_configs(&resources, &options())).unwrap_or_default()
     };
     let settings: Vec<Option<ConfigResource>> = described.into_iter().map(Result::ok).collect();
@@ -67,7 +69,7 @@ pub(super) fn create(config: &KafkaConfig, topics: &[TopicSpec]) -> Result<(), L
     let admin = client(config)?;
     let sizes: Vec<String> = topics.iter().map(|t| (t.max_record_bytes + 64 * 1024).to_string()).collect();
     let new: Vec<NewTopic<'_>> = topics.iter().zip(&sizes).map(|(spec, size)| new_topic(spec, size)).collect();
-    let results = block_on(admin.create_topics(&new, &options())).map_err(|e| log_error("creating topics", &e))?;
+    let results = block_on(admin.create_topics(&new, &options())).map_err(|e| log_error("creating topics", e))?;
     let mut faults = Vec::new();
     let mut retriable = false;
     for result in results {
@@ -81,8 +83,8 @@ pub(super) fn create(config: &KafkaConfig, topics: &[TopicSpec]) -> Result<(), L
     }
     match (faults.is_empty(), retriable) {
         (true, _) => Ok(()),
-        (false, true) => Err(LogError::Retriable(faults.join("; "))),
-        (false, false) => Err(LogError::Fatal(faults.join("; "))),
+        (false, true) => Err(LogError::away("creating topics", faults.join("; "))),
+        (false, false) => Err(LogError::refused("creating topics", faults.join("; "))),
     }
 }
 

@@ -13,7 +13,7 @@ use squall_operators::ports::{Headers, LogError};
 /// Passes librdkafka's log lines on, and keeps the newest error that no retry mends, and failed deliveries.
 #[derive(Clone, Default)]
 pub(super) struct Context {
-    fatal: Arc<Mutex<Option<String>>>,
+    fatal: Arc<Mutex<Option<LogError>>>,
     undelivered: Arc<Mutex<Option<KafkaError>>>,
 }
 
@@ -21,7 +21,7 @@ impl Context {
     /// An error such as wrong credentials, if one was reported.
     pub(super) fn check(&self) -> Result<(), LogError> {
         match &*self.fatal.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(reason) => Err(LogError::Fatal(reason.clone())),
+            Some(error) => Err(error.clone()),
             None => Ok(()),
         }
     }
@@ -47,8 +47,9 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(target: "squall::kafka", %error, "{reason}");
-        if error.rdkafka_error_code().is_some_and(is_hopeless) {
-            *self.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error}: {reason}"));
+        let error = log_error(reason, error);
+        if !error.is_retriable() {
+            *self.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
     }
 }
@@ -65,34 +66,32 @@ impl ProducerContext for Context {
     }
 }
 
-/// Whether no retry mends it.
-fn is_hopeless(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::Authentication
-            | RDKafkaErrorCode::SaslAuthenticationFailed
-            | RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::GroupAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed
-            | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::InvalidTopic
-            | RDKafkaErrorCode::MessageSizeTooLarge
-            | RDKafkaErrorCode::UnsupportedVersion
-            | RDKafkaErrorCode::Fatal
-            | RDKafkaErrorCode::SSL
-    )
-}
-
-/// An error of a call, told apart by whether a retry can help.
-pub(super) fn log_error(what: &str, error: &KafkaError) -> LogError {
-    let text = format!("{what}: {error}");
-    match error {
-        KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) | KafkaError::Nul(_) => LogError::Fatal(text),
-        error if error.rdkafka_error_code().is_some_and(is_hopeless) => LogError::Fatal(text),
-        _ => LogError::Retriable(text),
+/// An error of a call, told apart by who can help: the broker by itself, after a while, unless the code says otherwise.
+pub(super) fn log_error(what: &str, error: KafkaError) -> LogError {
+    use RDKafkaErrorCode as Code;
+    match (&error, error.rdkafka_error_code()) {
+        (KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) | KafkaError::Nul(_), _) => {
+            LogError::settings(what, error)
+        }
+        (
+            _,
+            Some(
+                Code::Authentication
+                | Code::SaslAuthenticationFailed
+                | Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::TransactionalIdAuthorizationFailed
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownTopic
+                | Code::UnknownPartition
+                | Code::InvalidTopic
+                | Code::MessageSizeTooLarge
+                | Code::SSL,
+            ),
+        ) => LogError::refused(what, error),
+        (_, Some(Code::UnsupportedVersion | Code::Fatal)) => LogError::failed(what, error),
+        _ => LogError::away(what, error),
     }
 }
 

@@ -8,6 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use squall_fields::error::AnyError;
 use squall_operators::ports::{Ledger, LedgerError, LogError, Outgoing};
 use squall_operators::progress::Progress;
 
@@ -45,19 +46,17 @@ impl KafkaLedger {
         Self { config, name, progress_topic, producer: None, phase: Phase::Idle }
     }
 
-    fn retriable(&self, reason: impl ToString) -> LedgerError {
-        LedgerError::Retriable { ledger: self.name.clone(), reason: reason.to_string() }
+    fn of_log(&self, error: LogError) -> LedgerError {
+        LedgerError::log(&self.name, error)
     }
 
-    fn fatal(&self, reason: impl ToString) -> LedgerError {
-        LedgerError::Fatal { ledger: self.name.clone(), reason: reason.to_string() }
+    /// An error that may pass, whatever its code says.
+    fn may_pass(&self, what: &str, error: impl Into<AnyError>) -> LedgerError {
+        self.of_log(LogError::away(what, error))
     }
 
-    fn of_log(&self, error: &LogError) -> LedgerError {
-        match error {
-            LogError::Retriable(reason) => self.retriable(reason),
-            other => self.fatal(other),
-        }
+    fn not_opened(&self) -> LedgerError {
+        LedgerError::NotOpened { ledger: self.name.clone() }
     }
 
     /// A new producer, which fences every other with this ledger's transactional id.
@@ -73,16 +72,15 @@ impl KafkaLedger {
             ("linger.ms", "1"),
         ];
         let created = self.config.client(&settings).create_with_context(Context::default());
-        let producer: BaseProducer<Context> =
-            created.map_err(|e| self.of_log(&log_error("creating a producer", &e)))?;
+        let producer: BaseProducer<Context> = created.map_err(|e| self.of_log(log_error("creating a producer", e)))?;
         let deadline = Instant::now() + OPEN;
         loop {
             let Err(error) = producer.init_transactions(CALL) else { break };
             producer.poll(Duration::ZERO);
-            producer.context().check().map_err(|e| self.of_log(&e))?;
+            producer.context().check().map_err(|e| self.of_log(e))?;
             match &error {
-                KafkaError::Transaction(e) if e.is_fatal() => return Err(self.of_kafka(&producer, &error)),
-                _ if Instant::now() > deadline => return Err(self.retriable(&error)),
+                KafkaError::Transaction(e) if e.is_fatal() => return Err(self.of_kafka(&producer, error)),
+                _ if Instant::now() > deadline => return Err(self.may_pass("opening", error)),
                 _ => tracing::info!(ledger = self.name, %error, "waiting for the transaction coordinator"),
             }
         }
@@ -92,15 +90,15 @@ impl KafkaLedger {
     }
 
     /// What an error means: fenced, hopeless, or worth another try.
-    fn of_kafka(&self, producer: &BaseProducer<Context>, error: &KafkaError) -> LedgerError {
+    fn of_kafka(&self, producer: &BaseProducer<Context>, error: KafkaError) -> LedgerError {
         let fatal = producer.client().fatal_error();
         let code = fatal.as_ref().map(|(code, _)| *code).or(error.rdkafka_error_code());
         let fenced =
             [RDKafkaErrorCode::Fenced, RDKafkaErrorCode::ProducerFenced, RDKafkaErrorCode::InvalidProducerEpoch];
         match (code, &fatal) {
             (Some(code), _) if fenced.contains(&code) => LedgerError::Fenced { ledger: self.name.clone() },
-            (_, Some((_, reason))) => self.fatal(format!("{error}: {reason}")),
-            _ => self.of_log(&log_error("committing", error)),
+            (_, Some((_, reason))) => self.of_log(LogError::failed(reason, error)),
+            _ => self.of_log(log_error("committing", error)),
         }
     }
 
@@ -110,22 +108,22 @@ impl KafkaLedger {
         producer: &BaseProducer<Context>,
         records: impl Iterator<Item = &'a Outgoing>,
     ) -> Result<(), LedgerError> {
-        let failed = |error: &KafkaError| self.of_kafka(producer, error);
-        producer.begin_transaction().map_err(|e| failed(&e))?;
+        let failed = |error| self.of_kafka(producer, error);
+        producer.begin_transaction().map_err(failed)?;
         for record in records {
-            enqueue(producer, record).map_err(|e| failed(&e))?;
+            enqueue(producer, record).map_err(failed)?;
             producer.poll(Duration::ZERO);
         }
         // Polled here and not in `flush`, which waits in steps of 100 ms.
         while producer.in_flight_count() > 0 {
             producer.poll(Duration::from_millis(1));
             if let Some(error) = producer.context().take_undelivered() {
-                return Err(failed(&error));
+                return Err(failed(error));
             }
-            producer.context().check().map_err(|e| self.of_log(&e))?;
+            producer.context().check().map_err(|e| self.of_log(e))?;
         }
         match producer.context().take_undelivered() {
-            Some(error) => Err(failed(&error)),
+            Some(error) => Err(failed(error)),
             None => Ok(()),
         }
     }
@@ -144,40 +142,39 @@ impl KafkaLedger {
 
     /// Commits what was written.
     fn finish(&mut self) -> Result<(), LedgerError> {
-        let Some(producer) = &self.producer else { return Err(self.fatal("it was not opened")) };
+        let Some(producer) = &self.producer else { return Err(self.not_opened()) };
         self.phase = Phase::Committing;
         let Err(error) = producer.commit_transaction(CALL) else {
             self.phase = Phase::Idle;
             return Ok(());
         };
-        let meaning = self.of_kafka(producer, &error);
         match &error {
             KafkaError::Transaction(e) if e.txn_requires_abort() => {
                 self.abort();
-                Err(self.retriable(&error))
+                Err(self.may_pass("committing", error))
             }
             // The outcome is open: the same call is made again when the batch is tried again.
-            KafkaError::Transaction(e) if e.is_retriable() => Err(self.retriable(&error)),
-            _ => Err(meaning),
+            KafkaError::Transaction(e) if e.is_retriable() => Err(self.may_pass("committing", error)),
+            _ => Err(self.of_kafka(producer, error)),
         }
     }
 
     /// The newest committed progress of this ledger.
     fn read(&self) -> Result<Option<Progress>, LedgerError> {
-        let failed = |what: &str, e: &KafkaError| self.of_log(&log_error(what, e));
+        let failed = |what: &str, e: KafkaError| self.of_log(log_error(what, e));
         let consumer: BaseConsumer<Context> = self
             .config
             .consumer()
             .create_with_context(Context::default())
-            .map_err(|e| failed("creating a consumer", &e))?;
+            .map_err(|e| failed("creating a consumer", e))?;
         let topic = self.progress_topic.as_str();
-        let (begin, end) = consumer.fetch_watermarks(topic, 0, CALL).map_err(|e| failed(topic, &e))?;
+        let (begin, end) = consumer.fetch_watermarks(topic, 0, CALL).map_err(|e| failed(topic, e))?;
         if begin >= end {
             return Ok(None);
         }
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, 0, Offset::Beginning).map_err(|e| failed(topic, &e))?;
-        consumer.assign(&list).map_err(|e| failed(topic, &e))?;
+        list.add_partition_offset(topic, 0, Offset::Beginning).map_err(|e| failed(topic, e))?;
+        consumer.assign(&list).map_err(|e| failed(topic, e))?;
         let mut newest = None;
         let deadline = Instant::now() + OPEN;
         loop {
@@ -186,20 +183,20 @@ impl KafkaLedger {
                     newest = message.payload().map(<[u8]>::to_vec);
                 }
                 Some(Ok(_)) => {}
-                Some(Err(error)) => match log_error(topic, &error) {
-                    LogError::Retriable(_) => {}
-                    error => return Err(self.of_log(&error)),
+                Some(Err(error)) => match log_error(topic, error) {
+                    error if error.is_retriable() => {}
+                    error => return Err(self.of_log(error)),
                 },
                 None => {}
             }
-            let position = consumer.position().map_err(|e| failed(topic, &e))?;
+            let position = consumer.position().map_err(|e| failed(topic, e))?;
             if let Some(Offset::Offset(at)) = position.find_partition(topic, 0).map(|p| p.offset())
                 && at >= end
             {
                 break;
             }
             if Instant::now() > deadline {
-                return Err(self.retriable(format!("{topic} could not be read up to {end} within {OPEN:?}")));
+                return Err(self.may_pass(topic, format!("it could not be read up to {end} within {OPEN:?}")));
             }
         }
         newest.map(|value| read_progress(&self.name, &value)).transpose()
@@ -221,7 +218,7 @@ impl Ledger for KafkaLedger {
             self.connect()?;
         }
         let last = progress_record(&self.progress_topic, &self.name, progress)?;
-        let Some(producer) = self.producer.take() else { return Err(self.fatal("it was not opened")) };
+        let Some(producer) = self.producer.take() else { return Err(self.not_opened()) };
         let written = self.write(&producer, records.iter().chain([&last]));
         self.producer = Some(producer);
         match written {

@@ -39,7 +39,7 @@ pub(super) struct KafkaReader {
 impl KafkaReader {
     pub(super) fn new(config: &KafkaConfig, max_record_bytes: u64) -> Result<Self, LogError> {
         let consumer = config.consumer().create_with_context(Context::default());
-        let consumer: BaseConsumer<Context> = consumer.map_err(|e| log_error("creating a consumer", &e))?;
+        let consumer: BaseConsumer<Context> = consumer.map_err(|e| log_error("creating a consumer", e))?;
         Ok(Self { consumer: Arc::new(consumer), partitions: Vec::new(), next: 0, max_record_bytes })
     }
 
@@ -58,7 +58,7 @@ impl KafkaReader {
             match polled {
                 Ok(message) => return Ok(Some(record(&partition.id, &message, self.max_record_bytes))),
                 Err(KafkaError::PartitionEOF(_)) => {}
-                Err(error) => return Err(log_error(&partition.id.to_string(), &error)),
+                Err(error) => return Err(log_error(&partition.id.to_string(), error)),
             }
         }
         Ok(None)
@@ -66,7 +66,7 @@ impl KafkaReader {
 
     fn find(&self, partition: &PartitionId) -> Result<&Partition, LogError> {
         let found = self.partitions.iter().find(|p| p.id == *partition);
-        found.ok_or_else(|| LogError::Fatal(format!("{partition} is not assigned")))
+        found.ok_or_else(|| LogError::NotAssigned { partition: partition.clone() })
     }
 
     fn set_paused(&mut self, partition: &PartitionId, paused: bool) {
@@ -78,7 +78,7 @@ impl KafkaReader {
     fn watermarks(&self, partition: &PartitionId) -> Result<(i64, i64), LogError> {
         self.consumer.context().check()?;
         let asked = self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK);
-        asked.map_err(|e| log_error(&format!("offsets of {partition}"), &e))
+        asked.map_err(|e| log_error(&format!("offsets of {partition}"), e))
     }
 }
 
@@ -102,12 +102,12 @@ fn record(id: &PartitionId, message: &BorrowedMessage<'_>, max_record_bytes: u64
 
 impl LogReader for KafkaReader {
     fn partitions(&mut self, topic: &str) -> Result<Vec<PartitionId>, LogError> {
-        let metadata = self.consumer.fetch_metadata(Some(topic), ASK).map_err(|e| log_error(topic, &e));
+        let metadata = self.consumer.fetch_metadata(Some(topic), ASK).map_err(|e| log_error(topic, e));
         let metadata = metadata.inspect_err(|_| drop(self.consumer.poll(Duration::ZERO)))?;
         let found = metadata.topics().iter().find(|t| t.name() == topic);
         let mut numbers: Vec<i32> = found.into_iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect();
         if numbers.is_empty() {
-            return Err(LogError::Fatal(format!("topic {topic} does not exist")));
+            return Err(LogError::NoTopic { topic: topic.to_owned() });
         }
         numbers.sort_unstable();
         Ok(numbers.into_iter().map(|number| PartitionId::new(topic, number)).collect())
@@ -119,13 +119,13 @@ impl LogReader for KafkaReader {
         for (id, offset) in start {
             let offset = Offset::Offset((*offset).max(0));
             let added = list.add_partition_offset(&id.topic, id.partition, offset);
-            added.map_err(|e| log_error(&id.to_string(), &e))?;
+            added.map_err(|e| log_error(&id.to_string(), e))?;
         }
-        self.consumer.assign(&list).map_err(|e| log_error("assigning partitions", &e))?;
+        self.consumer.assign(&list).map_err(|e| log_error("assigning partitions", e))?;
         // Queues are split after every assign: an assignment makes new ones.
         for (id, offset) in start {
             let queue = self.consumer.split_partition_queue(&id.topic, id.partition);
-            let queue = queue.ok_or_else(|| LogError::Retriable(format!("{id} has no queue")))?;
+            let queue = queue.ok_or_else(|| LogError::away(id.to_string(), "it has no queue yet"))?;
             self.partitions.push(Partition { id: id.clone(), queue, start: (*offset).max(0), paused: false });
         }
         Ok(())
@@ -142,7 +142,7 @@ impl LogReader for KafkaReader {
                 }
                 Some(Err(error)) => {
                     self.consumer.context().check()?;
-                    return Err(log_error("reading", &error));
+                    return Err(log_error("reading", error));
                 }
                 None => self.consumer.context().check()?,
             }
@@ -169,7 +169,7 @@ impl LogReader for KafkaReader {
 
     fn position(&mut self, partition: &PartitionId) -> Result<i64, LogError> {
         let start = self.find(partition)?.start;
-        let positions = self.consumer.position().map_err(|e| log_error("asking for positions", &e))?;
+        let positions = self.consumer.position().map_err(|e| log_error("asking for positions", e))?;
         let found = positions.find_partition(&partition.topic, partition.partition);
         match found.map(|p| p.offset()) {
             Some(Offset::Offset(offset)) => Ok(offset.max(start)),

@@ -27,13 +27,17 @@ impl KafkaWriter {
             ("message.timeout.ms", "120000"),
         ];
         let producer = config.client(&settings).create_with_context(Context::default());
-        Ok(Self { producer: producer.map_err(|e| log_error("creating a producer", &e))? })
+        Ok(Self { producer: producer.map_err(|e| log_error("creating a producer", e))? })
     }
 
     fn check(&self) -> Result<(), LogError> {
         self.producer.context().check()?;
         match self.producer.context().take_undelivered() {
-            Some(error) => Err(LogError::Fatal(format!("a record was not written: {error}"))),
+            // It is gone: a second call would not write it.
+            Some(error) => Err(match log_error("writing a record", error) {
+                LogError::Away { what, cause } => LogError::Failed { what, cause },
+                other => other,
+            }),
             None => Ok(()),
         }
     }
@@ -68,7 +72,7 @@ pub(super) fn enqueue(producer: &BaseProducer<Context>, record: &Outgoing) -> Re
 
 impl LogWriter for KafkaWriter {
     fn send(&mut self, record: Outgoing) -> Result<(), LogError> {
-        enqueue(&self.producer, &record).map_err(|e| log_error(&record.topic, &e))?;
+        enqueue(&self.producer, &record).map_err(|e| log_error(&record.topic, e))?;
         self.producer.poll(Duration::ZERO);
         self.check()
     }
@@ -80,7 +84,8 @@ impl LogWriter for KafkaWriter {
             self.check()?;
             if Instant::now() > deadline {
                 let left = self.producer.in_flight_count();
-                return Err(LogError::Retriable(format!("{left} records are not written after {timeout:?}")));
+                let left = format!("{left} records are not written after {timeout:?}");
+                return Err(LogError::away("writing", left));
             }
         }
         self.check()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use squall_operators::ports::{Ledger, LedgerError, Outgoing, PartitionId};
+use squall_operators::ports::{Ledger, LedgerError, LogError, Outgoing, PartitionId};
 use squall_operators::progress::Progress;
 
 use super::{Entry, MemoryLog, Outcome, State, Transaction, Verdict};
@@ -60,7 +60,7 @@ impl Transactional {
                 state.transactions.len() - 1
             });
             let sent = state.append(record, Some(transaction), now);
-            sent.map(drop).map_err(|error| LedgerError::Fatal { ledger: id.clone(), reason: error.to_string() })
+            sent.map(drop).map_err(|error| LedgerError::log(&id, error))
         })
     }
 
@@ -99,9 +99,8 @@ impl MemoryLedger {
 
     fn write(&mut self, records: &[Outgoing], progress: &Progress) -> Result<(), LedgerError> {
         let last = progress_record(&self.progress_topic, &self.name, progress)?;
-        let ledger = self.name.clone();
-        let not_open = || LedgerError::Fatal { ledger, reason: "it was not opened".into() };
-        let writer = self.writer.as_mut().ok_or_else(not_open)?;
+        let not_opened = || LedgerError::NotOpened { ledger: self.name.clone() };
+        let writer = self.writer.as_mut().ok_or_else(not_opened)?;
         let sent = records.iter().cloned().chain([last]).try_for_each(|record| writer.send(record));
         let verdict = self.log.verdict(&self.name);
         match (sent, verdict) {
@@ -118,8 +117,8 @@ impl Ledger for MemoryLedger {
         let state = self.log.state();
         let id = PartitionId::new(self.progress_topic.clone(), 0);
         let Some(topic) = state.topics.get(&id.topic) else {
-            let reason = format!("topic {} does not exist", id.topic);
-            return Err(LedgerError::Fatal { ledger: self.name.clone(), reason });
+            let topic = id.topic.to_string();
+            return Err(LedgerError::log(&self.name, LogError::NoTopic { topic }));
         };
         let end = state.stable_end(&id.topic, 0);
         let ours = topic.partitions[0][..end].iter().rev().find_map(|entry| match entry {

@@ -54,7 +54,7 @@ impl MemoryReader {
         if (partition.partition as usize) < count {
             return Ok(());
         }
-        Err(LogError::Fatal(format!("{partition} does not exist")))
+        Err(LogError::NoPartition { partition: partition.clone() })
     }
 }
 
@@ -91,7 +91,7 @@ fn next_of(state: &State, id: &PartitionId, cursor: &mut Cursor, max_record_byte
 impl LogReader for MemoryReader {
     fn partitions(&mut self, topic: &str) -> Result<Vec<PartitionId>, LogError> {
         let state = self.log.state();
-        let found = state.topics.get(topic).ok_or_else(|| LogError::Fatal(format!("topic {topic} does not exist")))?;
+        let found = state.topics.get(topic).ok_or_else(|| LogError::NoTopic { topic: topic.to_owned() })?;
         Ok((0..found.partitions.len()).map(|p| PartitionId::new(topic, p as i32)).collect())
     }
 
@@ -131,7 +131,7 @@ impl LogReader for MemoryReader {
     fn position(&mut self, partition: &PartitionId) -> Result<i64, LogError> {
         match self.partitions.get(partition) {
             Some(cursor) => Ok(cursor.position as i64),
-            None => Err(LogError::Fatal(format!("{partition} is not assigned"))),
+            None => Err(LogError::NotAssigned { partition: partition.clone() }),
         }
     }
 

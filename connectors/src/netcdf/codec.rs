@@ -1,7 +1,7 @@
 //! CF-NetCDF behind the ports of the operators.
 
 use bytes::Bytes;
-use squall_fields::{Forecast, Frame, InputRef};
+use squall_fields::{Cause, Forecast, Frame, InputRef};
 use squall_operators::ports::{DecodeError, EncodeError, ForecastEncoder, FrameDecoder};
 
 use super::{ForecastExtras, Reader, WriteOptions, forecast_bytes};
@@ -27,7 +27,11 @@ impl NetcdfDecoder {
 
 impl From<FileError> for DecodeError {
     fn from(error: FileError) -> Self {
-        Self::new(error.to_string())
+        match error {
+            FileError::TooLarge { .. } => Self::TooLarge(Cause::new(error)),
+            FileError::NoVariable { .. } | FileError::Unit { .. } => Self::WrongVariables(Cause::new(error)),
+            _ => Self::new(error),
+        }
     }
 }
 
@@ -73,6 +77,6 @@ impl ForecastEncoder for NetcdfEncoder {
 
     fn encode(&self, forecast: &Forecast) -> Result<Vec<u8>, EncodeError> {
         forecast_bytes(forecast, &ForecastExtras::default(), &self.options)
-            .map_err(|error| EncodeError { reason: error.to_string() })
+            .map_err(|error| EncodeError::new("NetCDF", error.kind(), error))
     }
 }

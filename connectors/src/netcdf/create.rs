@@ -89,15 +89,15 @@ pub(super) fn to_path(path: &Path, build: impl FnOnce(&mut FileMut) -> Result<()
 fn create(path: &Path, build: impl FnOnce(&mut FileMut) -> Result<(), FileError>) -> Result<(), FileError> {
     let name = path.display().to_string();
     guarded(&name, || {
-        let mut file = ::netcdf::create_with(path, Options::NETCDF4).map_err(|e| FileError::malformed(&name, e))?;
+        let mut file = ::netcdf::create_with(path, Options::NETCDF4).map_err(failed(&name))?;
         build(&mut file)?;
-        file.close().map_err(|e| FileError::malformed(&name, e))
+        file.close().map_err(failed(&name))
     })
 }
 
 /// An error of the library while something is written.
 pub(super) fn failed<'a>(what: &'a str) -> impl Fn(::netcdf::Error) -> FileError + 'a {
-    move |error| FileError::malformed(format!("writing {what}"), error)
+    move |error| FileError::unwritten(what, error)
 }
 
 /// Sets attributes of a variable.

@@ -96,7 +96,7 @@ pub fn write_bytes(frame: &Frame, options: &OdimWriteOptions) -> Result<Vec<u8>,
 }
 
 fn failed(error: hdf5_metno::Error) -> FileError {
-    FileError::malformed("writing ODIM_H5", error)
+    FileError::unwritten("ODIM_H5", error)
 }
 
 struct Writer<'a> {

@@ -148,7 +148,9 @@ pub fn score(
             };
             let start = std::time::Instant::now();
             let answer = contestant.model.forecast(std::slice::from_ref(&request)).pop();
-            predictions.push(answer.unwrap_or_else(|| Err(ModelError::Device("the model gave no answer".into())))?);
+            let none =
+                || ModelError::Answer { model: contestant.model.name().to_owned(), reason: "gave no answer".into() };
+            predictions.push(answer.ok_or_else(none)??);
             scores.seconds += start.elapsed().as_secs_f64();
             progress();
         }

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
+use squall_fields::error::AnyError;
 use tch::{Kind, Tensor, nn};
 
 use crate::ModelError;
@@ -52,8 +53,8 @@ pub struct Description {
     pub bytes: usize,
 }
 
-fn wrong(path: &Path, reason: impl ToString) -> ModelError {
-    ModelError::File { path: path.display().to_string(), reason: reason.to_string() }
+fn wrong(path: &Path, reason: impl Into<AnyError>) -> ModelError {
+    ModelError::file(path.display().to_string(), reason)
 }
 
 /// Writes a model; `kind` (`Float`, `Half` or `BFloat16`) is the type of its tensors in the file.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use squall_fields::Variable;
+use squall_fields::{Chain, Variable};
 use tch::{Device, Kind, Tensor};
 
 use super::*;
@@ -79,20 +79,20 @@ fn what_does_not_fit_is_refused_with_its_reason() {
     let metadata = metadata();
     let mut tensors = filled(&metadata);
     tensors.remove("model.diffusion_model.out.2.bias");
-    let error = save(&path, &metadata, &tensors, Kind::Float).unwrap_err().to_string();
+    let error = Chain(&save(&path, &metadata, &tensors, Kind::Float).unwrap_err()).to_string();
     assert!(error.contains("model.diffusion_model.out.2.bias is missing"), "{error}");
     let wrong = Metadata { tiling: Tiling { tile: (15, 16), overlap: 0 }, ..metadata.clone() };
-    let error = save(&path, &wrong, &filled(&metadata), Kind::Float).unwrap_err().to_string();
+    let error = Chain(&save(&path, &wrong, &filled(&metadata), Kind::Float).unwrap_err()).to_string();
     assert!(error.contains("no multiple of the network's stride 2"), "{error}");
     let autoencoder = Some(AutoencoderConfig { channels: 48, ..AutoencoderConfig::tiny() });
     let latent = Metadata { network: UNetConfig::tiny(3), autoencoder, ..metadata.clone() };
-    let error = save(&path, &latent, &filled(&metadata), Kind::Float).unwrap_err().to_string();
+    let error = Chain(&save(&path, &latent, &filled(&metadata), Kind::Float).unwrap_err()).to_string();
     assert!(error.contains("takes frames of 2 channels, there are 1 variables"), "{error}");
     assert!(error.contains("width of 48 channels is no multiple of 32"), "{error}");
     std::fs::write(&path, b"not a model").unwrap();
     assert!(Model::load(&path, ComputeDevice::CPU_F32).is_err());
     Tensor::write_safetensors(&[("a", Tensor::from(1.0))], &path).unwrap();
-    let error = describe(&path).unwrap_err().to_string();
+    let error = Chain(&describe(&path).unwrap_err()).to_string();
     assert!(error.contains("no entry squall-model-1"), "{error}");
 }
 
@@ -211,6 +211,6 @@ fn an_import_names_what_is_missing() {
     let source = folder.path().join("model.ckpt");
     std::fs::write(&source, checkpoint()).unwrap();
     let target = folder.path().join("model.safetensors");
-    let error = import(&source, &metadata(), &target, Kind::Half).unwrap_err().to_string();
+    let error = Chain(&import(&source, &metadata(), &target, Kind::Half).unwrap_err()).to_string();
     assert!(error.contains("is missing") && !target.exists(), "{error}");
 }

@@ -12,12 +12,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use squall_fields::KnowledgeTime;
+use squall_fields::{Chain, Failure, KnowledgeTime};
 use timely::scheduling::SyncActivator;
 
 pub use self::frontiers::Frontiers;
 use crate::Tick;
-use crate::failure::Failure;
 use crate::ports::PartitionId;
 
 const RUNNING: u8 = 0;
@@ -68,7 +67,7 @@ impl Control {
         let others = {
             let mut shared = self.shared();
             if shared.failure.is_none() {
-                tracing::error!(failure = %failure, "a stream fails");
+                tracing::error!(kind = %failure.kind(), failure = %Chain(&failure), "a stream fails");
                 shared.failure = Some(failure);
             }
             shared.others.clone()
@@ -173,6 +172,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use squall_fields::ErrorKind;
 
     #[test]
     fn stops_once_every_worker_has_said_what_it_holds() {
@@ -192,9 +192,9 @@ mod tests {
     #[test]
     fn keeps_the_first_failure() {
         let control = Control::new();
-        control.fail(Failure::panic("fenced"));
-        control.fail(Failure::panic("later"));
-        assert_eq!(control.failure().map(|f| f.to_string()).as_deref(), Some("fenced"));
+        control.fail(Failure::new(ErrorKind::Fenced, "fenced"));
+        control.fail(Failure::new(ErrorKind::Internal, "later"));
+        assert_eq!(control.failure().map(|failure| failure.kind()), Some(ErrorKind::Fenced));
         assert!(control.is_done());
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use squall_fields::{Frame, InputRef};
+use squall_fields::{Chain, Frame, InputRef};
 
 pub use self::notification::NOTIFICATION;
 pub use self::operator::decode;
@@ -107,7 +107,7 @@ impl Decoder {
         // Hostile bytes meet third-party parsers here: a panic is one more way of being undecodable.
         let frames = catch_unwind(AssertUnwindSafe(|| decoder.decode(&payload, &input)))
             .map_err(|_| (Reason::Undecodable, "the decoder panicked".to_owned()))?
-            .map_err(|error| (Reason::Undecodable, error.to_string()))?;
+            .map_err(|error| (Reason::from(&error), Chain(&error).to_string()))?;
         if frames.is_empty() {
             return Err((Reason::Undecodable, "no field in it".into()));
         }

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 use sha2::{Digest, Sha256, Sha512};
+use squall_fields::Chain;
 
 use super::{Fault, media_type};
 use crate::dead_letter::Reason;
@@ -60,8 +61,8 @@ fn get(
         tries < TRIES && pause(wait)
     };
     let backoff = Backoff { first: Duration::from_millis(100), ..Backoff::default() };
-    let bytes = retry(backoff, &mut again, |error: &StoreError| error.retriable, || store.get(url, max_bytes))
-        .map_err(|error| (Reason::Fetch, error.to_string()))?;
+    let bytes = retry(backoff, &mut again, StoreError::is_retriable, || store.get(url, max_bytes))
+        .map_err(|error| (Reason::from(&error), Chain(&error).to_string()))?;
     if bytes.len() as u64 > max_bytes {
         return Err((Reason::Oversized, format!("{} bytes, at most {max_bytes}", bytes.len())));
     }

@@ -44,7 +44,7 @@ pub fn decode<'scope>(
                 let capability = time.retain(output.output_index());
                 for Local(arrived) in batches.flat_map(|batch| batch.drain(..)) {
                     if let Err(lost) = desk.submit(arrived, capability.clone()) {
-                        stream.fail(lost);
+                        stream.control.fail(lost.into());
                     }
                 }
             });
@@ -55,7 +55,7 @@ pub fn decode<'scope>(
             while let Some((capability, answer)) = desk.poll() {
                 match answer {
                     Ok(decoded) => output.session(&capability).give(Local(decoded)),
-                    Err(lost) => stream.fail(lost),
+                    Err(lost) => stream.control.fail(lost.into()),
                 }
             }
         }

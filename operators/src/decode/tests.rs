@@ -40,14 +40,14 @@ struct OneFile(&'static [u8]);
 
 impl FieldStore for OneFile {
     fn put(&self, name: &str, _: &[u8]) -> Result<String, StoreError> {
-        Err(StoreError { name: name.into(), reason: "read only".into(), retriable: false })
+        Err(StoreError::Misused { name: name.into(), reason: "the store is for reading only" })
     }
 
     fn get(&self, url: &str, _: u64) -> Result<Bytes, StoreError> {
         if url == "file:///one" {
             return Ok(Bytes::from_static(self.0));
         }
-        Err(StoreError { name: url.into(), reason: "outside".into(), retriable: false })
+        Err(StoreError::Missing { name: url.into() })
     }
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use squall_fields::IssueTime;
+use squall_fields::{ErrorKind, Failure, IssueTime};
 use squall_models::{Forecaster, ModelError, Request};
 use timely::scheduling::SyncActivator;
 
@@ -86,18 +86,20 @@ impl Device {
         &self.name
     }
 
-    /// How long it has been silent while something waited for it.
-    pub fn silent_for(&self) -> Duration {
-        self.service.health().silent_for()
+    /// How it is at this moment.
+    pub fn state(&self) -> events::DeviceState<'_> {
+        let health = self.service.health();
+        events::DeviceState { device: &self.name, silent_for: health.silent_for(), pending: health.pending() }
     }
 
     /// What is wrong with it, if something is: its thread is gone, or has been silent for too long.
-    pub fn trouble(&self) -> Option<String> {
+    pub fn trouble(&self) -> Option<Failure> {
         if let Some(lost) = self.service.health().lost() {
-            return Some(lost.to_string());
+            return Some(lost.into());
         }
-        let silent = self.silent_for();
-        (silent > self.patience).then(|| format!("device {} has not answered for {} s", self.name, silent.as_secs()))
+        let silent = self.service.health().silent_for();
+        let what = || format!("device {} has not answered for {} s", self.name, silent.as_secs());
+        (silent > self.patience).then(|| Failure::new(ErrorKind::Device, what()))
     }
 
     /// A desk for a stream, which fails if the device's thread panics.
@@ -276,7 +278,7 @@ pub(crate) mod tests {
                 let issue_time = request.window.issue_time.unix_seconds();
                 assert!(issue_time != 600 || self.1 == "fallback", "as asked");
                 if issue_time == 900 && self.1 != "fallback" {
-                    return Err(ModelError::Device("as asked".into()));
+                    return Err(ModelError::device("cpu", "as asked"));
                 }
                 let (rows, columns) = request.window.newest().map_or((1, 1), |f| f.grid.shape());
                 let values = Array4::from_elem((request.members, request.leads.len(), rows, columns), self.0);

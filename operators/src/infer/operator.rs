@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use squall_fields::Degradation;
+use squall_fields::{Chain, Degradation};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -112,7 +112,7 @@ impl Orders {
                 self.out.push((capability, made));
             }
             Err(error) => {
-                let (issue_time, reason) = (fired.window.issue_time, error.to_string());
+                let (issue_time, reason) = (fired.window.issue_time, Chain(&error).to_string());
                 events::ForecastLost { stream: &self.stream.name, issue_time, reason: &reason }.emit();
             }
         }
@@ -242,7 +242,7 @@ pub fn infer<'scope>(
                         activator.activate_after(next);
                     }
                 }
-                Err(lost) => orders.stream.fail(lost),
+                Err(lost) => orders.stream.control.fail(lost.into()),
             }
             for (capability, made) in orders.out.drain(..) {
                 output.session(&capability).give(Local(made));

@@ -7,12 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use squall_fields::{Degradation, IssueTime};
+use squall_fields::{Chain, Degradation, Failure, IssueTime};
 use squall_models::{Forecaster, ModelError, Prediction, Request};
 
 use super::Answer;
 use crate::events;
-use crate::offload::panic_text;
 
 /// A model that several streams of a device may share.
 #[derive(Clone)]
@@ -155,14 +154,14 @@ impl ModelSlot {
             Ok(prediction) => return model.answer(Ok(prediction), None),
             Err(error) => error,
         };
-        let message = error.to_string();
+        let message = Chain(&error).to_string();
         let (stream, issue_time) = (&*request.stream, request.window.issue_time);
         events::ModelFailed { stream, model: model.name(), issue_time, message: &message }.emit();
         let Some(fallback) = &self.fallback else { return model.answer(Err(error), None) };
         let second = fallback.forecast(std::slice::from_ref(request)).pop();
         let second = second.expect("a model's answers are as many as its requests");
         if let Err(error) = &second {
-            let message = &error.to_string();
+            let message = &Chain(error).to_string();
             events::ModelFailed { stream, model: fallback.name(), issue_time, message }.emit();
         }
         fallback.answer(second, Some(Degradation::ModelFailed { message }))
@@ -182,8 +181,8 @@ fn call(model: &mut dyn Forecaster, requests: &[Request]) -> Vec<Result<Predicti
             return requests.iter().flat_map(|r| call(model, std::slice::from_ref(r))).collect();
         }
         Err(panic) => {
-            let reason = format!("panicked: {}", panic_text(&*panic));
-            return requests.iter().map(|_| Err(unfit(model, reason.clone()))).collect();
+            let failure = Failure::panicked(format!("model {}", model.name()), &*panic);
+            return requests.iter().map(|_| Err(ModelError::Panicked(failure.clone()))).collect();
         }
     };
     let count = answers.len();

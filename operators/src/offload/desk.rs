@@ -10,7 +10,7 @@ use super::service::{NotTaken, ReplyTo, Slot};
 use super::{Lost, Service};
 
 /// Work that a service did not take, given back as it was.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Refused<Q, K> {
     /// As much waits as may: to be tried again when an answer comes.
     Full(Q, K),
@@ -69,9 +69,12 @@ impl<Q: Send + 'static, A: Send + 'static, K> Desk<Q, A, K> {
     pub fn try_submit(&mut self, request: Q, keep: K) -> Result<u64, Refused<Q, K>> {
         let id = self.next;
         if let Some(start) = self.start.take() {
-            self.service = start().inspect_err(|error| tracing::error!(%error, "no thread")).ok();
+            match start() {
+                Ok(service) => self.service = Some(service),
+                Err(error) => return Err(Refused::Dead(Lost::no_thread(error))),
+            }
         }
-        let Some(service) = &self.service else { return Err(Refused::Dead(Lost::no_thread())) };
+        let Some(service) = &self.service else { return Err(Refused::Dead(Lost::over("that did not start"))) };
         let to = ReplyTo { id, answers: self.sender.clone(), wake: self.wake.clone() };
         match service.hand_over(request, to) {
             Ok(slot) => {

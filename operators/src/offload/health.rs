@@ -1,13 +1,14 @@
 //! Whether a thread lives, and whether it gets on.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use squall_fields::Failure;
+
 use super::Lost;
 use crate::control::Control;
-use crate::failure::Failure;
 
 /// What is known of a thread from outside.
 ///
@@ -21,8 +22,10 @@ pub struct Health {
     pending: AtomicUsize,
     /// When it last did something, in milliseconds since `born`.
     moved_ms: AtomicU64,
+    /// Whether it takes nothing more.
+    closed: AtomicBool,
     /// What it said as it ended.
-    ended: OnceLock<String>,
+    ended: OnceLock<Lost>,
     streams: Mutex<Vec<Weak<Control>>>,
     /// Who waits for an answer that a panic swept away, until it is known what the panic said.
     orphans: Mutex<Vec<Orphan>>,
@@ -38,6 +41,7 @@ impl Health {
             born: Instant::now(),
             pending: AtomicUsize::new(0),
             moved_ms: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
             ended: OnceLock::new(),
             streams: Mutex::default(),
             orphans: Mutex::default(),
@@ -47,6 +51,11 @@ impl Health {
     /// Name of the thread.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Pieces of work that wait for it, those among them that were taken back while it hangs.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::SeqCst)
     }
 
     /// How long it has neither taken nor answered anything while something waited for it; zero while nothing waits.
@@ -59,20 +68,28 @@ impl Health {
 
     /// Why it ended, if it did.
     pub fn lost(&self) -> Option<Lost> {
-        self.ended.get().map(|reason| Lost { thread: self.name.to_string(), reason: reason.clone() })
+        self.ended.get().cloned()
     }
 
     /// The same of a thread that takes nothing more.
     pub(super) fn gone(&self) -> Lost {
-        self.lost().unwrap_or_else(|| Lost { thread: self.name.to_string(), reason: "it is over".into() })
+        self.lost().unwrap_or_else(|| Lost::over(&self.name))
     }
 
     /// Fails a stream as soon as the thread panics, also while the stream waits for nothing of it.
     pub fn attach(&self, control: &Arc<Control>) {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(control));
         if let Some(lost) = self.lost() {
-            control.fail(Failure::panic(lost.to_string()));
+            control.fail(lost.into());
         }
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     pub(super) fn moved(&self) {
@@ -96,9 +113,8 @@ impl Health {
 
     /// The thread has panicked: every stream that uses it fails.
     pub(super) fn panicked(&self, payload: &(dyn Any + Send)) {
-        let reason = self.ended.get_or_init(|| format!("it panicked: {}", panic_text(payload)));
-        let lost = Lost { thread: self.name.to_string(), reason: reason.clone() };
-        let failure = Failure::from(lost.clone());
+        let failure = Failure::panicked(format!("the thread {}", self.name), payload);
+        let lost = self.ended.get_or_init(|| Lost(failure.clone())).clone();
         let streams = std::mem::take(&mut *self.streams.lock().unwrap_or_else(PoisonError::into_inner));
         for control in streams.iter().filter_map(Weak::upgrade) {
             control.fail(failure.clone());
@@ -106,14 +122,5 @@ impl Health {
         for orphan in std::mem::take(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner)) {
             orphan(lost.clone());
         }
-    }
-}
-
-/// What a panic said.
-pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
-    match (payload.downcast_ref::<String>(), payload.downcast_ref::<&str>()) {
-        (Some(text), _) => text,
-        (None, Some(text)) => text,
-        (None, None) => "without a word",
     }
 }

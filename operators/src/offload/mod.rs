@@ -27,24 +27,34 @@ mod desk;
 mod health;
 mod service;
 
+use std::io;
+
+use squall_fields::{ErrorKind, Failure};
+
 pub use self::desk::{Desk, Refused};
-pub use self::health::{Health, panic_text};
+pub use self::health::Health;
 pub use self::service::{Inbox, Reply, Service, TellError, Work};
 
 /// The thread that had a piece of work is gone, and the work with it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the thread {thread} ended: {reason}")]
-pub struct Lost {
-    /// Name of the thread.
-    pub thread: String,
-    /// What it said as it ended.
-    pub reason: String,
-}
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Lost(Failure);
 
 impl Lost {
+    /// A thread that takes nothing more.
+    fn over(thread: &str) -> Self {
+        Self(Failure::new(ErrorKind::Internal, format!("the thread {thread} is over")))
+    }
+
     /// There never was a thread.
-    fn no_thread() -> Self {
-        Self { thread: "of a service".into(), reason: "the system gave none".into() }
+    fn no_thread(error: io::Error) -> Self {
+        Self(Failure::new(ErrorKind::Device, "the system gives no thread").because(error))
+    }
+}
+
+impl From<Lost> for Failure {
+    fn from(Lost(failure): Lost) -> Self {
+        failure
     }
 }
 

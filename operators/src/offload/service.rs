@@ -53,7 +53,9 @@ impl<Q: Send + 'static, A: Send + 'static> Service<Q, A> {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| serve(&inbox))) {
                 inbox.health.panicked(&*payload);
             }
-            // The inbox is dropped here, and with it what waits: each piece of work tells its desk.
+            // What waits will not be served: dropped, each piece of work tells its desk. What comes later is refused.
+            inbox.health.close();
+            inbox.works.try_iter().for_each(drop);
         })?;
         Ok(Self { queue, health })
     }
@@ -97,6 +99,11 @@ impl<Q: Send + 'static, A: Send + 'static> Service<Q, A> {
         self.health.more();
         let reply = Reply { to, wanted: slot.wanted.clone(), health: self.health.clone() };
         match self.queue.try_send(Work { slot: slot.clone(), reply }) {
+            // A thread that ended in between has thrown the work away, or never will see it.
+            Ok(()) if self.health.is_closed() => match slot.take() {
+                Some(request) => Err((NotTaken::Dead(self.health.gone()), request)),
+                None => Ok(slot),
+            },
             Ok(()) => Ok(slot),
             Err(refused) => {
                 let full = matches!(refused, TrySendError::Full(_));

@@ -1,20 +1,47 @@
 //! Bytes into frames, and forecasts into bytes.
 
 use bytes::Bytes;
-use squall_fields::{Forecast, Frame, InputRef};
+use squall_fields::error::AnyError;
+use squall_fields::{Cause, ErrorKind, Forecast, Frame, InputRef};
 
-/// Why bytes are not a frame.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct DecodeError {
-    /// What was expected and what came, for a person.
-    pub reason: String,
+/// Why bytes are not a frame. Each is what the decoder said: what was expected, and what came.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes are not what their content type claims.
+    #[error(transparent)]
+    Malformed(Cause),
+    /// They, or what they unpack to, are larger than is allowed.
+    #[error(transparent)]
+    TooLarge(Cause),
+    /// They lack a variable that the source wants, or have it in a unit or shape that does not fit.
+    #[error(transparent)]
+    WrongVariables(Cause),
+    /// The decoder did not survive them, or did not come to an end.
+    #[error("the decoder broke on these bytes ({fate})")]
+    Broke {
+        /// How it ended.
+        fate: String,
+        /// What was noticed first.
+        #[source]
+        cause: Cause,
+    },
 }
 
 impl DecodeError {
-    /// An error with that reason.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into() }
+    /// Bytes that are not what they claim, for that reason.
+    pub fn new(reason: impl Into<AnyError>) -> Self {
+        Self::Malformed(Cause::new(reason))
+    }
+
+    /// Who can help: whoever made the record.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::Data
+    }
+
+    /// Whether the same bytes may be decoded later: never.
+    pub const fn is_retriable(&self) -> bool {
+        false
     }
 }
 
@@ -28,11 +55,30 @@ pub trait FrameDecoder: Send + Sync {
 }
 
 /// Why a forecast could not be written as a file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the forecast cannot be written as {format}")]
 pub struct EncodeError {
-    /// What failed, for a person.
-    pub reason: String,
+    format: &'static str,
+    kind: ErrorKind,
+    #[source]
+    cause: Cause,
+}
+
+impl EncodeError {
+    /// An error of the encoder of a format, such as `NetCDF`.
+    pub fn new(format: &'static str, kind: ErrorKind, cause: impl Into<AnyError>) -> Self {
+        Self { format, kind, cause: Cause::new(cause) }
+    }
+
+    /// Who can help: whoever made the data where the format cannot hold them.
+    pub const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether it is worth while to try again: never, the next forecast is due.
+    pub const fn is_retriable(&self) -> bool {
+        false
+    }
 }
 
 /// Writes a forecast as a file. The same forecast gives the same bytes.

@@ -1,10 +1,13 @@
 //! The outputs of a stream and its progress, all or nothing.
 
-use super::Outgoing;
+use squall_fields::error::AnyError;
+use squall_fields::{Cause, ErrorKind};
+
+use super::{LogError, Outgoing};
 use crate::progress::Progress;
 
 /// Why a transaction was not committed. In every case nothing of it is visible.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
     /// Another instance has opened the ledger; this one must stop.
@@ -13,22 +16,56 @@ pub enum LedgerError {
         /// Name of the ledger.
         ledger: String,
     },
-    /// The broker is away, overloaded or restarting: the same commit may succeed later.
-    #[error("ledger {ledger}: {reason}")]
-    Retriable {
+    /// The log did not do it. Whether the same commit may succeed later, the log's error says.
+    #[error("ledger {ledger}")]
+    Log {
         /// Name of the ledger.
         ledger: String,
-        /// What the broker said.
-        reason: String,
+        /// What the log said.
+        source: LogError,
     },
-    /// The commit can never succeed as it is.
-    #[error("ledger {ledger}: {reason}")]
-    Fatal {
+    /// The progress that was committed last is not what this version of Squall writes and reads.
+    #[error("ledger {ledger}: its progress record is not what this version writes")]
+    Progress {
         /// Name of the ledger.
         ledger: String,
-        /// What the broker said.
-        reason: String,
+        /// What is wrong with it.
+        #[source]
+        cause: Cause,
     },
+    /// It was committed to before it was opened: a defect.
+    #[error("ledger {ledger} was not opened")]
+    NotOpened {
+        /// Name of the ledger.
+        ledger: String,
+    },
+}
+
+impl LedgerError {
+    /// An error of the log under a ledger.
+    pub fn log(ledger: &str, source: LogError) -> Self {
+        Self::Log { ledger: ledger.to_owned(), source }
+    }
+
+    /// A progress record that cannot be read or written, for that reason.
+    pub fn progress(ledger: &str, cause: impl Into<AnyError>) -> Self {
+        Self::Progress { ledger: ledger.to_owned(), cause: Cause::new(cause) }
+    }
+
+    /// Who can help.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Fenced { .. } => ErrorKind::Fenced,
+            Self::Log { source, .. } => source.kind(),
+            Self::Progress { .. } => ErrorKind::Data,
+            Self::NotOpened { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// Whether the same commit may succeed later.
+    pub const fn is_retriable(&self) -> bool {
+        matches!(self, Self::Log { source, .. } if source.is_retriable())
+    }
 }
 
 /// The outputs of one stream and its progress, written together or not at all. Belongs to one thread.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use squall_fields::error::AnyError;
+use squall_fields::{Cause, ErrorKind};
 
 use super::Ledger;
 
@@ -87,15 +89,113 @@ pub struct Outgoing {
 }
 
 /// Why a log could not be read, written or administered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
     /// The broker is away, overloaded or restarting: the same call may succeed later.
-    #[error("broker: {0}")]
-    Retriable(String),
-    /// The call can never succeed as it is: wrong credentials, no such topic, refused.
-    #[error("broker: {0}")]
-    Fatal(String),
+    #[error("the broker is away or busy ({what})")]
+    Away {
+        /// What was tried.
+        what: String,
+        /// What the client said.
+        #[source]
+        cause: Cause,
+    },
+    /// Wrong credentials, rights, names or settings: whoever configured it must mend it.
+    #[error("the broker refuses ({what})")]
+    Refused {
+        /// What was tried.
+        what: String,
+        /// What the client said.
+        #[source]
+        cause: Cause,
+    },
+    /// The settings make no client.
+    #[error("the settings of the log cannot be used ({what})")]
+    Settings {
+        /// What was tried.
+        what: String,
+        /// What the client said.
+        #[source]
+        cause: Cause,
+    },
+    /// The broker failed for good: the same call cannot succeed.
+    #[error("the broker failed ({what})")]
+    Failed {
+        /// What was tried.
+        what: String,
+        /// What the client said.
+        #[source]
+        cause: Cause,
+    },
+    /// There is no such topic.
+    #[error("topic {topic} does not exist")]
+    NoTopic {
+        /// Its name.
+        topic: String,
+    },
+    /// The topic has no such partition.
+    #[error("partition {partition} does not exist")]
+    NoPartition {
+        /// Which one.
+        partition: PartitionId,
+    },
+    /// A record that its topic does not take.
+    #[error("a record of {bytes} bytes, topic {topic} takes at most {limit}")]
+    TooLarge {
+        /// Name of the topic.
+        topic: String,
+        /// Size of the record.
+        bytes: u64,
+        /// How large it may be.
+        limit: u64,
+    },
+    /// A partition was asked about that was not assigned: a defect.
+    #[error("partition {partition} is not assigned")]
+    NotAssigned {
+        /// Which one.
+        partition: PartitionId,
+    },
+}
+
+impl LogError {
+    /// The broker is away: the same call may succeed later.
+    pub fn away(what: impl Into<String>, cause: impl Into<AnyError>) -> Self {
+        Self::Away { what: what.into(), cause: Cause::new(cause) }
+    }
+
+    /// The broker refuses what was configured.
+    pub fn refused(what: impl Into<String>, cause: impl Into<AnyError>) -> Self {
+        Self::Refused { what: what.into(), cause: Cause::new(cause) }
+    }
+
+    /// The settings make no client.
+    pub fn settings(what: impl Into<String>, cause: impl Into<AnyError>) -> Self {
+        Self::Settings { what: what.into(), cause: Cause::new(cause) }
+    }
+
+    /// The broker failed for good.
+    pub fn failed(what: impl Into<String>, cause: impl Into<AnyError>) -> Self {
+        Self::Failed { what: what.into(), cause: Cause::new(cause) }
+    }
+
+    /// Who can help.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Away { .. } | Self::Failed { .. } => ErrorKind::Broker,
+            Self::Refused { .. }
+            | Self::Settings { .. }
+            | Self::NoTopic { .. }
+            | Self::NoPartition { .. }
+            | Self::TooLarge { .. } => ErrorKind::User,
+            Self::NotAssigned { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub const fn is_retriable(&self) -> bool {
+        matches!(self, Self::Away { .. })
+    }
 }
 
 /// Reads records of the partitions that were assigned to it. Belongs to one thread.

@@ -1,17 +1,95 @@
 //! Large fields, outside the log.
 
 use bytes::Bytes;
+use squall_fields::{Cause, ErrorKind};
 
-/// Why the store did not take or give a field.
-#[derive(Debug, thiserror::Error)]
-#[error("store, {name}: {reason}")]
-pub struct StoreError {
-    /// Name or URL of the object.
-    pub name: String,
-    /// What the store said.
-    pub reason: String,
+/// Why the store did not take or give a field. Each names the object, by name or URL.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store, or the network to it, is away for a while: the same call may succeed later.
+    #[error("the store is away ({name})")]
+    Away {
+        /// The object.
+        name: String,
+        /// What the store said.
+        #[source]
+        cause: Cause,
+    },
+    /// The disk is full, slow or broken: the same call may succeed later.
+    #[error("the disk of the store fails ({name})")]
+    Disk {
+        /// The object.
+        name: String,
+        /// What the system said.
+        #[source]
+        cause: Cause,
+    },
+    /// It cannot be opened, or lacks the rights: whoever configured it must mend it.
+    #[error("the store refuses {name}")]
+    Refused {
+        /// The object, or the place that the store was opened on.
+        name: String,
+        /// What the store said.
+        #[source]
+        cause: Cause,
+    },
+    /// There is no such object.
+    #[error("the store has no {name}")]
+    Missing {
+        /// The object.
+        name: String,
+    },
+    /// The object is larger than was asked for.
+    #[error("{name} has {bytes} bytes, at most {limit} are allowed")]
+    TooLarge {
+        /// The object.
+        name: String,
+        /// Its size.
+        bytes: u64,
+        /// How large it may be.
+        limit: u64,
+    },
+    /// A URL that leads out of the places that may be read, or is none.
+    #[error("{name} may not be read: {reason}")]
+    Outside {
+        /// The URL.
+        name: String,
+        /// Where it leads instead, or what was expected.
+        reason: String,
+    },
+    /// Another object has this name: names hold digests, so one of the two is damaged.
+    #[error("another object has the name {name}")]
+    Taken {
+        /// The object.
+        name: String,
+    },
+    /// It was asked for what it cannot do by those who should know: a defect.
+    #[error("{name} cannot be stored: {reason}")]
+    Misused {
+        /// The object.
+        name: String,
+        /// What was expected.
+        reason: &'static str,
+    },
+}
+
+impl StoreError {
+    /// Who can help.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Away { .. } => ErrorKind::Broker,
+            Self::Disk { .. } | Self::Taken { .. } => ErrorKind::Device,
+            Self::Refused { .. } => ErrorKind::User,
+            Self::Missing { .. } | Self::TooLarge { .. } | Self::Outside { .. } => ErrorKind::Data,
+            Self::Misused { .. } => ErrorKind::Internal,
+        }
+    }
+
     /// Whether the same call may succeed later.
-    pub retriable: bool,
+    pub const fn is_retriable(&self) -> bool {
+        matches!(self, Self::Away { .. } | Self::Disk { .. })
+    }
 }
 
 /// Keeps large fields outside the log.

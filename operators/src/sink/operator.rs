@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use squall_fields::{KnowledgeTime, time::TICK_MS};
+use squall_fields::{Chain, KnowledgeTime, time::TICK_MS};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
@@ -34,9 +34,9 @@ pub struct SinkConfig {
 fn commit(ledger: &mut dyn Ledger, batch: &Batch, stream: &str, control: &Control) -> Result<(), LedgerError> {
     let started = Instant::now();
     let passes = |error: &LedgerError| {
-        let passes = matches!(error, LedgerError::Retriable { .. });
+        let passes = error.is_retriable();
         if passes {
-            events::BrokerTrouble { stream, what: "committing", reason: error.to_string() }.emit();
+            events::BrokerTrouble { stream, what: "committing", reason: Chain(error).to_string() }.emit();
         }
         passes
     };
@@ -133,8 +133,8 @@ impl Shell {
             match answer {
                 Ok(Ok(committed)) => self.committed(committed),
                 Ok(Err(_)) if self.stream.control.is_done() => {} // it was given up
-                Ok(Err(error)) => self.stream.fail(error),
-                Err(lost) => self.stream.fail(lost),
+                Ok(Err(error)) => self.stream.fail(error.kind(), error),
+                Err(lost) => self.stream.control.fail(lost.into()),
             }
         }
         self.look_at_stop();
@@ -185,7 +185,7 @@ impl Shell {
         match self.core.cut(to, self.ends) {
             Some(batch) => {
                 if let Err(lost) = self.commits.submit(batch, ()) {
-                    self.stream.fail(lost);
+                    self.stream.control.fail(lost.into());
                 }
             }
             None => self.release(to.unix_ms()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use squall_fields::KnowledgeTime;
+use squall_fields::{Chain, KnowledgeTime};
 use timely::scheduling::SyncActivator;
 
 use super::{Clock, SourceConfig};
@@ -124,7 +124,7 @@ pub(super) fn spawn(
     let reader = Reader { config, stream: stream.clone(), queues, waker };
     stream.spawn("read", move || {
         if let Err(error) = reader.run(&starts, &*connect) {
-            reader.stream.fail(error);
+            reader.stream.fail(error.kind(), error);
         }
     });
 }
@@ -244,9 +244,10 @@ impl Reader {
     fn retry<T>(&self, what: &'static str, call: impl FnMut() -> Result<T, LogError>) -> Result<Option<T>, LogError> {
         let StreamContext { name: stream, control, .. } = &self.stream;
         let passes = |error: &LogError| {
-            let LogError::Retriable(reason) = error else { return false };
-            events::BrokerTrouble { stream, what, reason: reason.clone() }.emit();
-            true
+            if error.is_retriable() {
+                events::BrokerTrouble { stream, what, reason: Chain(error).to_string() }.emit();
+            }
+            error.is_retriable()
         };
         match retry(Backoff::default(), |wait| control.pause_while_running(wait), passes, call) {
             Ok(value) => Ok(Some(value)),

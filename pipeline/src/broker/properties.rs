@@ -104,7 +104,7 @@ pub(super) fn make_keys(java: &Java, folder: &Path, scram: &Scram, ports: &Ports
     let mut export = java.keytool();
     export.args(["-exportcert", "-rfc"]).args(common).arg("-keystore").arg(&store).arg("-file").arg(&ca_file);
     run("keytool", &mut export)?;
-    let port = ports.secure.unwrap_or_default();
+    let port = ports.secure.expect("a port is chosen for every listener that is asked for");
     Ok(SaslSsl { bootstrap_servers: format!("127.0.0.1:{port}"), ca_file, scram: scram.clone() })
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use squall_connectors::error::FileError;
+use squall_fields::ErrorKind;
 
 use crate::config::{Config, Layers};
 
@@ -21,6 +23,13 @@ pub mod train;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
+
+impl Usage {
+    /// Who can help: whoever typed it.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::User
+    }
+}
 
 /// Settings laid over a configuration file.
 #[derive(Clone, Debug, Default, Args)]
@@ -71,17 +80,24 @@ impl ConfigFile {
     }
 }
 
+/// An argument that is not what it should be; clap adds what came, and for which argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {0}")]
+pub struct Expected(pub &'static str);
+
 /// Reads a duration on the command line.
-pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
-    crate::config::parse_duration(text).ok_or_else(|| "expected a duration such as '5 min'".to_owned())
+pub(crate) fn duration(text: &str) -> Result<std::time::Duration, Expected> {
+    crate::config::parse_duration(text).ok_or(Expected("a duration such as '5 min'"))
 }
 
 /// Writes a file whole, with the folders above it.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let made = std::fs::create_dir_all(folder).map_err(|error| FileError::io(folder, error));
+        made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    let written = std::fs::write(path, bytes).map_err(|error| FileError::io(path, error));
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Prints to stdout; a reader that has gone away (`squall ... | head`) ends the program quietly.

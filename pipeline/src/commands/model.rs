@@ -66,7 +66,7 @@ impl Inspect {
             print(&format!("{}\n", serde_json::to_string_pretty(meta)?));
             return Ok(());
         }
-        let json = |value: serde_json::Result<String>| value.unwrap_or_default();
+        let json = |value: serde_json::Result<String>| value.expect("what was read from JSON can be written as JSON");
         let names: Vec<String> =
             meta.variables.iter().zip(&meta.units).map(|(v, u)| format!("{} ({u})", v.name())).collect();
         let process = if meta.ratio == 0.0 { "plain".to_owned() } else { format!("dynamical, ratio {}", meta.ratio) };

@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use squall_operators::ports::{Connect, LogWriter, Retention, Timestamps, TopicSpec};
 
-use super::{Overrides, Usage, duration};
+use super::{Expected, Overrides, Usage, duration};
 use crate::archive::{Archive, read_options};
 use crate::config::{Config, LogKind, SourceConfig};
 use crate::publish::{Arrivals, Format, Spread, end_of_log, record};
@@ -32,12 +32,12 @@ pub enum Speed {
     Times(f64),
 }
 
-pub(crate) fn speed(text: &str) -> Result<Speed, String> {
+pub(crate) fn speed(text: &str) -> Result<Speed, Expected> {
     if text == "max" {
         return Ok(Speed::Max);
     }
     let times = text.strip_suffix('x').unwrap_or(text).parse().ok();
-    times.filter(|times: &f64| times.is_finite() && *times > 0.0).map(Speed::Times).ok_or("expected 60x or max".into())
+    times.filter(|times: &f64| times.is_finite() && *times > 0.0).map(Speed::Times).ok_or(Expected("60x or max"))
 }
 
 impl Speed {

@@ -1,6 +1,7 @@
 //! `squall run`: forecasts until it is told to stop, or until the log ends.
 
 use clap::Args;
+use squall_fields::Chain;
 
 use super::ConfigFile;
 use crate::http::{Endpoint, collect_metrics};
@@ -42,7 +43,7 @@ impl Arguments {
         parts.pause = Box::new(move |wait| !waits.wait_for(wait));
         let handle = match Runtime::start_with(&config, parts) {
             Err(error) if stopped.is_set() => {
-                tracing::warn!(%error, "stopped before it ran");
+                tracing::warn!(error = %Chain(error.as_ref()), "stopped before it ran");
                 return Ok(());
             }
             started => started?,

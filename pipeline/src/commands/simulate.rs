@@ -10,7 +10,7 @@ use squall_connectors::netcdf::{WriteOptions, write_frames};
 use squall_fields::{Axis, Cadence, Frame, Grid, InputRef, ValidTime, Variable};
 use squall_models::simulate::{Storm, StormFrame, StormSettings};
 
-use super::{Usage, duration};
+use super::{Expected, Usage, duration};
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
@@ -59,10 +59,10 @@ pub struct Arguments {
     seed: u64,
 }
 
-fn size(text: &str) -> Result<(usize, usize), String> {
+fn size(text: &str) -> Result<(usize, usize), Expected> {
     let sides = text.split_once('x').and_then(|(rows, columns)| Some((rows.parse().ok()?, columns.parse().ok()?)));
     let legal = |side: &usize| (8..=4096).contains(side);
-    sides.filter(|(rows, columns)| legal(rows) && legal(columns)).ok_or("expected such as 256x256, 8 to 4096".into())
+    sides.filter(|(rows, columns)| legal(rows) && legal(columns)).ok_or(Expected("such as 256x256, 8 to 4096"))
 }
 
 impl Arguments {

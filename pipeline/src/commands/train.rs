@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use squall_fields::Chain;
 use squall_models::baselines::{Extrapolation, Persistence};
 use squall_models::device::{ComputeDevice, Precision};
 use squall_models::diffusion::forecaster::{DiffusionForecaster, Options};
@@ -165,7 +166,7 @@ impl Course<'_> {
         // What is drawn can be drawn again; hours of training cannot be had again.
         record(output, trainer.steps_done(), &scores)?;
         if let Err(error) = draw(output, &scores) {
-            tracing::warn!("no plots in {}: {error:#}", output.display());
+            tracing::warn!("no plots in {}: {}", output.display(), Chain(error.as_ref()));
         }
         Ok(())
     }
@@ -222,7 +223,8 @@ fn draw(output: &Path, scores: &[ModelScores]) -> anyhow::Result<()> {
     };
     let lines: Vec<plot::Line> = scores.iter().map(by_lead).collect();
     plot::lines(&output.join("scores.png"), "CRPS on the validation events", "lead (steps)", "CRPS", &lines)?;
-    let losses = std::fs::read_to_string(output.join("losses.csv")).unwrap_or_default();
+    let losses = output.join("losses.csv");
+    let losses = std::fs::read_to_string(&losses).with_context(|| format!("cannot read {}", losses.display()))?;
     let column = |index: usize| {
         let row = |line: &str| {
             let cells: Vec<&str> = line.split(',').collect();

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use squall_fields::ErrorKind;
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -40,6 +42,13 @@ impl fmt::Display for Faults {
 }
 
 impl std::error::Error for Faults {}
+
+impl Faults {
+    /// Who can help: whoever configured it.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::User
+    }
+}
 
 /// `; did you mean "..."?` for the candidate that is nearest to a name, or nothing.
 pub(super) fn suggestion<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {

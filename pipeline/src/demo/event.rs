@@ -48,7 +48,7 @@ impl Event {
         let first = archive.frame(0)?;
         let corner = wettest(&archive.frame(count / 2)?, side);
         let grid = Arc::new(cut_grid(&first.grid, corner, side));
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = path.file_name().expect("a path that was read names a file").to_string_lossy();
         let (rows, columns) = grid.shape();
         let title = format!("{name}, {count} frames, {rows} x {columns} cells");
         let cut = |place| Ok(Arc::new(cut(archive.frame(place)?, &grid, corner)));
@@ -71,7 +71,7 @@ fn wettest(frame: &Frame, side: usize) -> (usize, usize) {
         square.iter().filter(|rate| **rate >= 1.0).count()
     };
     let corners = starts(rows, height).flat_map(|row| starts(columns, width).map(move |column| (row, column)));
-    corners.max_by_key(wet).unwrap_or_default()
+    corners.max_by_key(wet).expect("the square at the first corner fits into every field")
 }
 
 fn cut_grid(grid: &Grid, (row, column): (usize, usize), side: usize) -> Grid {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use squall_connectors::netcdf::forecast_from_bytes;
 use squall_connectors::options::Limits;
-use squall_fields::Forecast;
+use squall_fields::{Failure, Forecast};
 use squall_operators::ports::{Connect, FieldStore, LogReader, Record};
 
 use crate::commands::publish::Speed;
@@ -82,7 +82,7 @@ impl Demo {
         let published = std::thread::scope(|scope| {
             let publisher = self.publisher(scope, &publishing, stop)?;
             let watched = watcher.until_end(&handle, stop);
-            let published = publisher.join().map_err(|_| anyhow::anyhow!("the publisher died"))?;
+            let published = publisher.join().map_err(|panic| Failure::panicked("the publisher", &*panic))?;
             published.and(watched)
         });
         if published.is_err() {

@@ -62,10 +62,10 @@ struct Row {
 
 impl Row {
     fn of(products: &Products) -> Self {
-        let mean = products.mean.as_ref().map(|mean| mean.index_axis(Axis(0), 0).to_owned());
+        let mean = products.mean.as_ref().expect("a page asks for the mean");
         let probability = products.probabilities.as_ref();
         let probability = probability.map(|values| values.slice(s![0, 0, .., ..]).to_owned());
-        Self { mean: mean.unwrap_or_default(), probability }
+        Self { mean: mean.index_axis(Axis(0), 0).to_owned(), probability }
     }
 }
 

@@ -1,44 +1,35 @@
 //! What others may know of a running configuration, and how they stop it.
 
-use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use anyhow::anyhow;
 use serde_json::json;
-use squall_fields::KnowledgeTime;
-use squall_operators::events;
-use squall_operators::failure::{Cause, Failure};
+use squall_fields::{Chain, ErrorKind, Failure, KnowledgeTime};
 use squall_operators::infer::device::Device;
 use squall_operators::stream::StreamContext;
 
-use crate::http;
+use crate::http::{self, Unready};
 
-/// A configuration ended before its time: why each stream failed, the first first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed(pub Vec<Failure>);
-
-impl Failed {
-    /// What decides what is done about it: a panic before all, then the first failure.
-    pub fn cause(&self) -> Option<Cause> {
-        let panic = self.0.iter().find(|failure| failure.is_panic());
-        panic.or(self.0.first()).map(Failure::cause)
+/// The failures of all streams and workers as one: of the kind that says most about what to do, and with every text.
+pub(super) fn together(mut failures: Vec<Failure>) -> Result<(), Failure> {
+    failures.sort_by_key(|failure| match failure.kind() {
+        ErrorKind::Internal => 0,
+        ErrorKind::Fenced => 1,
+        _ => 2,
+    });
+    let mut texts: Vec<String> = failures.iter().map(|failure| Chain(failure).to_string()).collect();
+    texts.dedup(); // a worker that panics fails every stream
+    match (failures.as_slice(), texts.len()) {
+        ([], _) => Ok(()),
+        ([first, ..], 1) => Err(first.clone()),
+        ([first, ..], _) => Err(Failure::new(first.kind(), texts.join("; "))),
     }
 }
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reasons: Vec<_> = self.0.iter().map(Failure::to_string).collect();
-        f.write_str(&reasons.join("; "))
-    }
-}
-
-impl std::error::Error for Failed {}
 
 /// A configuration that runs.
 pub struct Handle {
     pub(super) monitor: Arc<Monitor>,
-    pub(super) supervisor: JoinHandle<Result<(), Failed>>,
+    pub(super) supervisor: JoinHandle<Result<(), Failure>>,
 }
 
 impl Handle {
@@ -60,9 +51,9 @@ impl Handle {
     /// Waits for its end: of the log, after a stop, or by a failure.
     ///
     /// # Errors
-    /// [`Failed`], if a stream failed.
-    pub fn join(self) -> anyhow::Result<()> {
-        Ok(self.supervisor.join().map_err(|_| anyhow!("the supervisor died"))??)
+    /// Why a stream failed.
+    pub fn join(self) -> Result<(), Failure> {
+        self.supervisor.join().unwrap_or_else(|panic| Err(Failure::panicked("the supervisor", &*panic)))
     }
 }
 
@@ -80,28 +71,23 @@ impl Monitor {
         }
     }
 
-    /// Why streams failed so far: each reason once, since a panic of a worker fails all of them.
-    pub(super) fn failures(&self) -> Vec<Failure> {
-        let mut failures: Vec<Failure> = self.streams.iter().filter_map(|stream| stream.control.failure()).collect();
-        failures.dedup();
-        failures
+    /// Why streams failed so far.
+    pub(super) fn failures(&self) -> impl Iterator<Item = Failure> {
+        self.streams.iter().filter_map(|stream| stream.control.failure())
     }
 }
 
 impl http::Status for Monitor {
-    fn live(&self) -> Result<(), String> {
-        match self.failures().first() {
-            Some(failure) => Err(failure.to_string()),
-            None => Ok(()),
-        }
+    fn live(&self) -> Result<(), Failure> {
+        self.failures().next().map_or(Ok(()), Err)
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<(), Unready> {
         self.live()?;
         if let Some(stream) = self.streams.iter().find(|stream| !stream.control.is_running()) {
-            return Err(format!("stream {} ends", stream.name));
+            return Err(Unready::Ends { stream: stream.name.clone() });
         }
-        self.devices.iter().find_map(Device::trouble).map_or(Ok(()), Err)
+        self.devices.iter().find_map(Device::trouble).map_or(Ok(()), |trouble| Err(Unready::Device(trouble)))
     }
 
     fn frontiers(&self) -> serde_json::Value {
@@ -120,7 +106,7 @@ impl http::Status for Monitor {
 
     fn observe(&self) {
         for device in &self.devices {
-            events::DeviceSilence { device: device.name(), silent_for: device.silent_for() }.emit();
+            device.state().emit();
         }
     }
 }

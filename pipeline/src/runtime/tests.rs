@@ -117,7 +117,7 @@ impl FieldStore for Shelf {
 
     fn get(&self, url: &str, _: u64) -> Result<Bytes, StoreError> {
         let found = self.0.lock().unwrap().get(url.trim_start_matches("mem:///")).cloned();
-        found.ok_or_else(|| StoreError { name: url.into(), reason: "not found".into(), retriable: false })
+        found.ok_or_else(|| StoreError::Missing { name: url.into() })
     }
 }
 
@@ -195,7 +195,7 @@ fn wait(what: &str, mut condition: impl FnMut() -> bool) {
 fn run(log: &dyn Log, workers: usize) -> anyhow::Result<()> {
     let handle = start(log, &config(workers, "log", "5 min"))?;
     wait("the end of the log", || handle.is_finished());
-    handle.join()
+    Ok(handle.join()?)
 }
 
 /// An observation: partition, slot number, value, known at (ms).
@@ -376,11 +376,11 @@ fn a_crash_anywhere_loses_nothing_and_says_nothing_twice() {
         let log = filled(records.clone());
         let (random, commits) = (Philox::new(seed, 1), AtomicUsize::new(0));
         log.on_commit(move |ledger| {
-            let failure = || LedgerError::Fatal { ledger: ledger.to_owned(), reason: "crash".into() };
+            let failure = || LedgerError::log(ledger, LogError::failed("committing", "crash"));
             match random.block(commits.fetch_add(1, Ordering::SeqCst) as u64)[0] % 4 {
                 0 => Verdict::FailBefore(failure()),
                 1 => Verdict::FailAfter(failure()),
-                2 => Verdict::FailBefore(LedgerError::Retriable { ledger: ledger.to_owned(), reason: "away".into() }),
+                2 => Verdict::FailBefore(LedgerError::log(ledger, LogError::away("committing", "test"))),
                 _ => Verdict::Proceed,
             }
         });
@@ -431,8 +431,10 @@ fn a_taken_over_ledger_stops_the_old_instance() {
     let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
     (first..first + 3).for_each(|slot| log.send(record(0, "text/x-words", format!("{slot} 1 2 0"), 0)).unwrap());
     wait("the old instance to stop", || old.is_finished());
-    let error = old.join().unwrap_err().to_string();
-    assert!(error.contains("another instance has taken it over"), "{error}");
+    let failure = old.join().unwrap_err();
+    assert_eq!(failure.kind(), ErrorKind::Fenced);
+    let text = Chain(&failure).to_string();
+    assert!(text.contains("another instance has taken it over"), "{text}");
     wait("the forecast", || !read(&log, "fcst.index.v1").is_empty());
     new.stop();
     wait("the stop", || new.is_finished());
@@ -486,7 +488,7 @@ fn a_model_that_misses_its_deadline_is_stood_in_for() {
 fn missing_topics_are_one_error_where_they_may_not_be_created() {
     let mut config = config(1, "log", "5 min");
     config.log.create_topics = false;
-    let error = start(&MemoryLog::new(), &config).err().map(|e| e.to_string()).unwrap_or_default();
+    let error = start(&MemoryLog::new(), &config).err().expect("it is refused").to_string();
     for topic in ["obs.radar.v1", "fcst.index.v1", "squall.progress.v1"] {
         assert!(error.contains(topic), "{error}");
     }

@@ -7,9 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::anyhow;
-use squall_operators::failure::Failure;
-use squall_operators::offload::panic_text;
+use squall_fields::{ErrorKind, Failure};
 use squall_operators::stream::StreamContext;
 use timely::communication::WorkerGuards;
 use timely::worker::Worker;
@@ -22,7 +20,7 @@ pub(super) fn run(
     workers: usize,
     streams: Vec<StreamContext>,
     build: impl Fn(&mut Worker) + Send + Sync + 'static,
-) -> anyhow::Result<WorkerGuards<()>> {
+) -> Result<WorkerGuards<()>, Failure> {
     let abandoned = Arc::new(AtomicBool::new(false));
     timely::execute(timely::Config::process(workers.max(1)), move |worker| {
         let stepped = catch_unwind(AssertUnwindSafe(|| {
@@ -34,9 +32,9 @@ pub(super) fn run(
         if let Err(payload) = stepped {
             // First the flag, then the failure: it wakes the other workers, which look at the flag.
             abandoned.store(true, Ordering::SeqCst);
-            let said = format!("timely worker {} panicked: {}", worker.index(), panic_text(&*payload));
+            let failure = Failure::panicked(format!("timely worker {}", worker.index()), &*payload);
             for stream in &streams {
-                stream.control.fail(Failure::panic(said.clone()));
+                stream.control.fail(failure.clone());
             }
         }
         // Of a run that came to its end nothing is left here.
@@ -46,5 +44,5 @@ pub(super) fn run(
             }
         }));
     })
-    .map_err(|error| anyhow!("timely: {error}"))
+    .map_err(|error| Failure::new(ErrorKind::Device, "the workers do not start").because(error))
 }

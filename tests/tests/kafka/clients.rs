@@ -20,7 +20,7 @@ fn others_read_every_topic_and_every_file() {
     let (address, store) = (Kafka::shared().address(), setting.store().display().to_string());
 
     let found = script(&setting, "tests/python/read_everything.py", &[address, setting.prefix(), &store]);
-    let found: serde_json::Value = serde_json::from_str(found.lines().last().unwrap_or_default()).expect("JSON");
+    let found: serde_json::Value = serde_json::from_str(found.lines().last().expect("a line")).expect("JSON");
     assert_eq!(found["topics"]["index"], forecasts);
     assert_eq!(found["files"], forecasts);
     assert_eq!(found["topics"]["probabilities"], forecasts * 3, "three leads, one tile each");
