@@ -1,8 +1,9 @@
 //! The dataflow of Squall, one operator a file.
 //!
-//! A file reads in the order in which data passes through the program: [`source`] -> [`decode`] -> [`quality`] ->
-//! [`window`] -> [`infer`] -> [`products`] and [`encode`] -> [`sink`]. Each operator is a pure core (a plain struct,
-//! tested without timely) and a thin timely shell around it. Timely's time is *knowledge time* ([`knowledge`]), so
+//! The files read in the order in which data passes through the program: [`source`] -> [`decode`] -> [`quality`] and
+//! [`window`] -> [`infer`] -> [`publish`] ([`products`], [`encode`]) -> [`sink`]. Each operator is a pure core (a plain
+//! struct, tested without timely) and a thin timely shell around it. What can wait is done on threads ([`offload`]),
+//! never on a worker. Timely's time is *knowledge time* ([`knowledge`]), so
 //! everything that the pipeline ever knew has one order and a replay of a log is the live run.
 //!
 //! The operators know neither Kafka nor files: they speak to the traits in [`ports`].

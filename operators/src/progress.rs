@@ -1,6 +1,6 @@
 //! What a stream must know to go on after a restart, as it is kept on the topic of progress.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use squall_fields::{Grid, IssueTime, KnowledgeTime, ValidTime};
 
 use crate::ports::PartitionId;
@@ -56,9 +56,40 @@ pub struct StreamState {
     pub windows: Vec<Issued>,
 }
 
+/// The version of the schema below, which this Squall writes, and the only one that it reads: a progress of another
+/// would be misunderstood without a word. Records from before there was a version are of the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchemaVersion;
+
+impl SchemaVersion {
+    /// As it is written. To be raised whenever an older or a newer Squall would misread what is written.
+    pub const CURRENT: u32 = 1;
+}
+
+impl Serialize for SchemaVersion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(Self::CURRENT)
+    }
+}
+
+impl<'de> Deserialize<'de> for SchemaVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u32::deserialize(deserializer)? {
+            Self::CURRENT => Ok(Self),
+            other => Err(de::Error::custom(format!(
+                "it has schema version {other}, this Squall reads version {}: run the Squall that wrote it",
+                Self::CURRENT
+            ))),
+        }
+    }
+}
+
 /// How far a ledger has come; committed in one transaction with the records that it speaks of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
+    /// Version of this schema.
+    #[serde(default)]
+    pub schema: SchemaVersion,
     /// Everything that was known before this time is committed.
     pub frontier: KnowledgeTime,
     /// One for each input partition.
@@ -71,4 +102,21 @@ pub struct Progress {
     pub state: StreamState,
     /// Squall's version.
     pub version: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_progress_of_another_schema_is_refused() {
+        let mut json = serde_json::to_value(Progress::default()).unwrap();
+        assert_eq!(json["schema"], SchemaVersion::CURRENT);
+        assert!(serde_json::from_value::<Progress>(json.clone()).is_ok());
+        json["schema"] = (SchemaVersion::CURRENT + 1).into();
+        let error = serde_json::from_value::<Progress>(json.clone()).unwrap_err().to_string();
+        assert!(error.contains("schema version 2, this Squall reads version 1"), "{error}");
+        json.as_object_mut().unwrap().remove("schema");
+        assert!(serde_json::from_value::<Progress>(json).is_ok(), "written before there was a version");
+    }
 }

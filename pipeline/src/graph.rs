@@ -1,8 +1,8 @@
 //! The dataflow of one stream, wired.
 //!
 //! Each stream is a dataflow of its own, from its source to its ledger: a slow model holds back nothing but itself,
-//! and a restart rewinds one stream without touching another. Two streams of one source read it twice, which costs a
-//! second decoding and buys that independence. Dead letters of a source are written by the first of its streams.
+//! and a restart rewinds one stream without touching another. Two streams of one source read it twice, which buys that
+//! independence, but share what is decoded. Dead letters of a source are written by the first of its streams.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

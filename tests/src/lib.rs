@@ -7,6 +7,7 @@
 
 pub mod files;
 pub mod forecasts;
+pub mod freeze;
 pub mod kafka;
 pub mod models;
 pub mod program;

@@ -98,6 +98,11 @@ impl Running {
         self.until(limit, what, || condition(&read(&output)));
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end, as an operator would.
     pub fn terminate(&self) {
         self.signal("TERM");

@@ -14,6 +14,8 @@ use squall_models::{Coordinates, Forecaster, ModelError, Prediction, Request};
 use squall_operators::ports::{DecodeError, EncodeError, LogWriter, Outgoing, Record, StoreError};
 use squall_operators::tile;
 
+mod failures;
+
 use super::*;
 use crate::broker::DevBroker;
 use crate::config::Layers;

@@ -4,6 +4,7 @@ mod clients;
 mod dead_letters;
 mod documents;
 mod event;
+mod frozen;
 mod hot_swap;
 mod models;
 mod order;
