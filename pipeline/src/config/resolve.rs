@@ -46,8 +46,9 @@ fn root(section: &Section<'_>) -> Option<Config> {
     let runtime = runtime(&section.section("runtime"));
     let metrics = metrics(&section.section("metrics"));
     let topics = topics(&section.section("topics"));
-    let sources = each(section, "sources", source);
-    let streams = each(section, "streams", stream);
+    let sources = each(section, "sources", |table, name| source(table, name).map(Arc::new));
+    let readable: Vec<Arc<SourceConfig>> = sources.iter().flatten().cloned().collect();
+    let streams = each(section, "streams", |table, name| stream(table, name, &readable));
     section.finish();
     Some(Config {
         name: name?,
@@ -56,20 +57,22 @@ fn root(section: &Section<'_>) -> Option<Config> {
         runtime: runtime?,
         metrics: metrics?,
         topics: topics?,
-        sources: sources?,
-        streams: streams?,
+        sources: all(sources)?,
+        streams: all(streams)?,
     })
 }
 
 /// Every table of a named list; one fault does not hide those of the next table.
-fn each<T>(parent: &Section<'_>, list: &str, read: impl Fn(&Section<'_>, &str) -> Option<T>) -> Option<Vec<T>> {
+fn each<T>(parent: &Section<'_>, list: &str, read: impl Fn(&Section<'_>, &str) -> Option<T>) -> Vec<Option<T>> {
     let section = parent.section(list);
     let names = section.keys();
     if names.is_empty() {
         parent.fault(list, format!("at least one is needed: expected [[{list}]]"));
-        return None;
     }
-    let entries: Vec<Option<T>> = names.into_iter().map(|name| read(&section.section(name), name)).collect();
+    names.into_iter().map(|name| read(&section.section(name), name)).collect()
+}
+
+fn all<T>(entries: Vec<Option<T>>) -> Option<Vec<T>> {
     entries.into_iter().collect()
 }
 
@@ -316,7 +319,8 @@ fn plausible(variables: &[Variable]) -> [f32; 2] {
     variables.iter().map(range).reduce(widest).unwrap_or([f32::MIN, f32::MAX])
 }
 
-fn stream(section: &Section<'_>, name: &str) -> Option<StreamConfig> {
+/// A stream; one whose source has faults of its own is read to its end, for its other faults.
+fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceConfig>]) -> Option<StreamConfig> {
     let own = own_name(section, name);
     let source = section.text("source");
     let window_frames = section.count("window_frames", 1..=1000);
@@ -339,7 +343,7 @@ fn stream(section: &Section<'_>, name: &str) -> Option<StreamConfig> {
     check::stream(section, &parts);
     Some(StreamConfig {
         name: own?,
-        source: source?.into(),
+        source: sources.iter().find(|known| source.as_deref() == Some(&known.name))?.clone(),
         window_frames: window_frames? as usize,
         patience: patience?,
         horizon: horizon?,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use squall_fields::{Cadence, Grid, LeadTime, Variable, ZRelation};
 
 use super::quantity::{Property, as_bytes, as_duration, as_optional_duration};
@@ -30,7 +30,7 @@ pub struct Config {
     /// Topics that belong to no single stream.
     pub topics: TopicsConfig,
     /// Observations that come in, in the order of the file.
-    pub sources: Vec<SourceConfig>,
+    pub sources: Vec<Arc<SourceConfig>>,
     /// Forecasts that go out, in the order of the file.
     pub streams: Vec<StreamConfig>,
 }
@@ -160,8 +160,9 @@ pub struct QualityConfig {
 pub struct StreamConfig {
     /// Name: part of every forecast's identity.
     pub name: Arc<str>,
-    /// Name of the source that it forecasts.
-    pub source: Arc<str>,
+    /// The source that it forecasts; written as its name.
+    #[serde(serialize_with = "as_name")]
+    pub source: Arc<SourceConfig>,
     /// Frames that make a window, at least 1.
     pub window_frames: usize,
     /// How long after its slot an incomplete window waits.
@@ -243,18 +244,14 @@ pub struct StreamTopics {
     pub quantiles: Arc<str>,
 }
 
-impl Config {
-    /// The source of a stream.
-    ///
-    /// # Panics
-    /// Never for a loaded configuration, whose streams name existing sources.
-    pub fn source_of(&self, stream: &StreamConfig) -> &SourceConfig {
-        self.source(&stream.source).expect("checked when the configuration was loaded")
-    }
+fn as_name<S: Serializer>(source: &SourceConfig, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&source.name)
+}
 
+impl Config {
     /// The source of that name.
     pub fn source(&self, name: &str) -> Option<&SourceConfig> {
-        self.sources.iter().find(|source| &*source.name == name)
+        self.sources.iter().map(|source| &**source).find(|source| &*source.name == name)
     }
 
     /// The stream of that name.
@@ -265,8 +262,8 @@ impl Config {
 
 impl StreamConfig {
     /// The leads of this stream on its source's cadence, ascending.
-    pub fn lead_times(&self, cadence: Cadence) -> Vec<LeadTime> {
-        cadence.leads(self.leads)
+    pub fn lead_times(&self) -> Vec<LeadTime> {
+        self.source.cadence.leads(self.leads)
     }
 
     /// Whether a product is wanted.
