@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use squall_fields::{Cause, Chain};
-use squall_models::diffusion::{DiffusionForecaster, Options};
-use squall_models::{Context, Coordinates, Forecaster, ModelError, Prediction, Request, baselines};
+use squall_models::baselines::{Baseline, ExtrapolationParams};
+use squall_models::diffusion::DiffusionForecaster;
+use squall_models::{Context, Coordinates, Forecaster, ModelError, Prediction, Request};
 use squall_operators::events;
 use squall_operators::infer::device::{BatchPolicy, Device, ModelSlot};
 
@@ -26,20 +27,13 @@ pub type ModelFactory = dyn Fn(&StreamConfig) -> anyhow::Result<Box<dyn Forecast
 /// The model that a stream's configuration names.
 ///
 /// # Errors
-/// There is none of that name, or its parameters or file are wrong.
+/// Its file cannot be used, or its device is not there.
 pub fn model(stream: &StreamConfig) -> anyhow::Result<Box<dyn Forecaster>> {
     match &stream.model {
-        ModelConfig::Named { name, parameters } => {
-            let parameters = serde_json::Value::Object(parameters.clone());
-            Ok(baselines::build(name, &parameters)?)
-        }
-        ModelConfig::File { file, parameters, .. } => {
-            let mut options = parameters.clone();
-            options.insert("device".to_owned(), (*stream.device).into());
-            let options: Options = serde_json::from_value(serde_json::Value::Object(options))
-                .with_context(|| format!("the settings beside the file {}", file.display()))?;
+        ModelConfig::Named(baseline) => Ok(baseline.clone().build()),
+        ModelConfig::File { file, options, .. } => {
             let started = Instant::now();
-            let model = DiffusionForecaster::open(file, &options)?;
+            let model = DiffusionForecaster::open(file, options)?;
             events::ModelLoaded { stream: &stream.name, model: model.name(), took: started.elapsed() }.emit();
             Ok(Box::new(model))
         }
@@ -48,24 +42,10 @@ pub fn model(stream: &StreamConfig) -> anyhow::Result<Box<dyn Forecaster>> {
 
 /// What answers when the model of a stream fails: extrapolation where it fits, otherwise persistence.
 fn fallback(stream: &StreamConfig, context: &Context) -> Option<Box<dyn Forecaster>> {
-    let is_named = |wanted: &str| matches!(&stream.model, ModelConfig::Named { name, .. } if **name == *wanted);
-    let wanted = ["extrapolation", "persistence"].into_iter().filter(|name| !is_named(name));
-    let built = wanted.filter_map(|name| baselines::build(name, &serde_json::Value::Null).ok());
+    let is_named = |other: &Baseline| matches!(&stream.model, ModelConfig::Named(own) if own.name() == other.name());
+    let others = [Baseline::Extrapolation(ExtrapolationParams::default()), Baseline::Persistence];
+    let built = others.into_iter().filter(|other| !is_named(other)).map(Baseline::build);
     built.into_iter().find(|model| model.check(context).is_ok())
-}
-
-/// What a stream will ask of its model.
-pub fn context(stream: &StreamConfig) -> Context {
-    let source = &stream.source;
-    Context {
-        stream: stream.name.clone(),
-        variables: source.variables.clone(),
-        cadence: source.cadence,
-        grid: source.grid.clone(),
-        window_frames: stream.window_frames,
-        leads: stream.leads,
-        members: stream.members,
-    }
 }
 
 /// A model with its fallback, checked against what its stream will ask.
@@ -73,7 +53,7 @@ pub fn context(stream: &StreamConfig) -> Context {
 /// # Errors
 /// The model cannot be made, or does not fit the stream.
 pub fn slot(stream: &StreamConfig, factory: &ModelFactory) -> anyhow::Result<ModelSlot> {
-    let context = context(stream);
+    let context = stream.context();
     let model = factory(stream).with_context(|| format!("the model of stream {}", stream.name))?;
     model.check(&context)?;
     Ok(ModelSlot::new(model, fallback(stream, &context)))
@@ -115,7 +95,7 @@ impl Forecaster for Unavailable {
 fn without_model(stream: &StreamConfig, error: anyhow::Error) -> anyhow::Result<ModelSlot> {
     let unloadable = matches!(error.downcast_ref(), Some(ModelError::File { .. } | ModelError::Device { .. }));
     let ModelConfig::File { file, .. } = &stream.model else { return Err(error) };
-    let Some(fallback) = fallback(stream, &context(stream)).filter(|_| unloadable) else { return Err(error) };
+    let Some(fallback) = fallback(stream, &stream.context()).filter(|_| unloadable) else { return Err(error) };
     let reason = Chain(error.as_ref()).to_string();
     events::ModelNotLoaded { stream: &stream.name, reason: &reason, instead: fallback.name() }.emit();
     let model = Unavailable { name: file.display().to_string(), reason: Cause::new(error) };
@@ -167,7 +147,7 @@ pub fn start(config: &Config, factory: &ModelFactory) -> anyhow::Result<Devices>
 /// # Errors
 /// The thread cannot be started.
 pub fn start_fallback(stream: &StreamConfig) -> anyhow::Result<Option<Device>> {
-    let model = stream.deadline.and_then(|_| fallback(stream, &context(stream)));
+    let model = stream.deadline.and_then(|_| fallback(stream, &stream.context()));
     let Some(model) = model else { return Ok(None) };
     let models = HashMap::from([(stream.name.clone(), ModelSlot::new(model, None))]);
     let name = format!("fallback of {}", stream.name);

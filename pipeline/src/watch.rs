@@ -76,7 +76,7 @@ impl Watch {
 
     fn take_up(&self) -> anyhow::Result<()> {
         let model = devices::model(&self.stream)?;
-        model.check(&devices::context(&self.stream))?;
+        model.check(&self.stream.context())?;
         let (stream, from) =
             (self.stream.name.clone(), from(self.clock, self.stream.source.cadence, SystemTime::now()));
         let mut new = NewModel { stream, from, model };

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fault::{quoted, suggestion};
-use super::resolved::{Config, LogKind, Product, SourceConfig};
-use super::section::{Context, Section};
+use squall_models::ModelError;
+
+use super::context::Context;
+use super::resolved::{Config, LogKind, ModelConfig, Product, SourceConfig, StreamConfig};
+use super::section::Section;
 
 /// Whether a text is a legal Kafka topic: 1 to 249 of `A-Z a-z 0-9 . _ -`, and not `.` or `..`.
 pub(super) fn is_topic(text: &str) -> bool {
@@ -77,6 +80,17 @@ pub(super) fn stream(section: &Section<'_>, parts: &StreamParts<'_>) {
         let near = suggestion(source, names());
         let near = if near.is_empty() { format!("; sources are {}", quoted(names())) } else { near };
         section.fault("source", format!("no source is named \"{source}\"{near}"));
+    }
+}
+
+/// Whether a model can do what its stream asks, as far as its name tells. What weights can do is told by their file.
+pub(super) fn fit(section: &Section<'_>, stream: &StreamConfig) {
+    let ModelConfig::Named(baseline) = &stream.model else { return };
+    let model = baseline.clone().build();
+    if let Err(ModelError::DoesNotFit { reasons, .. }) = model.check(&stream.context()) {
+        for reason in reasons {
+            section.fault("model", format!("{} {reason}", model.name()));
+        }
     }
 }
 

@@ -9,9 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use squall_connectors::kafka::Property;
 use squall_fields::{Cadence, Grid, LeadTime, Variable, ZRelation};
+use squall_models::Context;
+use squall_models::baselines::Baseline;
+use squall_models::diffusion::Options;
 
-use super::quantity::{Property, as_bytes, as_duration, as_optional_duration};
+use super::quantity::{as_bytes, as_duration, as_optional_duration, as_written};
 
 /// One running instance of Squall.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -197,14 +201,8 @@ pub struct StreamConfig {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum ModelConfig {
-    /// A model that needs no weights.
-    Named {
-        /// `persistence`, `extrapolation` or `lagrangian-probability`.
-        name: Arc<str>,
-        /// Parameters given beside the name.
-        #[serde(flatten)]
-        parameters: serde_json::Map<String, serde_json::Value>,
-    },
+    /// A model that needs no weights, with its settings.
+    Named(Baseline),
     /// Trained weights.
     File {
         /// A safetensors file whose metadata says what it is.
@@ -213,9 +211,9 @@ pub enum ModelConfig {
         /// replay, which must give the same each time, no.
         #[serde(skip_serializing_if = "Option::is_none")]
         watch: Option<bool>,
-        /// Sampler parameters given beside the file.
-        #[serde(flatten)]
-        parameters: serde_json::Map<String, serde_json::Value>,
+        /// How it is run.
+        #[serde(flatten, serialize_with = "as_written")]
+        options: Options,
     },
 }
 
@@ -266,18 +264,22 @@ impl StreamConfig {
         self.source.cadence.leads(self.leads)
     }
 
+    /// What it will ask of its model.
+    pub fn context(&self) -> Context {
+        Context {
+            stream: self.name.clone(),
+            variables: self.source.variables.clone(),
+            cadence: self.source.cadence,
+            grid: self.source.grid.clone(),
+            window_frames: self.window_frames,
+            leads: self.leads,
+            members: self.members,
+        }
+    }
+
     /// Whether a product is wanted.
     pub fn wants(&self, product: Product) -> bool {
         self.products.contains(&product)
-    }
-}
-
-impl ModelConfig {
-    /// The parameters beside the name or file.
-    pub fn parameters(&self) -> &serde_json::Map<String, serde_json::Value> {
-        match self {
-            Self::Named { parameters, .. } | Self::File { parameters, .. } => parameters,
-        }
     }
 }
 

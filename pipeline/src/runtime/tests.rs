@@ -153,7 +153,7 @@ fn config(workers: usize, clock: &str, cadence: &str) -> Config {
         [[streams]]
         name = "rain"
         source = "radar"
-        model = {{ name = "persistence" }}
+        model = {{ name = "lagrangian-probability" }}
         window_frames = 3
         leads = 2
         members = 2
