@@ -13,14 +13,7 @@ use super::resolved::{Clock, Config, MetricsConfig, RuntimeConfig, SourceConfig,
 use super::section::Section;
 
 pub(super) fn config(context: &Context<'_>) -> Option<Config> {
-    let config = root(&context.root());
-    if let Some(config) = &config {
-        check::whole(context, config);
-    }
-    config
-}
-
-fn root(section: &Section<'_>) -> Option<Config> {
+    let section = &context.root();
     let name = name(section);
     let log = log::log(&section.section("log"));
     let store = store(&section.section("store"));
@@ -31,6 +24,11 @@ fn root(section: &Section<'_>) -> Option<Config> {
     let readable: Vec<Arc<SourceConfig>> = sources.iter().flatten().cloned().collect();
     let streams = each(section, "streams", |table, name| stream::stream(table, name, &readable));
     section.finish();
+    if let Some(log) = &log {
+        check::log(&section.section("log"), log);
+    }
+    check::sizes(section, &readable, runtime.as_ref());
+    check::topics(section, &readable, topics.as_ref());
     Some(Config {
         name: name?,
         log: log?,
