@@ -8,6 +8,7 @@ mod admin;
 mod client;
 mod config;
 mod ledger;
+mod property;
 mod reader;
 mod writer;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use squall_operators::ports::{Connect, Ledger, LogError, LogReader, LogWriter, TopicInfo, TopicSpec};
 
 pub use config::KafkaConfig;
+pub use property::{Property, PropertyError, Secret};
 
 /// A Kafka cluster. Clones share the configuration; each reader, writer and ledger has its own client.
 #[derive(Clone, Debug)]

@@ -14,14 +14,11 @@ use crate::config::{Config, LogKind};
 pub fn log(config: &Config) -> Arc<dyn Connect> {
     match config.log.kind {
         LogKind::Memory => Arc::new(MemoryLog::new()),
-        LogKind::Kafka => {
-            let properties = &config.log.properties;
-            Arc::new(KafkaLog::new(KafkaConfig {
-                properties: properties.iter().map(|(key, value)| (key.clone(), value.reveal().to_owned())).collect(),
-                transaction_timeout: config.log.transaction_timeout,
-                ..KafkaConfig::new(&config.name, &config.log.bootstrap_servers)
-            }))
-        }
+        LogKind::Kafka => Arc::new(KafkaLog::new(KafkaConfig {
+            properties: config.log.properties.clone(),
+            transaction_timeout: config.log.transaction_timeout,
+            ..KafkaConfig::new(&config.name, &config.log.bootstrap_servers)
+        })),
     }
 }
 

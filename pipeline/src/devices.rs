@@ -9,37 +9,31 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use squall_fields::{Cause, Chain};
-use squall_models::diffusion::{DiffusionForecaster, Options};
-use squall_models::{Context, Coordinates, Forecaster, ModelError, Prediction, Request, baselines};
+use squall_models::baselines::{Baseline, ExtrapolationParams};
+use squall_models::diffusion::DiffusionForecaster;
+use squall_models::{Context, Coordinates, Forecaster, ModelError, Prediction, Request};
 use squall_operators::events;
 use squall_operators::infer::device::{BatchPolicy, Device, ModelSlot};
 
 use crate::commands::Usage;
-use crate::config::{Config, ModelConfig, SourceConfig, StreamConfig};
+use crate::config::{Config, ModelConfig, StreamConfig};
 
 /// How long a device may be silent before it counts as stuck, where no stream of it has a deadline.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Makes the model of a stream.
-pub type ModelFactory = dyn Fn(&StreamConfig, &SourceConfig) -> anyhow::Result<Box<dyn Forecaster>> + Send + Sync;
+pub type ModelFactory = dyn Fn(&StreamConfig) -> anyhow::Result<Box<dyn Forecaster>> + Send + Sync;
 
 /// The model that a stream's configuration names.
 ///
 /// # Errors
-/// There is none of that name, or its parameters or file are wrong.
-pub fn model(stream: &StreamConfig, _source: &SourceConfig) -> anyhow::Result<Box<dyn Forecaster>> {
+/// Its file cannot be used, or its device is not there.
+pub fn model(stream: &StreamConfig) -> anyhow::Result<Box<dyn Forecaster>> {
     match &stream.model {
-        ModelConfig::Named { name, parameters } => {
-            let parameters = serde_json::Value::Object(parameters.clone());
-            Ok(baselines::build(name, &parameters)?)
-        }
-        ModelConfig::File { file, parameters, .. } => {
-            let mut options = parameters.clone();
-            options.insert("device".to_owned(), (*stream.device).into());
-            let options: Options = serde_json::from_value(serde_json::Value::Object(options))
-                .with_context(|| format!("the settings beside the file {}", file.display()))?;
+        ModelConfig::Named(baseline) => Ok(baseline.clone().build()),
+        ModelConfig::File { file, options, .. } => {
             let started = Instant::now();
-            let model = DiffusionForecaster::open(file, &options)?;
+            let model = DiffusionForecaster::open(file, options)?;
             events::ModelLoaded { stream: &stream.name, model: model.name(), took: started.elapsed() }.emit();
             Ok(Box::new(model))
         }
@@ -48,32 +42,19 @@ pub fn model(stream: &StreamConfig, _source: &SourceConfig) -> anyhow::Result<Bo
 
 /// What answers when the model of a stream fails: extrapolation where it fits, otherwise persistence.
 fn fallback(stream: &StreamConfig, context: &Context) -> Option<Box<dyn Forecaster>> {
-    let is_named = |wanted: &str| matches!(&stream.model, ModelConfig::Named { name, .. } if **name == *wanted);
-    let wanted = ["extrapolation", "persistence"].into_iter().filter(|name| !is_named(name));
-    let built = wanted.filter_map(|name| baselines::build(name, &serde_json::Value::Null).ok());
+    let is_named = |other: &Baseline| matches!(&stream.model, ModelConfig::Named(own) if own.name() == other.name());
+    let others = [Baseline::Extrapolation(ExtrapolationParams::default()), Baseline::Persistence];
+    let built = others.into_iter().filter(|other| !is_named(other)).map(Baseline::build);
     built.into_iter().find(|model| model.check(context).is_ok())
-}
-
-/// What a stream will ask of its model.
-pub fn context(stream: &StreamConfig, source: &SourceConfig) -> Context {
-    Context {
-        stream: stream.name.clone(),
-        variables: source.variables.clone(),
-        cadence: source.cadence,
-        grid: source.grid.clone(),
-        window_frames: stream.window_frames,
-        leads: stream.leads,
-        members: stream.members,
-    }
 }
 
 /// A model with its fallback, checked against what its stream will ask.
 ///
 /// # Errors
 /// The model cannot be made, or does not fit the stream.
-pub fn slot(stream: &StreamConfig, source: &SourceConfig, factory: &ModelFactory) -> anyhow::Result<ModelSlot> {
-    let context = context(stream, source);
-    let model = factory(stream, source).with_context(|| format!("the model of stream {}", stream.name))?;
+pub fn slot(stream: &StreamConfig, factory: &ModelFactory) -> anyhow::Result<ModelSlot> {
+    let context = stream.context();
+    let model = factory(stream).with_context(|| format!("the model of stream {}", stream.name))?;
     model.check(&context)?;
     Ok(ModelSlot::new(model, fallback(stream, &context)))
 }
@@ -111,10 +92,10 @@ impl Forecaster for Unavailable {
 }
 
 /// A model that cannot be loaded, replaced by one that has its fallback answer; the error itself if nothing could.
-fn without_model(stream: &StreamConfig, source: &SourceConfig, error: anyhow::Error) -> anyhow::Result<ModelSlot> {
+fn without_model(stream: &StreamConfig, error: anyhow::Error) -> anyhow::Result<ModelSlot> {
     let unloadable = matches!(error.downcast_ref(), Some(ModelError::File { .. } | ModelError::Device { .. }));
     let ModelConfig::File { file, .. } = &stream.model else { return Err(error) };
-    let Some(fallback) = fallback(stream, &context(stream, source)).filter(|_| unloadable) else { return Err(error) };
+    let Some(fallback) = fallback(stream, &stream.context()).filter(|_| unloadable) else { return Err(error) };
     let reason = Chain(error.as_ref()).to_string();
     events::ModelNotLoaded { stream: &stream.name, reason: &reason, instead: fallback.name() }.emit();
     let model = Unavailable { name: file.display().to_string(), reason: Cause::new(error) };
@@ -138,10 +119,9 @@ pub fn start(config: &Config, factory: &ModelFactory) -> anyhow::Result<Devices>
     let mut slots: BTreeMap<Arc<str>, HashMap<Arc<str>, ModelSlot>> = BTreeMap::new();
     let (mut missing, mut refused) = (BTreeSet::new(), Vec::new());
     for stream in &config.streams {
-        let source = config.source_of(stream);
-        let slot = slot(stream, source, factory).or_else(|error| {
+        let slot = slot(stream, factory).or_else(|error| {
             missing.insert(stream.name.clone());
-            without_model(stream, source, error)
+            without_model(stream, error)
         });
         match slot {
             Ok(slot) => drop(slots.entry(stream.device.clone()).or_default().insert(stream.name.clone(), slot)),
@@ -166,8 +146,8 @@ pub fn start(config: &Config, factory: &ModelFactory) -> anyhow::Result<Devices>
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn start_fallback(stream: &StreamConfig, source: &SourceConfig) -> anyhow::Result<Option<Device>> {
-    let model = stream.deadline.and_then(|_| fallback(stream, &context(stream, source)));
+pub fn start_fallback(stream: &StreamConfig) -> anyhow::Result<Option<Device>> {
+    let model = stream.deadline.and_then(|_| fallback(stream, &stream.context()));
     let Some(model) = model else { return Ok(None) };
     let models = HashMap::from([(stream.name.clone(), ModelSlot::new(model, None))]);
     let name = format!("fallback of {}", stream.name);
@@ -195,16 +175,15 @@ mod tests {
     #[test]
     fn a_damaged_file_leaves_the_stream_to_its_fallback() {
         let config = config("{ file = \"damaged.safetensors\" }");
-        let devices = start(&config, &|_: &StreamConfig, _: &SourceConfig| {
-            Err(ModelError::file("damaged.safetensors", "is cut short").into())
-        });
+        let devices =
+            start(&config, &|_: &StreamConfig| Err(ModelError::file("damaged.safetensors", "is cut short").into()));
         assert_eq!(devices.unwrap().without_model.len(), 1);
     }
 
     #[test]
     fn what_is_wrong_in_the_configuration_is_refused() {
         let config = config("{ name = \"extrapolation\" }");
-        let wrong = |_: &StreamConfig, _: &SourceConfig| anyhow::bail!("no such parameter");
+        let wrong = |_: &StreamConfig| anyhow::bail!("no such parameter");
         assert!(start(&config, &wrong).err().unwrap().to_string().contains("the model of stream rain"));
     }
 }

@@ -39,8 +39,6 @@ const SLOTS_AHEAD: u32 = 12;
 pub struct StreamPlan {
     /// The stream.
     pub stream: config::StreamConfig,
-    /// Its source.
-    pub source: config::SourceConfig,
     /// Name of the instance.
     pub instance: Arc<str>,
     /// Topic of dead letters; `None` if another stream of the source writes them.
@@ -72,17 +70,18 @@ pub struct StreamPlan {
 }
 
 /// The shape of a stream's windows.
-pub fn window_config(stream: &config::StreamConfig, source: &config::SourceConfig) -> WindowConfig {
+pub fn window_config(stream: &config::StreamConfig) -> WindowConfig {
     WindowConfig {
         frames: stream.window_frames,
-        cadence: source.cadence,
+        cadence: stream.source.cadence,
         patience_ms: stream.patience.as_millis() as i64,
         horizon_ms: stream.horizon.as_millis() as i64,
     }
 }
 
 /// What a stream accepts of its source.
-pub fn quality_config(stream: &config::StreamConfig, source: &config::SourceConfig) -> QualityConfig {
+pub fn quality_config(stream: &config::StreamConfig) -> QualityConfig {
+    let source = &stream.source;
     let config::QualityConfig { range, max_missing, spikes, stale } = source.quality;
     QualityConfig {
         source: source.name.clone(),
@@ -93,16 +92,16 @@ pub fn quality_config(stream: &config::StreamConfig, source: &config::SourceConf
         spikes,
         max_missing,
         stale,
-        memory_ms: window_config(stream, source).memory_ms(),
+        memory_ms: window_config(stream).memory_ms(),
         grid: source.grid.clone(),
     }
 }
 
 /// What a stream asks of its model.
-pub fn infer_config(stream: &config::StreamConfig, source: &config::SourceConfig) -> InferConfig {
+pub fn infer_config(stream: &config::StreamConfig) -> InferConfig {
     InferConfig {
         stream: stream.name.clone(),
-        leads: stream.lead_times(source.cadence),
+        leads: stream.lead_times(),
         members: stream.members,
         max_alive: FORECASTS_ALIVE,
         deadline: stream.deadline,
@@ -133,12 +132,13 @@ pub fn encode_config(instance: &Arc<str>, stream: &config::StreamConfig) -> Enco
 }
 
 fn source_config(plan: &StreamPlan, workers: usize) -> SourceConfig {
+    let source = &plan.stream.source;
     SourceConfig {
         partitions: plan.partitions.clone(),
         clock: plan.clock,
-        read_ahead: Duration::from_secs(plan.source.cadence.step_seconds() as u64) * SLOTS_AHEAD,
+        read_ahead: Duration::from_secs(source.cadence.step_seconds() as u64) * SLOTS_AHEAD,
         max_bytes_in_flight: plan.max_bytes_in_flight / workers as u64,
-        max_record_bytes: plan.source.max_record_bytes,
+        max_record_bytes: source.max_record_bytes,
     }
 }
 
@@ -152,7 +152,7 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
     let (index, workers) = (worker.index(), worker.peers());
     let context = || plan.context.clone();
     let progress = plan.progress.as_ref();
-    let mut accepted = quality_config(&plan.stream, &plan.source);
+    let mut accepted = quality_config(&plan.stream);
     accepted.grid = accepted.grid.or_else(|| progress.and_then(|p| p.state.grid.clone()).map(Arc::new));
     let is_home = index == plan.context.home;
     let ledger = is_home.then(|| plan.ledger.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten();
@@ -165,14 +165,14 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
         let records = source(scope, reading, progress, plan.connect.clone(), context(), probe.clone());
         let passed = records.clone().flat_map(|Local(arrived)| passed(&arrived).map(Local));
         let decoded = decode(records, plan.decoder.clone(), context());
-        let shape = window_config(&plan.stream, &plan.source);
+        let shape = window_config(&plan.stream);
         let windows = window(decoded, accepted, shape, context(), progress.filter(|_| is_home));
         let said = windows.clone().flat_map(move |Local(windowed)| match windowed {
             Windowed::Dead(letter) => keep_dead.then_some(Local(Note::Dead(letter))),
             Windowed::Mark(mark) => Some(Local(Note::Mark(mark))),
             Windowed::Fired(_) => None,
         });
-        let mut asked = infer_config(&plan.stream, &plan.source);
+        let mut asked = infer_config(&plan.stream);
         asked.counts_waiting = matches!(plan.clock, Clock::Wall { .. });
         let forecasts = infer(windows, asked, plan.device.clone(), plan.fallback.clone(), context());
         let published = publish(forecasts, plan.publisher.clone(), context());

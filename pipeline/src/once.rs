@@ -11,12 +11,11 @@ use squall_operators::quality::Quality;
 use squall_operators::window::{Fired, WindowBuffer};
 
 use crate::archive::Archive;
-use crate::config::{SourceConfig, StreamConfig};
+use crate::config::StreamConfig;
 use crate::{devices, graph};
 
 /// Makes forecasts of one stream from an archive.
 pub struct Once<'a> {
-    source: &'a SourceConfig,
     stream: &'a StreamConfig,
     config: InferConfig,
     model: ModelSlot,
@@ -27,9 +26,9 @@ impl<'a> Once<'a> {
     ///
     /// # Errors
     /// The model cannot be made, or does not fit the stream.
-    pub fn new(source: &'a SourceConfig, stream: &'a StreamConfig) -> anyhow::Result<Self> {
-        let model = devices::slot(stream, source, &devices::model)?;
-        Ok(Self { source, stream, config: graph::infer_config(stream, source), model })
+    pub fn new(stream: &'a StreamConfig) -> anyhow::Result<Self> {
+        let model = devices::slot(stream, &devices::model)?;
+        Ok(Self { stream, config: graph::infer_config(stream), model })
     }
 
     /// The forecast of an issue time, from the frames of its window that the archive holds. A frame that quality
@@ -45,12 +44,12 @@ impl<'a> Once<'a> {
     }
 
     fn window(&self, archive: &Archive, issue_time: IssueTime) -> anyhow::Result<Fired> {
-        let cadence = self.source.cadence;
+        let cadence = self.stream.source.cadence;
         // Telling stale frames takes some before the window.
-        let before = self.stream.window_frames as i64 - 1 + i64::from(self.source.quality.stale.unwrap_or(0));
+        let before = self.stream.window_frames as i64 - 1 + i64::from(self.stream.source.quality.stale.unwrap_or(0));
         let oldest = cadence.step(issue_time.slot(), -before);
-        let mut quality = Quality::new(graph::quality_config(self.stream, self.source));
-        let mut windows = WindowBuffer::new(graph::window_config(self.stream, self.source));
+        let mut quality = Quality::new(graph::quality_config(self.stream));
+        let mut windows = WindowBuffer::new(graph::window_config(self.stream));
         let mut refused = Vec::new();
         for (place, slot) in archive.slots().enumerate().filter(|(_, s)| (oldest..=issue_time.slot()).contains(s)) {
             match self.accept(&mut quality, archive.frame(place)?) {
@@ -118,16 +117,16 @@ model = { name = "extrapolation" }
         let exact = WriteOptions { storage: Storage::Float, ..WriteOptions::default() };
         write_frames(&path, &frames, "storm", &exact).unwrap();
         let config = Layers::from_text("t.toml", CONFIG).load().unwrap();
-        let (source, stream) = (&config.sources[0], &config.streams[0]);
-        let archive = Archive::open(&[path], &crate::archive::read_options(source)).unwrap();
-        let mut once = Once::new(source, stream).unwrap();
+        let stream = &config.streams[0];
+        let archive = Archive::open(&[path], &crate::archive::read_options(&stream.source)).unwrap();
+        let mut once = Once::new(stream).unwrap();
 
         let whole = once.forecast(&archive, frames[2].slot.into()).unwrap();
         assert_eq!((whole.provenance.window_mask.as_slice(), whole.is_degraded()), (&[true, true, true][..], false));
         assert_eq!(whole.ensembles[0].values.dim(), (2, 2, 64, 64));
         let gap = once.forecast(&archive, frames[3].slot.into()).unwrap();
         assert_eq!((gap.provenance.window_mask.as_slice(), gap.is_degraded()), (&[true, false, true][..], true));
-        let early = source.cadence.step(frames[0].slot, -1);
+        let early = stream.source.cadence.step(frames[0].slot, -1);
         assert!(once.forecast(&archive, early.into()).unwrap_err().to_string().starts_with("no frame from"));
     }
 }

@@ -139,7 +139,7 @@ impl Runtime {
             let plan = plan(config, stream, &parts, &shared, device, deadline)?;
             let has_model = !devices.without_model.contains(&stream.name);
             let (clock, device) = (config.runtime.clock, plan.device.clone());
-            watch::start(stream, config.source_of(stream), clock, device, plan.context.control.clone(), has_model)?;
+            watch::start(stream, clock, device, plan.context.control.clone(), has_model)?;
             plans.push(plan);
         }
         let streams: Vec<_> = plans.iter().map(|plan| plan.context.clone()).collect();
@@ -175,8 +175,8 @@ fn plan(
     device: squall_operators::infer::device::Device,
     deadline: Instant,
 ) -> anyhow::Result<StreamPlan> {
-    let source = config.source_of(stream);
-    let first = config.streams.iter().find(|s| s.source == stream.source);
+    let source = &stream.source;
+    let first = config.streams.iter().find(|s| s.source.name == source.name);
     let writes_dead = first.is_some_and(|first| first.name == stream.name);
     let (partitions, clock) =
         retry(parts, deadline, "asking for partitions", || inputs(config, source, &*parts.connect))?;
@@ -191,7 +191,6 @@ fn plan(
     };
     Ok(StreamPlan {
         stream: stream.clone(),
-        source: source.clone(),
         instance: config.name.clone(),
         dead_letters: writes_dead.then(|| config.topics.dead_letters.clone()),
         partitions,
@@ -202,7 +201,7 @@ fn plan(
         connect: parts.connect.clone(),
         decoder,
         device,
-        fallback: devices::start_fallback(stream, source)?,
+        fallback: devices::start_fallback(stream)?,
         publisher: publisher(&config.name, stream, parts.store.clone(), parts.encoder.clone()),
         stop_within: STOP_WITHIN,
         context: StreamContext::new(stream.name.clone(), graph::home(&stream.name, config.runtime.workers.max(1))),
@@ -213,7 +212,7 @@ fn plan(
 fn shared_frames(config: &Config) -> BTreeMap<Arc<str>, Arc<SharedFrames>> {
     let mut streams: BTreeMap<Arc<str>, usize> = BTreeMap::new();
     for stream in &config.streams {
-        *streams.entry(stream.source.clone()).or_default() += 1;
+        *streams.entry(stream.source.name.clone()).or_default() += 1;
     }
     let shared = streams.into_iter().filter(|(_, streams)| *streams > 1);
     shared.map(|(source, streams)| (source, SharedFrames::new(streams, SHARED_BYTES).into())).collect()

@@ -14,7 +14,7 @@ use squall_operators::control::Control;
 use squall_operators::events;
 use squall_operators::infer::device::{Device, NewModel, TakeUpError};
 
-use crate::config::{Clock, ModelConfig, SourceConfig, StreamConfig};
+use crate::config::{Clock, ModelConfig, StreamConfig};
 use crate::devices;
 
 /// How often the file is looked at.
@@ -45,7 +45,6 @@ fn from(clock: Clock, cadence: Cadence, now: SystemTime) -> IssueTime {
 
 struct Watch {
     stream: StreamConfig,
-    source: SourceConfig,
     clock: Clock,
     device: Device,
     control: Arc<Control>,
@@ -76,9 +75,10 @@ impl Watch {
     }
 
     fn take_up(&self) -> anyhow::Result<()> {
-        let model = devices::model(&self.stream, &self.source)?;
-        model.check(&devices::context(&self.stream, &self.source))?;
-        let (stream, from) = (self.stream.name.clone(), from(self.clock, self.source.cadence, SystemTime::now()));
+        let model = devices::model(&self.stream)?;
+        model.check(&self.stream.context())?;
+        let (stream, from) =
+            (self.stream.name.clone(), from(self.clock, self.stream.source.cadence, SystemTime::now()));
         let mut new = NewModel { stream, from, model };
         loop {
             match self.device.take_up(new) {
@@ -98,7 +98,6 @@ impl Watch {
 /// The thread cannot be started.
 pub fn start(
     stream: &StreamConfig,
-    source: &SourceConfig,
     clock: Clock,
     device: Device,
     control: Arc<Control>,
@@ -111,9 +110,9 @@ pub fn start(
     }
     let again = (!has_model).then(|| Instant::now() + RETRY);
     let (path, loaded) = (file.clone(), look(file));
-    let (stream, source) = (stream.clone(), source.clone());
+    let stream = stream.clone();
     let name = format!("watch {}", stream.name);
-    let mut watch = Watch { stream, source, clock, device, control, path, loaded, again };
+    let mut watch = Watch { stream, clock, device, control, path, loaded, again };
     std::thread::Builder::new().name(name).spawn(move || {
         let mut seen = watch.loaded;
         while (watches || watch.again.is_some()) && watch.control.pause_while_running(EVERY) {

@@ -191,3 +191,59 @@ fn settings_and_a_broker_that_is_away_are_told_apart() {
     let (code, _, errors) = topics(&[]);
     assert!(code == Some(5) && errors.starts_with("error: the broker is away or busy"), "{code:?} {errors}");
 }
+
+/// Neither what is printed, nor the most talkative log, nor an error tells a secret, wherever it was given.
+#[test]
+fn secrets_are_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret.toml").display().to_string();
+    let text = r#"
+        name = "secret"
+        [log]
+        kind = "kafka"
+        bootstrap_servers = "127.0.0.1:1"
+        [log.properties]
+        security.protocol = "sasl_plaintext"
+        sasl.mechanism = "PLAIN"
+        sasl.username = "squall"
+        sasl.password = "hunter2-of-the-file"
+        debug = "all"
+        [[sources]]
+        name = "radar"
+        variables = ["rain_rate"]
+        cadence = "5 min"
+        [[streams]]
+        name = "rain"
+        source = "radar"
+        model = { name = "extrapolation" }
+        thresholds = [1.0]
+    "#;
+    std::fs::write(&path, text).unwrap();
+    let said = |arguments: &[&str]| {
+        let mut command = squall();
+        command.args(arguments).env("SQUALL__LOG__PROPERTIES__SSL_KEY_PASSWORD", "hunter2-of-the-environment");
+        let (code, out, errors) = told(&command.output().unwrap());
+        let said = out + &errors;
+        assert!(!said.contains("hunter2"), "{arguments:?}:\n{said}");
+        (code, said)
+    };
+    let (code, printed) = said(&["inspect", "config", &path]);
+    assert_eq!(code, Some(0), "{printed}");
+    for line in ["\"sasl.password\" = \"***\"", "\"ssl.key.password\" = \"***\"", "\"sasl.username\" = \"squall\""] {
+        assert!(printed.contains(line), "{printed}");
+    }
+    // No broker is there: librdkafka says all that it knows, and then that it cannot connect.
+    let (code, logged) = said(&["inspect", "topics", &path, "-vvv"]);
+    assert_eq!(code, Some(5), "{logged}");
+    assert!(logged.contains("sasl.password = [redacted]") && logged.contains("error: "), "{logged}");
+    let faulty = folder.path().join("faulty.toml").display().to_string();
+    std::fs::write(&faulty, text.replace("hunter2-of-the-file", "hunter2\\u0000")).unwrap();
+    for (path, flag, reason) in [
+        (&faulty, "name=x", "librdkafka does not take this value"),
+        (&path, "log.properties.sasl.passwrd=hunter2-of-a-flag", "did you mean \"sasl.password\"?"),
+        (&path, "log.properties.sasl.password:hunter2-of-a-flag", "expected path=value"),
+    ] {
+        let (code, refused) = said(&["inspect", "config", path, "--set", flag]);
+        assert!(code == Some(2) && refused.contains(reason), "{flag}: {refused}");
+    }
+}

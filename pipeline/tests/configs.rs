@@ -41,7 +41,7 @@ fn load(path: &Path, store: &Path) -> Option<Config> {
 
 /// Frames that suit a source, and one more than its longest window has.
 fn data(config: &Config, source: &SourceConfig) -> Vec<Frame> {
-    let windows = config.streams.iter().filter(|stream| stream.source == source.name);
+    let windows = config.streams.iter().filter(|stream| stream.source.name == source.name);
     let count = 1 + windows.map(|stream| stream.window_frames).max().unwrap_or(1);
     let start = source.cadence.slot_at_or_before(ValidTime::from_unix_seconds(1_475_064_000));
     // Models of weather that is analysed every few hours were made for grids of about a degree.
@@ -102,7 +102,7 @@ fn every_configuration_runs() {
         let dead = read(&log, &config.topics.dead_letters);
         assert!(dead.is_empty(), "{}: {} dead letters", path.display(), dead.len());
         for stream in &config.streams {
-            let frames = data(&config, config.source_of(stream)).len();
+            let frames = data(&config, &stream.source).len();
             let index = read(&log, &stream.topics.index);
             let mine = index.iter().filter(|record| record.header("stream") == Some(&stream.name));
             let degraded: Vec<_> = mine.map(|record| record.header("degraded").unwrap_or("").to_owned()).collect();

@@ -194,6 +194,38 @@ fn learned(output: &Path) {
     }
 }
 
+/// One step of each configuration in `configs/`, on simulated data.
+#[test]
+fn the_shipped_configurations_train() {
+    let setting = Setting::new();
+    for (name, size, more) in [
+        ("train-cogdpm-rain", "112x112", ["--variables", "rain", "--frames", "18"]),
+        ("train-dydiff-wind", "80x80", ["--variables", "wind", "--frames", "14"]),
+    ] {
+        let data = setting.path(&format!("{name}.nc")).display().to_string();
+        let grid = if name.ends_with("wind") { ["100", "3 h"] } else { ["1", "5 min"] };
+        let arguments = ["simulate", "-o", &data, "--size", size, "--spacing", grid[0], "--cadence", grid[1]];
+        let made = squall().args(arguments).args(more).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let files = format!("[{{ file = \"{data}\" }}]");
+        let output = setting.path(name);
+        let changes = [
+            format!("output={}", output.display()),
+            format!("data.train={files}"),
+            format!("data.validation={files}"),
+            "training.steps=1".to_owned(),
+            "training.batch=1".to_owned(),
+            "training.precision=f32".to_owned(),
+            "validation={ every = 0, cases = 1, size = 64, members = 1 }".to_owned(),
+        ];
+        let config = format!("configs/{name}.toml");
+        let set: Vec<&str> = changes.iter().flat_map(|change| ["--set", change]).collect();
+        let (code, said) = train(&[&[config.as_str()], &set[..]].concat());
+        assert_eq!(code, Some(0), "{name}: {said}");
+        assert!(output.join("model.safetensors").is_file() && !rows(&output.join("scores.csv")).is_empty(), "{name}");
+    }
+}
+
 #[test]
 fn what_cannot_be_trained_is_said_before_it_starts() {
     let setting = Setting::new();
@@ -208,10 +240,16 @@ fn what_cannot_be_trained_is_said_before_it_starts() {
     assert!(said.contains("no/storm.nc does not exist") && said.contains("no/other.nc does not exist"), "{said}");
     assert!(!setting.path("missing").exists(), "nothing is made");
 
-    let unknown = setting.config("unknown", &[("augment = true", "augmented = true")]);
+    let unknown = setting.config("unknown", &[("augment = true", "augmented = true"), ("steps = 60", "steps = 0.5")]);
     let (code, said) = train(&[&unknown]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("unknown field `augmented`") && said.contains("augmented = true"), "{said}");
+    for part in [
+        ": training.steps: expected a whole number of at least 0, got 0.5\n",
+        ": training.augmented: there is no such setting; did you mean \"augment\"?\n",
+        "error: 2 faults in the configuration\n",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
 
     let other =
         setting.config("other", &[("size = 32, stride = 8", "size = 48, stride = 8"), ("batch = 2", "batch = 4")]);

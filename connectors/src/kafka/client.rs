@@ -66,9 +66,20 @@ impl ProducerContext for Context {
     }
 }
 
+/// An error about a setting repeats its value, which may be a secret.
+fn without_value(error: KafkaError) -> KafkaError {
+    match error {
+        KafkaError::ClientConfig(result, reason, name, value) if !value.is_empty() => {
+            KafkaError::ClientConfig(result, reason.replace(&value, "***"), name, "***".to_owned())
+        }
+        error => error,
+    }
+}
+
 /// An error of a call, told apart by who can help: the broker by itself, after a while, unless the code says otherwise.
 pub(super) fn log_error(what: &str, error: KafkaError) -> LogError {
     use RDKafkaErrorCode as Code;
+    let error = without_value(error);
     match (&error, error.rdkafka_error_code()) {
         (KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) | KafkaError::Nul(_), _) => {
             LogError::settings(what, error)

@@ -1,20 +1,21 @@
 //! What a client needs to know.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 
+use super::property::Property;
+
 /// How to reach a cluster, and under which name.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct KafkaConfig {
     /// Name of the instance: prefix of its transactional ids, and its client id.
     pub instance: String,
     /// Brokers to ask first, `host:port` separated by commas.
     pub bootstrap_servers: String,
     /// Passed on to librdkafka over Squall's own settings: TLS, SASL, time-outs.
-    pub properties: BTreeMap<String, String>,
+    pub properties: BTreeMap<String, Property>,
     /// How long the broker lets a transaction stay open before it aborts it. An abandoned transaction holds back all
     /// readers for as long: seconds, below the publication deadline.
     pub transaction_timeout: Duration,
@@ -24,9 +25,9 @@ impl KafkaConfig {
     /// A cluster without further properties.
     ///
     /// ```
-    /// use squall_connectors::kafka::KafkaConfig;
+    /// use squall_connectors::kafka::{KafkaConfig, Property};
     /// let mut config = KafkaConfig::new("demo", "127.0.0.1:9092");
-    /// config.properties.insert("sasl.password".into(), "hunter2".into());
+    /// config.properties.insert("sasl.password".into(), Property::new("sasl.password", "hunter2"));
     /// assert!(!format!("{config:?}").contains("hunter2"));
     /// ```
     pub fn new(instance: &str, bootstrap_servers: &str) -> Self {
@@ -49,8 +50,8 @@ impl KafkaConfig {
         for (key, value) in settings {
             config.set(*key, *value);
         }
-        for (key, value) in &self.properties {
-            config.set(key, value);
+        for (key, property) in &self.properties {
+            config.set(key, property.expose());
         }
         config
     }
@@ -73,27 +74,6 @@ impl KafkaConfig {
     }
 }
 
-/// Whether a property's value must not be printed.
-fn is_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    ["password", "secret", "token", "pem", "credential", "jaas", "oauthbearer.config"].iter().any(|w| key.contains(w))
-}
-
-impl fmt::Debug for KafkaConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |(key, value): (&String, &String)| {
-            let value = if is_secret(key) { "***".to_owned() } else { value.clone() };
-            (key.clone(), value)
-        };
-        f.debug_struct("KafkaConfig")
-            .field("instance", &self.instance)
-            .field("bootstrap_servers", &self.bootstrap_servers)
-            .field("properties", &self.properties.iter().map(shown).collect::<BTreeMap<_, _>>())
-            .field("transaction_timeout", &self.transaction_timeout)
-            .finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,7 +81,7 @@ mod tests {
     #[test]
     fn the_users_properties_win() {
         let mut config = KafkaConfig::new("demo", "a:1");
-        config.properties.insert("check.crcs".into(), "false".into());
+        config.properties.insert("check.crcs".into(), Property::new("check.crcs", "false"));
         let consumer = config.consumer();
         assert_eq!(consumer.get("check.crcs"), Some("false"));
         assert_eq!(consumer.get("isolation.level"), Some("read_committed"));

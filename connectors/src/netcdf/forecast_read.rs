@@ -18,18 +18,6 @@ use super::unpack::{Layout, unpack};
 use crate::error::FileError;
 use crate::options::{Limits, ReadOptions};
 
-/// Every variable that a forecast may hold.
-const VARIABLES: [Variable; 8] = [
-    Variable::RainRate,
-    Variable::Reflectivity,
-    Variable::PrecipitationAmount,
-    Variable::EastwardWind,
-    Variable::NorthwardWind,
-    Variable::XWind,
-    Variable::YWind,
-    Variable::WindSpeed,
-];
-
 /// Reads the file of a forecast that [`super::forecast_bytes`] wrote.
 ///
 /// # Errors
@@ -69,7 +57,7 @@ impl Reading<'_> {
         let issue_time = self.numbers("forecast_reference_time")?.first().copied();
         let issue_time = issue_time.ok_or_else(|| FileError::malformed("forecast_reference_time", "it is empty"))?;
         let (mut ensembles, mut extras) = (Vec::new(), ForecastExtras::default());
-        for variable in VARIABLES {
+        for variable in Variable::ALL.iter().copied() {
             if let Some(info) = self.schema.variable(variable.standard_name()).filter(|v| v.shape.len() == 4) {
                 ensembles.push(Ensemble { variable, values: self.dense(info)? });
             }

@@ -13,26 +13,6 @@ pub struct ScaledUnit {
     pub factor: f64,
 }
 
-impl Unit {
-    /// How the unit is written into files.
-    pub const fn symbol(self) -> &'static str {
-        match self {
-            Self::MillimetresPerHour => "mm h-1",
-            Self::KilogramsPerSquareMetreSecond => "kg m-2 s-1",
-            Self::KilogramsPerSquareMetre => "kg m-2",
-            Self::MetresPerSecond => "m s-1",
-            Self::Knots => "knot",
-            Self::DecibelZ => "dBZ",
-        }
-    }
-}
-
-impl std::fmt::Display for Unit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.symbol())
-    }
-}
-
 impl ScaledUnit {
     /// Reads a unit.
     ///

@@ -16,7 +16,8 @@ mod source;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use extrapolation::{Extrapolation, ExtrapolationParams, FirstGuess, first_guess};
@@ -28,9 +29,9 @@ use crate::Forecaster;
 /// Names that [`build`] knows.
 pub const NAMES: [&str; 3] = ["persistence", "extrapolation", "lagrangian-probability"];
 
-/// A baseline with its parameters, as in a configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", content = "params", rename_all = "kebab-case")]
+/// A baseline with its parameters, as in a configuration; [`Baseline::read`] reads what is written.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
 pub enum Baseline {
     /// See [`Persistence`].
     Persistence,
@@ -61,35 +62,57 @@ pub enum BaselineError {
 }
 
 impl Baseline {
+    /// Reads the settings of the baseline of that name, all of them optional.
+    ///
+    /// # Errors
+    /// There is no baseline of that name, or a setting is unknown or of the wrong type. Whether their values make
+    /// sense is for [`Baseline::faults`] to say.
+    pub fn read<'de, D: Deserializer<'de>>(name: &str, settings: D) -> Result<Self, D::Error> {
+        /// Persistence has nothing to set.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        match name {
+            "persistence" => Nothing::deserialize(settings).map(|Nothing {}| Self::Persistence),
+            "extrapolation" => ExtrapolationParams::deserialize(settings).map(Self::Extrapolation),
+            "lagrangian-probability" => LagrangianParams::deserialize(settings).map(Self::LagrangianProbability),
+            other => Err(D::Error::unknown_variant(other, &NAMES)),
+        }
+    }
+
     /// Reads parameters, all of them optional; `null` or `{}` means the defaults.
     ///
     /// # Errors
     /// [`BaselineError`] for an unknown name or a parameter that is unknown or out of range.
     pub fn new(name: &str, params: &serde_json::Value) -> Result<Self, BaselineError> {
+        if !NAMES.contains(&name) {
+            return Err(BaselineError::UnknownName { name: name.to_owned() });
+        }
         let fault = |reason: String| BaselineError::Params { name: name.to_owned(), reason };
         let params = if params.is_null() { serde_json::json!({}) } else { params.clone() };
-        let read_fault = |e: serde_json::Error| fault(e.to_string());
-        let (baseline, motion) = match name {
-            "persistence" => {
-                if params.as_object().is_none_or(|map| !map.is_empty()) {
-                    return Err(fault(format!("it takes none, {params} came")));
-                }
-                return Ok(Self::Persistence);
-            }
-            "extrapolation" => {
-                let params: ExtrapolationParams = serde_json::from_value(params).map_err(read_fault)?;
-                let motion = params.motion.clone();
-                (Self::Extrapolation(params), motion)
-            }
-            "lagrangian-probability" => {
-                let params: LagrangianParams = serde_json::from_value(params).map_err(read_fault)?;
-                let motion = params.motion.clone();
-                (Self::LagrangianProbability(params), motion)
-            }
-            _ => return Err(BaselineError::UnknownName { name: name.to_owned() }),
+        let baseline = Self::read(name, params).map_err(|error| fault(error.to_string()))?;
+        let faults: Vec<String> =
+            baseline.faults().iter().map(|(setting, reason)| format!("{setting} {reason}")).collect();
+        if faults.is_empty() { Ok(baseline) } else { Err(fault(faults.join("; "))) }
+    }
+
+    /// The settings that make no sense, such as `motion.window`, each with what must hold.
+    pub fn faults(&self) -> Vec<(String, &'static str)> {
+        let motion = match self {
+            Self::Persistence => return Vec::new(),
+            Self::Extrapolation(params) => &params.motion,
+            Self::LagrangianProbability(params) => &params.motion,
         };
-        motion.check().map_err(|reason| fault(format!("motion: {reason}")))?;
-        Ok(baseline)
+        motion.faults().into_iter().map(|(name, reason)| (format!("motion.{name}"), reason)).collect()
+    }
+
+    /// Its name, one of [`NAMES`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Persistence => "persistence",
+            Self::Extrapolation(_) => "extrapolation",
+            Self::LagrangianProbability(_) => "lagrangian-probability",
+        }
     }
 
     /// The forecaster.
@@ -145,7 +168,7 @@ mod tests {
     fn faults_are_named() {
         let message = |name, params| build(name, &params).err().unwrap().to_string();
         assert!(message("optical-flow", Value::Null).contains("extrapolation"));
-        assert!(message("persistence", json!({"a": 1})).contains("takes none"));
+        assert!(message("persistence", json!({"a": 1})).contains("unknown field `a`"));
         assert!(message("extrapolation", json!({"motion": {"window": 0}})).contains("window"));
         assert!(message("extrapolation", json!({"motion": {"size": 9}})).contains("size"));
     }

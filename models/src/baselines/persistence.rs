@@ -36,10 +36,8 @@ impl Forecaster for Persistence {
     }
 
     fn coordinates(&self) -> Coordinates {
-        use Variable::*;
-        let any = [RainRate, Reflectivity, PrecipitationAmount, EastwardWind, NorthwardWind, XWind, YWind, WindSpeed];
         Coordinates {
-            variables: any.map(|v| vec![v]).to_vec(),
+            variables: Variable::ALL.iter().map(|v| vec![*v]).collect(),
             cadence: None,
             spacing_m: None,
             context_frames: 1,

@@ -31,7 +31,8 @@ use conditioning::Prepared;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// `cpu`, `cuda`, `cuda:1`.
+    /// `cpu`, `cuda`, `cuda:1`. Who runs the model says it, not who describes it: it is neither written nor read.
+    #[serde(skip)]
     pub device: String,
     /// Type that the network computes in.
     pub precision: Precision,

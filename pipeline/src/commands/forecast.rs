@@ -50,7 +50,7 @@ impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let config = self.config.load()?;
         let stream = self.stream(&config)?;
-        let source = config.source_of(stream);
+        let source = &stream.source;
         let archive = Archive::open(&self.input, &read_options(source))?;
         let issue_time = self.issue_time(&archive)?;
         if !source.cadence.is_slot(issue_time.slot()) {
@@ -59,7 +59,7 @@ impl Arguments {
                 Usage(format!("--at {issue_time}: not a slot of source {}, every {every} s", source.name)).into()
             );
         }
-        let forecast = Once::new(source, stream)?.forecast(&archive, issue_time)?;
+        let forecast = Once::new(stream)?.forecast(&archive, issue_time)?;
         for reason in &forecast.provenance.degraded {
             tracing::warn!("less than it should be: {reason:?}");
         }

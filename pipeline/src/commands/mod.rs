@@ -45,9 +45,17 @@ impl Overrides {
     /// # Errors
     /// The file cannot be read, or anything in any layer is wrong.
     pub fn load(&self, path: &Path) -> anyhow::Result<Config> {
+        Ok(self.layers(path)?.load()?)
+    }
+
+    /// The layers of a configuration: the file, the environment, and these settings.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn layers(&self, path: &Path) -> anyhow::Result<Layers> {
         let layers = Layers::from_file(path)
             .map_err(|error| Usage(format!("cannot read the configuration {}: {error}", path.display())))?;
-        self.apply(layers)
+        Ok(self.lay_over(layers))
     }
 
     /// Lays the environment and these settings over layers.
@@ -55,8 +63,11 @@ impl Overrides {
     /// # Errors
     /// Anything in any layer is wrong.
     pub fn apply(&self, layers: Layers) -> anyhow::Result<Config> {
-        let layers = self.set.iter().fold(layers.process_environment(), |layers, set| layers.set(set));
-        Ok(layers.load()?)
+        Ok(self.lay_over(layers).load()?)
+    }
+
+    fn lay_over(&self, layers: Layers) -> Layers {
+        self.set.iter().fold(layers.process_environment(), |layers, set| layers.set(set))
     }
 }
 
@@ -78,6 +89,19 @@ impl ConfigFile {
     pub fn load(&self) -> anyhow::Result<Config> {
         self.overrides.load(&self.path)
     }
+
+    /// Its layers, not yet read.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn layers(&self) -> anyhow::Result<Layers> {
+        self.overrides.layers(&self.path)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// An argument that is not what it should be; clap adds what came, and for which argument.
@@ -88,6 +112,12 @@ pub struct Expected(pub &'static str);
 /// Reads a duration on the command line.
 pub(crate) fn duration(text: &str) -> Result<std::time::Duration, Expected> {
     crate::config::parse_duration(text).ok_or(Expected("a duration such as '5 min'"))
+}
+
+/// Reads a time on the command line.
+pub(crate) fn time(text: &str) -> Result<squall_fields::ValidTime, String> {
+    let time = squall_fields::ValidTime::parse_rfc3339(text);
+    time.ok_or_else(|| "expected a time such as 2018-10-13T09:00:00Z".to_owned())
 }
 
 /// Writes a file whole, with the folders above it.

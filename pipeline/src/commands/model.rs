@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
+use squall_fields::{Cadence, ValidTime};
 use squall_models::device::Precision;
 use squall_models::diffusion::{Options, SamplerConfig, Tiling, Transform};
 use squall_models::network::{AutoencoderConfig, UNetConfig};
 use squall_models::training::validate::{self, ModelScores};
 use squall_models::weights::{self, Metadata};
 
-use super::{Usage, print, train};
+use super::{Usage, print, time, train};
 use crate::training::DataFile;
 
 /// What to do with a weights file.
@@ -201,8 +203,8 @@ pub struct Score {
     #[arg(long, required = true, value_name = "FILE")]
     data: Vec<PathBuf>,
     /// First valid time to use.
-    #[arg(long, value_name = "TIME")]
-    from: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    from: Option<ValidTime>,
     /// Issue times of each file.
     #[arg(long, default_value_t = 4)]
     cases: usize,
@@ -226,10 +228,11 @@ pub struct Score {
 impl Score {
     fn run(self) -> anyhow::Result<()> {
         let meta = weights::describe(&self.file)?.metadata;
+        let cadence = Cadence::every_seconds(meta.cadence_seconds).context("the model has no cadence")?;
         let mut events = Vec::new();
         for file in &self.data {
-            let file = DataFile { file: file.clone(), from: self.from.clone(), until: None, cadence_seconds: None };
-            events.extend(file.events(&meta.variables, meta.cadence_seconds, meta.context + meta.leads)?);
+            let file = DataFile { file: file.clone(), from: self.from, until: None, cadence: None };
+            events.extend(file.events(&meta.variables, cadence, meta.context + meta.leads)?);
         }
         let cases = validate::cases(&events, meta.context, meta.leads, self.size, self.cases)?;
         let precision = match self.precision {

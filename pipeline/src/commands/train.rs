@@ -15,13 +15,14 @@ use squall_models::training::validate::{self, Case, Contestant, ModelScores};
 use squall_models::training::{Archive, Checkpoint, Event, Trainer};
 use squall_models::{Forecaster, weights};
 
-use super::{Usage, print};
+use super::{ConfigFile, Usage, print};
 use crate::signals::Stop;
-use crate::training::{DataFile, RunFile, plot, resume};
+use crate::training::{DataFile, RunConfig, plot, resume};
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
   squall train configs/train-cogdpm-rain.toml
+  squall train configs/train-cogdpm-rain.toml --set training.steps=500 --set device=cuda
   squall train configs/train-cogdpm-rain.toml --resume out/training/cogdpm-rain/checkpoint.safetensors
 
 The output folder then holds checkpoint.safetensors, losses.csv, scores.csv, losses.png, scores.png and
@@ -31,9 +32,8 @@ and exits 0; a second one exits at once. A run that is stopped and resumed gives
 /// Arguments of `squall train`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Training configuration (TOML).
-    #[arg(value_name = "CONFIG")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     /// Go on from a checkpoint. CONFIG may ask for other steps, optimizer and average; the rest must be the same.
     #[arg(long, value_name = "CHECKPOINT")]
     resume: Option<PathBuf>,
@@ -44,7 +44,7 @@ pub struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let run = RunFile::load(&self.config)?;
+        let run = RunConfig::load(&self.config.layers()?)?;
         run.check_files()?;
         run.make_output()?;
         let device = ComputeDevice::select(&run.device, Precision::F32)?.device;
@@ -68,17 +68,17 @@ impl Arguments {
             }
             None => Trainer::new(config, &train, device)?,
         };
-        let course = Course { file: &self.config, run: &run, train: &train, held_out: &held_out, cases: &cases };
+        let course = Course { file: self.config.path(), run: &run, train: &train, held_out: &held_out, cases: &cases };
         course.follow(&mut trainer, self.minutes.map(|m| Duration::from_secs_f64(60.0 * m)))
     }
 }
 
 /// The events of files.
-pub(super) fn events(run: &RunFile, files: &[DataFile]) -> anyhow::Result<Vec<Event>> {
+pub(super) fn events(run: &RunConfig, files: &[DataFile]) -> anyhow::Result<Vec<Event>> {
     let least = run.training.frames();
     let mut events = Vec::new();
     for file in files {
-        events.extend(file.events(&run.model.variables, run.model.cadence_seconds, least)?);
+        events.extend(file.events(&run.model.variables, run.model.cadence, least)?);
     }
     if events.is_empty() {
         return Err(Usage(format!("no file holds {least} frames without a gap")).into());
@@ -89,7 +89,7 @@ pub(super) fn events(run: &RunFile, files: &[DataFile]) -> anyhow::Result<Vec<Ev
 /// A run on its way.
 struct Course<'a> {
     file: &'a Path,
-    run: &'a RunFile,
+    run: &'a RunConfig,
     train: &'a Archive,
     held_out: &'a Archive,
     cases: &'a [Case],
@@ -120,7 +120,7 @@ impl Course<'_> {
             bar.inc(1);
             bar.set_message(format!("loss {smooth:.4}"));
             // Before the scores: they take minutes, and whoever cannot wait for them loses no step.
-            if due || saved.elapsed().as_secs() >= self.run.checkpoint_seconds {
+            if due || saved.elapsed() >= self.run.checkpoint_every {
                 trainer.checkpoint().save(&checkpoint)?;
                 saved = Instant::now();
             }
@@ -162,7 +162,7 @@ impl Course<'_> {
             run.validation.members,
             &run.validation.thresholds,
         )?;
-        print(&validate::markdown(&scores, &run.validation.thresholds, f64::from(run.model.cadence_seconds) / 60.0));
+        print(&validate::markdown(&scores, &run.validation.thresholds, run.model.cadence.step_seconds() as f64 / 60.0));
         // What is drawn can be drawn again; hours of training cannot be had again.
         record(output, trainer.steps_done(), &scores)?;
         if let Err(error) = draw(output, &scores) {

@@ -1,11 +1,16 @@
 //! What must hold between settings, once each is readable by itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fault::{quoted, suggestion};
-use super::resolved::{Config, LogKind, Product, SourceConfig};
-use super::section::{Context, Section};
+use squall_models::ModelError;
+
+use super::resolved::{
+    LogConfig, LogKind, ModelConfig, Product, RuntimeConfig, SourceConfig, StreamConfig, TopicsConfig,
+};
+use super::section::Section;
 
 /// Whether a text is a legal Kafka topic: 1 to 249 of `A-Z a-z 0-9 . _ -`, and not `.` or `..`.
 pub(super) fn is_topic(text: &str) -> bool {
@@ -80,48 +85,54 @@ pub(super) fn stream(section: &Section<'_>, parts: &StreamParts<'_>) {
     }
 }
 
-/// Checks what the parts of a configuration say about each other.
-pub(super) fn whole(context: &Context<'_>, config: &Config) {
-    for source in &config.sources {
-        if source.max_record_bytes > config.runtime.max_bytes_in_flight {
-            let setting = format!("sources.{}.max_record_bytes", source.name);
-            context.fault(&setting, "must not exceed runtime.max_bytes_in_flight");
+/// Whether a model can do what its stream asks, as far as its name tells. What weights can do is told by their file.
+pub(super) fn fit(section: &Section<'_>, stream: &StreamConfig) {
+    let ModelConfig::Named(baseline) = &stream.model else { return };
+    let model = baseline.clone().build();
+    if let Err(ModelError::DoesNotFit { reasons, .. }) = model.check(&stream.context()) {
+        for reason in reasons {
+            section.fault("model", format!("{} {reason}", model.name()));
         }
     }
-    if config.log.kind == LogKind::Kafka && config.log.bootstrap_servers.trim().is_empty() {
-        context.fault("log", "bootstrap_servers is missing: expected bootstrap_servers = \"host:port\"");
-    }
-    topics(context, config);
 }
 
-/// A topic that Squall reads must not be one that it writes, and sources do not share one.
-fn topics(context: &Context<'_>, config: &Config) {
+/// A log outside the process must be told where it is.
+pub(super) fn log(section: &Section<'_>, log: &LogConfig) {
+    if log.kind == LogKind::Kafka && log.bootstrap_servers.trim().is_empty() {
+        section.fault("", "bootstrap_servers is missing: expected bootstrap_servers = \"host:port\"");
+    }
+}
+
+/// No record may be larger than all that may be in flight.
+pub(super) fn sizes(root: &Section<'_>, sources: &[Arc<SourceConfig>], runtime: Option<&RuntimeConfig>) {
+    let most = runtime.map_or(u64::MAX, |runtime| runtime.max_bytes_in_flight);
+    for source in sources.iter().filter(|source| source.max_record_bytes > most) {
+        let setting = format!("sources.{}.max_record_bytes", source.name);
+        root.fault(&setting, "must not exceed runtime.max_bytes_in_flight");
+    }
+}
+
+/// A topic that Squall reads must not be one that it writes, and sources do not share one. A stream's topics count
+/// even where the stream has other faults.
+pub(super) fn topics(root: &Section<'_>, sources: &[Arc<SourceConfig>], common: Option<&TopicsConfig>) {
     let mut read: BTreeMap<&str, &str> = BTreeMap::new();
-    for source in &config.sources {
+    for source in sources {
         if let Some(other) = read.insert(&source.topic, &source.name) {
             let setting = format!("sources.{}.topic", source.name);
-            context.fault(&setting, format!("source \"{other}\" reads \"{}\" already", source.topic));
+            root.fault(&setting, format!("source \"{other}\" reads \"{}\" already", source.topic));
         }
     }
-    let mut written = vec![
-        ("topics.dead_letters".to_owned(), &config.topics.dead_letters),
-        ("topics.progress".to_owned(), &config.topics.progress),
-    ];
-    for stream in &config.streams {
-        let at = |kind: &str| format!("streams.{}.topics.{kind}", stream.name);
-        let topics = &stream.topics;
-        written.extend([
-            (at("index"), &topics.index),
-            (at("probabilities"), &topics.probabilities),
-            (at("quantiles"), &topics.quantiles),
-        ]);
-    }
-    for (setting, topic) in &written {
-        if let Some(source) = read.get(&***topic) {
-            context.fault(setting, format!("source \"{source}\" reads \"{topic}\": it must not be written to"));
+    let streams = root.section("streams");
+    let of_streams = streams.keys().into_iter().map(|name| streams.section(name).section("topics"));
+    for table in std::iter::once(root.section("topics")).chain(of_streams) {
+        for key in table.keys() {
+            let Some(topic) = table.optional_text(key) else { continue };
+            if let Some(source) = read.get(&*topic) {
+                table.fault(key, format!("source \"{source}\" reads \"{topic}\": it must not be written to"));
+            }
         }
     }
-    if config.topics.dead_letters == config.topics.progress {
-        context.fault("topics.progress", "must not be the dead-letter topic");
+    if common.is_some_and(|common| common.dead_letters == common.progress) {
+        root.fault("topics.progress", "must not be the dead-letter topic");
     }
 }

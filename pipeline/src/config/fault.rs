@@ -59,6 +59,30 @@ pub(super) fn suggestion<'a>(name: &str, candidates: impl IntoIterator<Item = &'
     }
 }
 
+/// Longest list of names that a message gives.
+const MOST: usize = 12;
+
+/// Settings as they were written in earlier versions, and as they are written now.
+const RENAMED: [(&str, &str); 2] =
+    [("cadence_seconds", "cadence = \"5 min\""), ("checkpoint_seconds", "checkpoint_every = \"3 min\"")];
+
+/// What is said of a setting that a table does not have; `known` are those that it has.
+pub(super) fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    if let Some((_, now)) = RENAMED.iter().find(|(before, _)| *before == key) {
+        return format!("there is no such setting; it is written like {now} now");
+    }
+    let near = suggestion(key, known.clone());
+    match known.clone().count() {
+        1..=MOST if near.is_empty() => format!("there is no such setting; there are {}", quoted(known)),
+        _ => format!("there is no such setting{near}"),
+    }
+}
+
+/// What is said of a word that is none of those that are possible.
+pub(super) fn one_of<'a>(word: &str, possible: impl Iterator<Item = &'a str> + Clone) -> String {
+    format!("expected one of {}, got \"{word}\"{}", quoted(possible.clone()), suggestion(word, possible))
+}
+
 /// Names in quotation marks, separated by commas.
 pub(super) fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")

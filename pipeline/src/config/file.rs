@@ -47,8 +47,8 @@ impl File {
             if let Some(line) = self.lines.get(path) {
                 return *line;
             }
-            match path.rsplit_once('.') {
-                Some((parent, _)) => path = parent,
+            match path.rfind(['.', '[']) {
+                Some(end) => path = &path[..end],
                 None => return 1,
             }
         }
@@ -61,6 +61,11 @@ fn line_at(text: &str, byte: usize) -> usize {
 
 pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// The path of an item of a list.
+pub(super) fn index(path: &str, place: usize) -> String {
+    format!("{path}[{place}]")
 }
 
 struct Walk<'a> {
@@ -98,8 +103,12 @@ impl Walk<'_> {
             return Some(self.table(table, path).into());
         }
         if let Some(tables) = item.as_array_of_tables() {
-            let tables: Vec<Value> = tables.iter().map(|table| self.table(table, path).into()).collect();
-            return Some(tables.into());
+            let mut table = |(place, table): (usize, &toml_edit::Table)| -> Value {
+                let here = index(path, place);
+                self.mark(&here, table.span());
+                self.table(table, &here).into()
+            };
+            return Some(tables.iter().enumerate().map(&mut table).collect::<Vec<Value>>().into());
         }
         item.as_value().map(|value| self.value(value, path))
     }
@@ -107,8 +116,12 @@ impl Walk<'_> {
     fn value(&mut self, value: &toml_edit::Value, path: &str) -> Value {
         match value {
             toml_edit::Value::Array(array) => {
-                let items: Vec<Value> = array.iter().map(|item| self.value(item, path)).collect();
-                items.into()
+                let mut item = |(place, item): (usize, &toml_edit::Value)| {
+                    let here = index(path, place);
+                    self.mark(&here, item.span());
+                    self.value(item, &here)
+                };
+                array.iter().enumerate().map(&mut item).collect::<Vec<Value>>().into()
             }
             toml_edit::Value::InlineTable(table) => self.table(table, path).into(),
             scalar => from_scalar(scalar),

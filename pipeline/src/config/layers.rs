@@ -6,14 +6,22 @@ use std::path::Path;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
+use super::context::Context;
 use super::fault::{Fault, Faults};
 use super::file::{File, NAMED, from_scalar};
 use super::resolve;
 use super::resolved::Config;
-use super::section::Context;
 
-const DEFAULTS: &str = include_str!("defaults.toml");
-const PREFIX: &str = "SQUALL__";
+/// A kind of configuration file.
+pub(crate) struct Kind {
+    /// The lowest layer, in TOML.
+    pub(crate) defaults: &'static str,
+    /// What the names of its environment variables begin with.
+    pub(crate) prefix: &'static str,
+}
+
+/// What streams run from which sources.
+pub(super) const STREAMS: Kind = Kind { defaults: include_str!("defaults.toml"), prefix: "SQUALL__" };
 
 /// What was written, layer by layer; later layers win, setting by setting.
 ///
@@ -31,7 +39,7 @@ const PREFIX: &str = "SQUALL__";
 /// # [[streams]]
 /// # name = "rain"
 /// # source = "radar"
-/// # model = { name = "persistence" }
+/// # model = { name = "extrapolation" }
 /// # thresholds = [1.0]
 /// # "#;
 /// let layers = Layers::from_text("rain.toml", text)
@@ -64,10 +72,10 @@ impl Layers {
         Self { name: name.to_owned(), file, environment: Vec::new(), flags: Vec::new() }
     }
 
-    /// Adds those variables that start with `SQUALL__`.
+    /// Adds variables of the environment; those that start with `SQUALL__` count.
     #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        self.environment.extend(variables.into_iter().filter(|(key, _)| key.starts_with(PREFIX)));
+        self.environment.extend(variables.into_iter().filter(|(key, _)| key.starts_with("SQUALL")));
         self
     }
 
@@ -92,21 +100,36 @@ impl Layers {
     /// # Errors
     /// Everything that is wrong in any layer.
     pub fn load(&self) -> Result<Config, Faults> {
+        self.read(&STREAMS, resolve::config)
+    }
+
+    /// Whether the file gives a table or setting at its top.
+    pub fn gives(&self, key: &str) -> bool {
+        self.file.values.contains_key(key)
+    }
+
+    /// Lays the layers of a kind of configuration over each other and reads them.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any layer.
+    pub(crate) fn read<T>(&self, kind: &Kind, read: impl FnOnce(&Context<'_>) -> Option<T>) -> Result<T, Faults> {
         let mut faults = self.file.faults.clone();
         if !self.file.faults.is_empty() && self.file.values.is_empty() {
             return Err(Faults(faults)); // A syntax error: whatever else would be said follows from it.
         }
         let mut figment = Figment::new()
-            .merge(self.defaults())
+            .merge(self.defaults(kind.defaults))
             .merge(Layer { place: self.name.clone(), values: self.file.values.clone() });
         for (key, value) in &self.environment {
-            let path = self.path_of_variable(&key[PREFIX.len()..]);
-            figment = figment.merge(Layer { place: key.clone(), values: nested(&path, scalar(value)) });
+            let Some(path) = key.strip_prefix(kind.prefix).map(|key| self.path_of_variable(key)) else { continue };
+            figment = figment.merge(Layer { place: key.clone(), values: nested(&path, given(&path, value)) });
         }
         for flag in &self.flags {
             let Some((path, value)) = flag.split_once('=').filter(|(path, _)| !path.trim().is_empty()) else {
                 let message = "expected path=value, such as streams.rain.leads=6".to_owned();
-                faults.push(Fault { place: format!("--set {flag}"), setting: String::new(), message });
+                // What follows the path may be a secret.
+                let path = flag.split(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c)).next().unwrap_or("");
+                faults.push(Fault { place: format!("--set {path}"), setting: String::new(), message });
                 continue;
             };
             let path: Vec<String> = match path.trim().strip_prefix("log.properties.") {
@@ -114,20 +137,19 @@ impl Layers {
                 None => path.trim().split('.').map(str::to_owned).collect(),
             };
             let place = format!("--set {}", path.join("."));
-            figment = figment.merge(Layer { place, values: nested(&path, scalar(value.trim())) });
+            figment = figment.merge(Layer { place, values: nested(&path, given(&path, value.trim())) });
         }
         let context = Context::new(&figment, &self.name, &self.file, faults);
-        resolve::resolve(context)
+        let read = read(&context);
+        context.finish(read)
     }
 
     /// The lowest layer, with a table for each source and stream of the file.
-    fn defaults(&self) -> Layer {
-        let mut values = File::parse("built-in defaults", DEFAULTS).values;
+    fn defaults(&self, defaults: &str) -> Layer {
+        let mut values = File::parse("built-in defaults", defaults).values;
         for list in NAMED {
-            let template = match values.remove(list) {
-                Some(Value::Dict(_, mut dict)) => dict.remove("default").unwrap_or_else(|| Dict::new().into()),
-                _ => Dict::new().into(),
-            };
+            let Some(Value::Dict(_, mut template)) = values.remove(list) else { continue };
+            let template = template.remove("default").expect("the built-in defaults have one for each named list");
             let names = self.names(list).map(|name| (name.to_owned(), template.clone()));
             values.insert(list.to_owned(), names.collect::<Dict>().into());
         }
@@ -169,6 +191,12 @@ impl Provider for Layer {
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         Ok(Profile::Default.collect(self.values.clone()))
     }
+}
+
+/// What is given for a path outside a file. The client library's settings are text, whatever they look like: a
+/// password of digits must not become a number.
+fn given(path: &[String], text: &str) -> Value {
+    if path.starts_with(&["log".to_owned(), "properties".to_owned()]) { text.into() } else { scalar(text) }
 }
 
 /// Text as a TOML value if it is one, otherwise as it is: `6` is a number, `5 min` is text.

@@ -29,19 +29,23 @@
 //! ```
 
 mod check;
+mod context;
+#[cfg(test)]
+mod documents;
 mod fault;
 mod file;
-mod layers;
-mod quantity;
+pub(crate) mod layers;
+pub(crate) mod quantity;
 mod resolve;
 mod resolved;
-mod section;
+pub(crate) mod section;
 #[cfg(test)]
 mod tests;
+mod typed;
 
 pub use fault::{Fault, Faults};
 pub use layers::Layers;
-pub use quantity::{Property, format_bytes, format_duration, parse_bytes, parse_duration};
+pub use quantity::{format_bytes, format_duration, parse_bytes, parse_duration};
 pub use resolved::{
     Clock, Config, LogConfig, LogKind, MetricsConfig, ModelConfig, Product, QualityConfig, RuntimeConfig, SourceConfig,
     StoreConfig, StreamConfig, StreamTopics, TopicsConfig,
@@ -50,6 +54,10 @@ pub use resolved::{
 impl Config {
     /// The configuration as TOML, secrets as `***`; apart from those, loading it gives the same configuration.
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).unwrap_or_else(|error| format!("# cannot be written as TOML: {error}\n"))
+        to_toml(self)
     }
+}
+
+pub(crate) fn to_toml(config: &impl serde::Serialize) -> String {
+    toml::to_string_pretty(config).unwrap_or_else(|error| format!("# cannot be written as TOML: {error}\n"))
 }

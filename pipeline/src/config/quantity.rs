@@ -1,63 +1,10 @@
-//! Quantities as people write them: durations, sizes, secrets.
+//! Quantities as people write them: durations and sizes.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use serde_json::Value as Json;
 use squall_fields::Cadence;
-
-/// A setting that is passed on to the log's client. A secret prints as `***`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Property {
-    value: String,
-    secret: bool,
-}
-
-impl Property {
-    /// The value of a setting; whether it is secret follows from its key.
-    ///
-    /// ```
-    /// use squall_pipeline::config::Property;
-    /// let password = Property::new("sasl.password", "hunter2");
-    /// assert_eq!(format!("{password} {password:?}"), "*** ***");
-    /// assert_eq!(password.reveal(), "hunter2");
-    /// assert_eq!(Property::new("linger.ms", "5").to_string(), "5");
-    /// ```
-    pub fn new(key: &str, value: impl Into<String>) -> Self {
-        Self { value: value.into(), secret: is_secret(key) }
-    }
-
-    /// The value itself: for the client library only, never for a log.
-    pub fn reveal(&self) -> &str {
-        &self.value
-    }
-}
-
-/// Whether the value of a key must never be printed.
-pub(super) fn is_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase().replace('_', ".");
-    ["password", "secret", "token", ".pem", "credential", "sasl.oauthbearer.config", "jaas"]
-        .iter()
-        .any(|word| key.contains(word))
-}
-
-impl fmt::Display for Property {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.secret { "***" } else { &self.value })
-    }
-}
-
-impl fmt::Debug for Property {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for Property {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
 
 const UNITS: [(&str, u64); 9] = [
     ("B", 1),
@@ -129,11 +76,11 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
-pub(super) fn as_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format_duration(*duration))
 }
 
-pub(super) fn as_optional_duration<S: Serializer>(
+pub(crate) fn as_optional_duration<S: Serializer>(
     duration: &Option<Duration>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -144,6 +91,38 @@ pub(super) fn as_bytes<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::O
     serializer.serialize_str(&format_bytes(*bytes))
 }
 
-pub(super) fn as_cadence<S: Serializer>(cadence: &Cadence, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_cadence<S: Serializer>(cadence: &Cadence, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format_duration(Duration::from_secs(cadence.step_seconds() as u64)))
+}
+
+pub(crate) fn as_optional_cadence<S: Serializer>(cadence: &Option<Cadence>, serializer: S) -> Result<S::Ok, S::Error> {
+    let step = cadence.map(|cadence| Duration::from_secs(cadence.step_seconds() as u64));
+    as_optional_duration(&step, serializer)
+}
+
+/// Writes what serde can so that TOML can hold it: without what means the same as nothing, and with numbers of 32 bits
+/// as short as they were written.
+pub(crate) fn as_written<T: Serialize, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    let json = serde_json::to_value(value).map_err(serde::ser::Error::custom)?;
+    holdable(json).serialize(serializer)
+}
+
+fn holdable(json: Json) -> Option<Json> {
+    match json {
+        Json::Null => None,
+        Json::Object(entries) => {
+            let entries = entries.into_iter().filter_map(|(key, value)| Some((key, holdable(value)?)));
+            Some(Json::Object(entries.collect()))
+        }
+        Json::Array(items) => Some(Json::Array(items.into_iter().filter_map(holdable).collect())),
+        // A limit beyond what TOML can say is none.
+        Json::Number(number) if number.is_u64() && !number.is_i64() => None,
+        Json::Number(number) if number.is_f64() => Some(number.as_f64().map(shortest).into()),
+        other => Some(other),
+    }
+}
+
+fn shortest(number: f64) -> f64 {
+    let short = number as f32;
+    if f64::from(short) == number { short.to_string().parse().unwrap_or(number) } else { number }
 }

@@ -8,10 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use squall_connectors::kafka::Property;
 use squall_fields::{Cadence, Grid, LeadTime, Variable, ZRelation};
+use squall_models::Context;
+use squall_models::baselines::Baseline;
+use squall_models::diffusion::Options;
 
-use super::quantity::{Property, as_bytes, as_duration, as_optional_duration};
+use super::quantity::{as_bytes, as_duration, as_optional_duration, as_written};
 
 /// One running instance of Squall.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -30,7 +34,7 @@ pub struct Config {
     /// Topics that belong to no single stream.
     pub topics: TopicsConfig,
     /// Observations that come in, in the order of the file.
-    pub sources: Vec<SourceConfig>,
+    pub sources: Vec<Arc<SourceConfig>>,
     /// Forecasts that go out, in the order of the file.
     pub streams: Vec<StreamConfig>,
 }
@@ -160,8 +164,9 @@ pub struct QualityConfig {
 pub struct StreamConfig {
     /// Name: part of every forecast's identity.
     pub name: Arc<str>,
-    /// Name of the source that it forecasts.
-    pub source: Arc<str>,
+    /// The source that it forecasts; written as its name.
+    #[serde(serialize_with = "as_name")]
+    pub source: Arc<SourceConfig>,
     /// Frames that make a window, at least 1.
     pub window_frames: usize,
     /// How long after its slot an incomplete window waits.
@@ -196,14 +201,8 @@ pub struct StreamConfig {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum ModelConfig {
-    /// A model that needs no weights.
-    Named {
-        /// `persistence`, `extrapolation` or `lagrangian-probability`.
-        name: Arc<str>,
-        /// Parameters given beside the name.
-        #[serde(flatten)]
-        parameters: serde_json::Map<String, serde_json::Value>,
-    },
+    /// A model that needs no weights, with its settings.
+    Named(Baseline),
     /// Trained weights.
     File {
         /// A safetensors file whose metadata says what it is.
@@ -212,9 +211,9 @@ pub enum ModelConfig {
         /// replay, which must give the same each time, no.
         #[serde(skip_serializing_if = "Option::is_none")]
         watch: Option<bool>,
-        /// Sampler parameters given beside the file.
-        #[serde(flatten)]
-        parameters: serde_json::Map<String, serde_json::Value>,
+        /// How it is run.
+        #[serde(flatten, serialize_with = "as_written")]
+        options: Options,
     },
 }
 
@@ -243,18 +242,14 @@ pub struct StreamTopics {
     pub quantiles: Arc<str>,
 }
 
-impl Config {
-    /// The source of a stream.
-    ///
-    /// # Panics
-    /// Never for a loaded configuration, whose streams name existing sources.
-    pub fn source_of(&self, stream: &StreamConfig) -> &SourceConfig {
-        self.source(&stream.source).expect("checked when the configuration was loaded")
-    }
+fn as_name<S: Serializer>(source: &SourceConfig, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&source.name)
+}
 
+impl Config {
     /// The source of that name.
     pub fn source(&self, name: &str) -> Option<&SourceConfig> {
-        self.sources.iter().find(|source| &*source.name == name)
+        self.sources.iter().map(|source| &**source).find(|source| &*source.name == name)
     }
 
     /// The stream of that name.
@@ -265,22 +260,26 @@ impl Config {
 
 impl StreamConfig {
     /// The leads of this stream on its source's cadence, ascending.
-    pub fn lead_times(&self, cadence: Cadence) -> Vec<LeadTime> {
-        cadence.leads(self.leads)
+    pub fn lead_times(&self) -> Vec<LeadTime> {
+        self.source.cadence.leads(self.leads)
+    }
+
+    /// What it will ask of its model.
+    pub fn context(&self) -> Context {
+        Context {
+            stream: self.name.clone(),
+            variables: self.source.variables.clone(),
+            cadence: self.source.cadence,
+            grid: self.source.grid.clone(),
+            window_frames: self.window_frames,
+            leads: self.leads,
+            members: self.members,
+        }
     }
 
     /// Whether a product is wanted.
     pub fn wants(&self, product: Product) -> bool {
         self.products.contains(&product)
-    }
-}
-
-impl ModelConfig {
-    /// The parameters beside the name or file.
-    pub fn parameters(&self) -> &serde_json::Map<String, serde_json::Value> {
-        match self {
-            Self::Named { parameters, .. } | Self::File { parameters, .. } => parameters,
-        }
     }
 }
 

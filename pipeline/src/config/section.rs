@@ -4,124 +4,45 @@
 //! missing, of the wrong type or out of range is noted with its place and gives `None`, and a key that
 //! nobody asked for is noted when the table is finished.
 
-use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use figment::Figment;
 use figment::value::{Dict, Value};
+use serde::de::DeserializeOwned;
+use squall_fields::{Cadence, Variable};
 
-use super::fault::{Fault, Faults, quoted, suggestion};
-use super::file::{File, join};
+pub(crate) use super::context::Context;
+use super::fault::one_of;
+use super::file::{index, join};
 use super::quantity::{parse_bytes, parse_duration};
-
-/// The merged layers, and the faults found so far.
-pub(super) struct Context<'a> {
-    figment: &'a Figment,
-    pub(super) root: Dict,
-    name: &'a str,
-    file: &'a File,
-    faults: RefCell<Vec<Fault>>,
-}
-
-impl<'a> Context<'a> {
-    pub(super) fn new(figment: &'a Figment, name: &'a str, file: &'a File, faults: Vec<Fault>) -> Self {
-        let context = Self { figment, root: Dict::new(), name, file, faults: RefCell::new(faults) };
-        match figment.extract::<Value>() {
-            Ok(Value::Dict(_, root)) => Self { root, ..context },
-            Ok(_) => context,
-            Err(error) => {
-                context.fault("", error.to_string());
-                context
-            }
-        }
-    }
-
-    /// Notes a fault of a setting at the place that gives it.
-    pub(super) fn fault(&self, setting: &str, message: impl Into<String>) {
-        let place = self.place(setting);
-        self.faults.borrow_mut().push(Fault { place, setting: setting.to_owned(), message: message.into() });
-    }
-
-    fn place(&self, setting: &str) -> String {
-        let given = find(&self.root, setting).and_then(|value| self.figment.get_metadata(value.tag()));
-        match given {
-            Some(metadata) if metadata.name != self.name && !metadata.name.starts_with("built-in") => {
-                metadata.name.to_string()
-            }
-            _ => format!("{}:{}", self.name, self.file.line(setting)),
-        }
-    }
-
-    /// A file that a setting names: from the working folder, or else from the folder of the configuration.
-    pub(super) fn existing(&self, file: &str) -> Option<PathBuf> {
-        let beside = Path::new(self.name).parent().map(|folder| folder.join(file));
-        [Some(PathBuf::from(file)), beside].into_iter().flatten().find(|path| path.is_file())
-    }
-
-    /// Line of a setting in the file, for keeping its order.
-    pub(super) fn line(&self, setting: &str) -> usize {
-        self.file.line(setting)
-    }
-
-    pub(super) fn root(&'a self) -> Section<'a> {
-        Section { context: self, path: String::new(), values: Some(&self.root), known: RefCell::default() }
-    }
-
-    /// `Ok` if nothing was noted; faults are sorted by the lines they stand in.
-    pub(super) fn finish<T>(self, result: Option<T>) -> Result<T, Faults> {
-        let mut faults = self.faults.into_inner();
-        if let (Some(result), true) = (result, faults.is_empty()) {
-            return Ok(result);
-        }
-        if faults.is_empty() {
-            let message = "the configuration is not complete".to_owned();
-            faults.push(Fault { place: self.name.to_owned(), setting: String::new(), message });
-        }
-        let line = |fault: &Fault| fault.place.rsplit(':').next().and_then(|line| line.parse::<usize>().ok());
-        faults.sort_by_key(|fault| line(fault).unwrap_or(usize::MAX));
-        Err(Faults(faults))
-    }
-}
-
-fn find<'v>(root: &'v Dict, path: &str) -> Option<&'v Value> {
-    let mut dict = root;
-    let mut rest = path;
-    loop {
-        if let Some(value) = dict.get(rest) {
-            return Some(value);
-        }
-        // A name may hold dots: take the longest key that is a prefix.
-        let key = dict.keys().filter(|key| rest.strip_prefix(key.as_str()).is_some_and(|r| r.starts_with('.')));
-        let key = key.max_by_key(|key| key.len())?;
-        dict = dict.get(key)?.as_dict()?;
-        rest = &rest[key.len() + 1..];
-    }
-}
+use super::typed::{self, Reader};
 
 /// One table.
-pub(super) struct Section<'a> {
-    pub(super) context: &'a Context<'a>,
-    pub(super) path: String,
+pub(crate) struct Section<'a> {
+    pub(crate) context: &'a Context<'a>,
+    pub(crate) path: String,
     values: Option<&'a Dict>,
-    known: RefCell<Vec<String>>,
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn at(&self, key: &str) -> String {
+    pub(super) fn new(context: &'a Context<'a>, path: String, values: Option<&'a Dict>) -> Self {
+        Self { context, path, values }
+    }
+
+    pub(crate) fn at(&self, key: &str) -> String {
         join(&self.path, key)
     }
 
-    pub(super) fn fault(&self, key: &str, message: impl Into<String>) {
+    pub(crate) fn fault(&self, key: &str, message: impl Into<String>) {
         let setting = if key.is_empty() { self.path.clone() } else { self.at(key) };
         self.context.fault(&setting, message);
     }
 
     /// The value of a key if it is given.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
-        self.known.borrow_mut().push(key.to_owned());
+        self.context.ask(&self.path, key);
         self.values?.get(key)
     }
 
@@ -139,11 +60,11 @@ impl<'a> Section<'a> {
         None
     }
 
-    pub(super) fn text(&self, key: &str) -> Option<String> {
+    pub(crate) fn text(&self, key: &str) -> Option<String> {
         self.as_text(key, self.required(key, "\"...\"")?)
     }
 
-    pub(super) fn optional_text(&self, key: &str) -> Option<String> {
+    pub(crate) fn optional_text(&self, key: &str) -> Option<String> {
         self.as_text(key, self.get(key)?)
     }
 
@@ -159,7 +80,7 @@ impl<'a> Section<'a> {
         value.to_bool().or_else(|| self.wrong(key, "true or false", value))
     }
 
-    pub(super) fn count(&self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+    pub(crate) fn count(&self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let value = self.required(key, &range.start().to_string())?;
         self.as_count(key, value, range)
     }
@@ -187,7 +108,7 @@ impl<'a> Section<'a> {
         number(value).or_else(|| self.wrong(key, "a finite number", value))
     }
 
-    pub(super) fn numbers(&self, key: &str) -> Option<Vec<f32>> {
+    pub(crate) fn numbers(&self, key: &str) -> Option<Vec<f32>> {
         let value = self.get(key)?;
         let numbers = match value {
             Value::Array(_, items) => items.iter().map(|item| number(item).map(|n| n as f32)).collect(),
@@ -205,7 +126,7 @@ impl<'a> Section<'a> {
         texts.or_else(|| self.wrong(key, "a list of texts", value))
     }
 
-    pub(super) fn duration(&self, key: &str) -> Option<Duration> {
+    pub(crate) fn duration(&self, key: &str) -> Option<Duration> {
         self.as_duration(key, self.required(key, "\"5 min\"")?)
     }
 
@@ -216,6 +137,36 @@ impl<'a> Section<'a> {
     fn as_duration(&self, key: &str, value: &Value) -> Option<Duration> {
         let duration = value.as_str().and_then(parse_duration);
         duration.or_else(|| self.wrong(key, "a duration such as \"5 min\"", value))
+    }
+
+    pub(crate) fn cadence(&self, key: &str) -> Option<Cadence> {
+        self.as_cadence(key, self.duration(key)?)
+    }
+
+    pub(crate) fn optional_cadence(&self, key: &str) -> Option<Cadence> {
+        self.as_cadence(key, self.optional_duration(key)?)
+    }
+
+    fn as_cadence(&self, key: &str, step: Duration) -> Option<Cadence> {
+        let seconds = u32::try_from(step.as_secs()).ok().filter(|_| step.subsec_nanos() == 0);
+        let cadence = seconds.and_then(Cadence::every_seconds);
+        if cadence.is_none() {
+            self.fault(key, "expected whole seconds, at least one");
+        }
+        cadence
+    }
+
+    /// `cpu`, `cuda`, either with an index.
+    pub(crate) fn device(&self, key: &str) -> Option<Arc<str>> {
+        let text = self.text(key)?;
+        let index = text
+            .split_once(':')
+            .is_some_and(|(kind, index)| ["cpu", "cuda"].contains(&kind) && index.parse::<u16>().is_ok());
+        if text == "cpu" || text == "cuda" || index {
+            return Some(text.into());
+        }
+        self.fault(key, format!("expected \"cpu\", \"cpu:N\", \"cuda\" or \"cuda:N\", got \"{text}\""));
+        None
     }
 
     pub(super) fn bytes(&self, key: &str) -> Option<u64> {
@@ -231,28 +182,78 @@ impl<'a> Section<'a> {
         self.chosen(key, &text, choices)
     }
 
+    /// A list of words, none of them twice.
+    pub(crate) fn choices<T: Copy + PartialEq>(&self, key: &str, choices: &[(&str, T)]) -> Option<Vec<T>> {
+        let texts = self.texts(key)?;
+        if let Some(twice) = (1..texts.len()).find(|i| texts[..*i].contains(&texts[*i])) {
+            self.fault(key, format!("\"{}\" is given twice", texts[twice]));
+        }
+        if texts.is_empty() {
+            self.fault(key, "expected at least one");
+        }
+        let chosen: Vec<_> = texts.iter().map(|text| self.chosen(key, text, choices)).collect();
+        chosen.into_iter().collect()
+    }
+
     /// What a word of a list means.
     pub(super) fn chosen<T: Copy>(&self, key: &str, text: &str, choices: &[(&str, T)]) -> Option<T> {
         let found = choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
         if found.is_none() {
-            let words = || choices.iter().map(|(word, _)| *word);
-            let near = suggestion(text, words());
-            self.fault(key, format!("expected one of {}, got \"{text}\"{near}", quoted(words())));
+            self.fault(key, one_of(text, choices.iter().map(|(word, _)| *word)));
         }
         found
     }
 
+    /// A setting of a type that says by itself how it is read.
+    pub(crate) fn typed<T: DeserializeOwned>(&self, key: &str, hint: &str) -> Option<T> {
+        let value = self.required(key, hint)?;
+        typed::read(self.context, &self.at(key), value, |reader| T::deserialize(reader))
+    }
+
+    pub(crate) fn optional_typed<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        let value = self.get(key)?;
+        typed::read(self.context, &self.at(key), value, |reader| T::deserialize(reader))
+    }
+
+    /// What nobody has asked for so far, as a type that says by itself how it is read.
+    pub(super) fn rest<T>(&self, read: impl Fn(Reader<'_>) -> Result<T, typed::Error>) -> Option<T> {
+        let is_left = |key: &String| !self.context.is_asked(&self.path, key);
+        let left = self.values?.iter().filter(|(key, _)| is_left(key));
+        let left: Dict = left.map(|(key, value)| (key.clone(), value.clone())).collect();
+        typed::read(self.context, &self.path, &left.into(), read)
+    }
+
     /// A table; an empty one if it is not given.
-    pub(super) fn section(&self, key: &str) -> Section<'a> {
+    pub(crate) fn section(&self, key: &str) -> Section<'a> {
         let values = match self.get(key) {
             Some(Value::Dict(_, values)) => Some(values),
             Some(other) => self.wrong(key, "a table", other),
             None => None,
         };
-        Section { context: self.context, path: self.at(key), values, known: RefCell::default() }
+        Section::new(self.context, self.at(key), values)
     }
 
-    pub(super) fn is_given(&self) -> bool {
+    /// A list of tables.
+    pub(crate) fn sections(&self, key: &str, hint: &str) -> Vec<Section<'a>> {
+        let items = match self.required(key, hint) {
+            Some(Value::Array(_, items)) => items.as_slice(),
+            Some(other) => {
+                self.fault(key, format!("expected a list of tables, got {}", describe(other)));
+                &[]
+            }
+            None => &[],
+        };
+        let table = |(place, item): (usize, &'a Value)| {
+            let path = index(&self.at(key), place);
+            if item.as_dict().is_none() {
+                self.context.fault(&path, format!("expected a table, got {}", describe(item)));
+            }
+            Section::new(self.context, path, item.as_dict())
+        };
+        items.iter().enumerate().map(table).collect()
+    }
+
+    pub(crate) fn is_given(&self) -> bool {
         self.values.is_some()
     }
 
@@ -264,32 +265,24 @@ impl<'a> Section<'a> {
         keys
     }
 
-    /// The entries that nobody asked for, as JSON: the parameters of a model.
-    pub(super) fn rest(&self) -> serde_json::Map<String, serde_json::Value> {
-        let known = self.known.borrow();
-        let values = self.values.into_iter().flatten().filter(|(key, _)| !known.contains(key));
-        values.filter_map(|(key, value)| Some((key.clone(), serde_json::to_value(value).ok()?))).collect()
-    }
-
     /// Notes every key that nobody asked for.
-    pub(super) fn finish(&self) {
-        let known = self.known.borrow();
-        for key in self.keys() {
-            if !known.iter().any(|k| k == key) {
-                let near = suggestion(key, known.iter().map(String::as_str));
-                self.fault(key, format!("there is no such setting{near}"));
-            }
-        }
+    pub(crate) fn finish(&self) {
+        self.context.refuse_unknown(&self.path, self.keys());
     }
 }
 
-fn number(value: &Value) -> Option<f64> {
+/// Every variable by its name.
+pub(crate) fn variables() -> Vec<(&'static str, Variable)> {
+    Variable::ALL.iter().map(|variable| (variable.name(), *variable)).collect()
+}
+
+pub(super) fn number(value: &Value) -> Option<f64> {
     let whole = value.to_i128().map(|number| number as f64);
     whole.or_else(|| value.to_f64()).filter(|number| number.is_finite())
 }
 
 /// A value as a person wrote it.
-fn describe(value: &Value) -> String {
+pub(super) fn describe(value: &Value) -> String {
     match value {
         Value::String(_, text) => format!("\"{text}\""),
         Value::Dict(..) => "a table".to_owned(),

@@ -1,5 +1,8 @@
 //! What a person reads when a configuration is wrong, and what a right one means.
 
+use squall_connectors::kafka::Property;
+use squall_models::baselines::Baseline;
+
 use super::{Config, Faults, Layers, LogKind, ModelConfig, Product};
 
 const RIGHT: &str = r#"
@@ -26,13 +29,14 @@ cadence = "1 h"
 [[streams]]
 name = "rain"
 source = "radar"
-model = { name = "extrapolation", seed = 7 }
+model = { name = "extrapolation", motion = { corners = 500 } }
 thresholds = [0.1, 1, 5.0]
 
 [[streams]]
 name = "a-wind"
 source = "arpege-wind"
 model = { name = "persistence" }
+members = 1
 products = ["mean", "ensemble"]
 "#;
 
@@ -55,17 +59,20 @@ fn defaults_are_laid_under_each_table() {
     assert_eq!(config.sources[1].quality.range, [-120.0, 120.0]);
     assert_eq!(config.streams[0].thresholds, [0.1, 1.0, 5.0]);
     assert_eq!(config.streams[1].products, [Product::Mean, Product::Ensemble]);
-    assert_eq!(config.streams[1].members, 8);
+    assert_eq!(config.streams[0].members, 8);
     assert_eq!(config.log.kind, LogKind::Kafka);
-    let ModelConfig::Named { name, parameters } = &config.streams[0].model else { panic!("a named model") };
-    assert_eq!((&**name, &parameters["seed"]), ("extrapolation", &serde_json::json!(7)));
+    assert!(std::sync::Arc::ptr_eq(&config.streams[1].source, &config.sources[1]));
+    let ModelConfig::Named(Baseline::Extrapolation(settings)) = &config.streams[0].model else {
+        panic!("{:?}", config.streams[0].model)
+    };
+    assert_eq!((settings.motion.corners, settings.motion.window), (500, 50));
 }
 
 #[test]
 fn later_layers_win_setting_by_setting() {
     let environment = [
         ("SQUALL__STREAMS__A_WIND__LEADS", "3"),
-        ("SQUALL__LOG__PROPERTIES__SASL_PASSWORD", "other"),
+        ("SQUALL__LOG__PROPERTIES__SASL_PASSWORD", "0x7_5"),
         ("SQUALL__RUNTIME__WORKERS", "2"),
         ("PATH", "/bin"),
     ];
@@ -78,9 +85,10 @@ fn later_layers_win_setting_by_setting() {
     assert_eq!(config.runtime.workers, 4);
     assert_eq!((config.streams[0].leads, config.streams[1].leads), (12, 3));
     assert_eq!(config.streams[0].patience.as_secs(), 90);
-    assert_eq!(config.log.properties["sasl.password"].reveal(), "other");
-    assert_eq!(config.log.properties["security.protocol"].reveal(), "sasl_ssl");
-    assert_eq!(config.log.properties["ssl.ca.location"].reveal(), "/etc/ca.pem");
+    let is = |name: &str, value: &str| assert_eq!(config.log.properties[name], Property::new(name, value), "{name}");
+    is("sasl.password", "0x7_5");
+    is("security.protocol", "sasl_ssl");
+    is("ssl.ca.location", "/etc/ca.pem");
 }
 
 #[test]
@@ -90,7 +98,7 @@ fn what_is_printed_loads_to_the_same() {
     assert!(!printed.contains("hunter2"), "{printed}");
     let mut again: Config =
         Layers::from_text("printed.toml", &printed).load().unwrap_or_else(|f| panic!("{f}\n{printed}"));
-    assert_eq!(again.log.properties["sasl.password"].reveal(), "***");
+    assert_eq!(again.log.properties["sasl.password"], Property::new("sasl.password", "***"));
     again.log.properties.clone_from(&config.log.properties);
     assert_eq!(again, config);
     assert!(!format!("{config:?}").contains("hunter2"));
@@ -175,6 +183,51 @@ x.toml:18: streams.rain.patience: must not exceed the horizon: got 1 h, the hori
 x.toml:19: streams.rain.quantiles: expected ascending values, got 0.5 before 0.1
 x.toml:21: streams.rain.topics.index: source "wind" reads "one": it must not be written to
 "#);
+}
+
+#[test]
+fn settings_of_a_model_are_checked_like_all_others() {
+    let model = |settings: &str| {
+        let text = format!(
+            "[[sources]]\nname = \"radar\"\nvariables = [\"rain_rate\"]\ncadence = \"5 min\"\n\
+             [[streams]]\nname = \"rain\"\nsource = \"radar\"\nthresholds = [1.0]\n{settings}"
+        );
+        let said: Vec<String> = faults(&text);
+        said.iter().map(|fault| fault.replace("streams.rain.model", "MODEL")).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(
+        model("model = { name = \"extrapolation\", seed = 7 }"),
+        @r#"x.toml:9: MODEL.seed: there is no such setting; there are "file", "motion", "name", "perturbation", "steering_wind_factor""#
+    );
+    insta::assert_snapshot!(
+        model("members = 1\nmodel = { name = \"persistence\", watch = true }"),
+        @r#"x.toml:10: MODEL.watch: there is no such setting; there are "file", "name""#
+    );
+    insta::assert_snapshot!(
+        model("model = { name = \"persistence\" }"),
+        @"x.toml:9: MODEL: persistence gives at most 1 members, 8 are asked for"
+    );
+    let many = "[streams.model]\nname = \"lagrangian-probability\"\nkm_per_minut = 2\nsteering_wind_factor = \"2\"\n\
+                [streams.model.motion]\ncorners = -1\nwindow = 2.5\nlevels = true\nqality = 0.1\n";
+    insta::assert_snapshot!(model(many), @r#""#);
+    let ranges = "[streams.model]\nname = \"extrapolation\"\nmotion.window = 1\nmotion.levels = 9\n\
+                  perturbation.parallel = { factor = 1.0 }\n";
+    insta::assert_snapshot!(model(ranges), @r#""#);
+    let ranges = "[streams.model]\nname = \"extrapolation\"\nmotion.window = 1\nmotion.levels = 9\n";
+    insta::assert_snapshot!(model(ranges), @r#""#);
+    let file = "[streams.model]\nfile = \"no.safetensors\"\ndevice = \"cuda\"\nprecision = \"f64\"\n\
+                tiling = { tile = [64], overlap = 8 }\n[streams.model.sampler]\nsolver = { method = { ghvb = \"two\" }, \
+                grid = \"uniform-t\" }\nguidance = { precision = { strenght = 1.0, queue = -1 } }\n";
+    insta::assert_snapshot!(model(file), @r#""#);
+}
+
+#[test]
+fn a_setting_of_the_client_that_it_does_not_know_is_refused_without_its_value() {
+    let text = "[log.properties]\nsasl.passwrd = \"hunter2\"\nlinger.ms = \"soon\"\ngroup.id = \"mine\"\n\
+                debug = [1]\n";
+    let told = faults(text).join("\n");
+    assert!(!told.contains("hunter2"), "{told}");
+    insta::assert_snapshot!(told, @r#""#);
 }
 
 #[test]

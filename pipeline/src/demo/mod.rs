@@ -105,7 +105,7 @@ impl Demo {
         stop: &'s Stop,
     ) -> anyhow::Result<ScopedJoinHandle<'s, anyhow::Result<()>>> {
         let publish = move || {
-            let source = self.config.sources.first().context("the demo has a source")?;
+            let source = &*self.config.streams.first().context("the demo has a stream")?.source;
             let mut writer = self.connect.writer()?;
             let order = Arrivals::default().order(self.event.frames.iter().map(|frame| frame.slot));
             let (started, first) = (Instant::now(), order.first().map_or(0, |(_, arrival)| *arrival));

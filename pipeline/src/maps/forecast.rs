@@ -37,7 +37,7 @@ pub fn page(
             Panel { title: format!("Forecast {when}"), values: Some(row.mean.view()), scale: Arc::clone(&scale) },
         ];
         if let (Some(values), Some(threshold)) = (&row.probability, threshold) {
-            let title = format!("Probability of {threshold} {} or more", unit(ensemble.variable));
+            let title = format!("Probability of {threshold} {} or more", ensemble.variable.unit().label());
             panels.push(Panel { title, values: Some(values.view()), scale: Arc::clone(&odds) });
         }
         all.push(panels);
@@ -94,18 +94,9 @@ fn label(forecast: &Forecast, lead: LeadTime) -> String {
     format!("{lead} ({} UTC)", valid.get(11..16).unwrap_or(&valid))
 }
 
-fn unit(variable: Variable) -> &'static str {
-    match variable {
-        Variable::RainRate => "mm/h",
-        Variable::Reflectivity => "dBZ",
-        Variable::PrecipitationAmount => "mm",
-        _ => "m/s",
-    }
-}
-
 fn odds(variable: Variable, threshold: Option<f32>) -> Scale {
     let threshold =
-        threshold.map_or_else(String::new, |threshold| format!(" of {threshold} {} or more", unit(variable)));
+        threshold.map_or_else(String::new, |threshold| format!(" of {threshold} {} or more", variable.unit().label()));
     Scale::of_probability(format!("Probability{threshold}"))
 }
 

@@ -1,6 +1,6 @@
 //! How values become colours.
 
-use squall_fields::{Unit, Variable};
+use squall_fields::Variable;
 
 use super::canvas::Rgb;
 
@@ -23,15 +23,16 @@ pub struct Scale {
 impl Scale {
     /// The scale of a variable in its unit.
     pub fn of(variable: Variable) -> Self {
+        let unit = variable.unit().label();
         match variable {
             Variable::RainRate | Variable::PrecipitationAmount => Self::rain(variable),
             Variable::Reflectivity => Self {
-                title: "Reflectivity (dBZ)".into(),
+                title: format!("Reflectivity ({unit})"),
                 bounds: vec![5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0],
                 colours: RAIN.to_vec(),
             },
             _ => Self {
-                title: format!("{} (m/s)", variable.name().replace('_', " ")),
+                title: format!("{} ({unit})", variable.name().replace('_', " ")),
                 bounds: vec![-20.0, -15.0, -10.0, -5.0, -2.0, 2.0, 5.0, 10.0, 15.0, 20.0],
                 colours: WIND.to_vec(),
             },
@@ -39,9 +40,8 @@ impl Scale {
     }
 
     fn rain(variable: Variable) -> Self {
-        let unit = if variable.unit() == Unit::MillimetresPerHour { "mm/h" } else { "mm" };
         Self {
-            title: format!("Rain ({unit})"),
+            title: format!("Rain ({})", variable.unit().label()),
             bounds: vec![0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0],
             colours: RAIN.to_vec(),
         }

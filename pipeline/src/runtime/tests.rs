@@ -155,7 +155,7 @@ fn config(workers: usize, clock: &str, cadence: &str) -> Config {
         [[streams]]
         name = "rain"
         source = "radar"
-        model = {{ name = "persistence" }}
+        model = {{ name = "lagrangian-probability" }}
         window_frames = 3
         leads = 2
         members = 2
@@ -172,7 +172,7 @@ fn parts(log: &dyn Log) -> Parts {
         store: Arc::new(Shelf::default()),
         decoders: Box::new(|_| vec![Arc::new(Words)]),
         encoder: Arc::new(Text),
-        models: Box::new(|_, _| Ok(Box::new(Weighted))),
+        models: Box::new(|_| Ok(Box::new(Weighted))),
         pause: Box::new(|wait| {
             std::thread::sleep(wait);
             true
@@ -471,7 +471,7 @@ fn a_model_that_misses_its_deadline_is_stood_in_for() {
     let mut config = config(1, "log", "5 min");
     config.streams[0].deadline = Some(Duration::from_millis(20));
     let (release, gate) = crossbeam_channel::bounded(0);
-    let parts = Parts { models: Box::new(move |_, _| Ok(Box::new(Gated(gate.clone())))), ..parts(&log) };
+    let parts = Parts { models: Box::new(move |_| Ok(Box::new(Gated(gate.clone())))), ..parts(&log) };
     let handle = Runtime::start_with(&config, parts).unwrap();
     wait("the end of the log, with a model that hangs", || handle.is_finished());
     handle.join().unwrap();
@@ -519,7 +519,9 @@ fn kafka_says_what_memory_says() {
     let mut live = config(2, "wall", "1 s");
     live.name = "live".into();
     live.streams[0].name = "live".into();
-    live.sources[0].topic = "obs.live.v1".into();
+    let source = Arc::new(SourceConfig { topic: "obs.live.v1".into(), ..(*live.sources[0]).clone() });
+    live.sources[0] = source.clone();
+    live.streams[0].source = source;
     live.streams[0].topics.index = "live.index".into();
     let log = KafkaLog::new(KafkaConfig::new("live", broker.bootstrap_servers()));
     let zombie = start(&log, &live).unwrap();

@@ -4,46 +4,48 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
 use squall_connectors::netcdf::Reader;
 use squall_connectors::options::ReadOptions;
 use squall_fields::{Cadence, Frame, ValidTime, Variable};
 use squall_models::training::Event;
 
 use crate::commands::Usage;
+use crate::config::quantity::as_optional_cadence;
 
 /// A file, or a part of one in time.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DataFile {
     /// NetCDF or ODIM. What is not found from the working folder is looked for in the folder that the environment
     /// variable `SQUALL_DATA` names.
     pub file: PathBuf,
-    /// First valid time, in RFC 3339.
-    #[serde(default)]
-    pub from: Option<String>,
-    /// Last valid time, in RFC 3339.
-    #[serde(default)]
-    pub until: Option<String>,
-    /// Seconds from frame to frame, where it is not the model's: frames in between are left out.
-    #[serde(default)]
-    pub cadence_seconds: Option<u32>,
+    /// First valid time; `None` begins with the file.
+    #[serde(serialize_with = "as_time", skip_serializing_if = "Option::is_none")]
+    pub from: Option<ValidTime>,
+    /// Last valid time; `None` ends with the file.
+    #[serde(serialize_with = "as_time", skip_serializing_if = "Option::is_none")]
+    pub until: Option<ValidTime>,
+    /// From frame to frame, where it is not the model's: frames in between are left out.
+    #[serde(serialize_with = "as_optional_cadence", skip_serializing_if = "Option::is_none")]
+    pub cadence: Option<Cadence>,
+}
+
+fn as_time<S: Serializer>(time: &Option<ValidTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(ValidTime::to_rfc3339).serialize(serializer)
 }
 
 impl DataFile {
-    /// Its unbroken series of at least `least` frames.
+    /// Its unbroken series of at least `least` frames; `cadence` is the model's.
     ///
     /// # Errors
-    /// It cannot be found or read, or a time is none.
-    pub fn events(&self, variables: &[Variable], cadence_seconds: u32, least: usize) -> anyhow::Result<Vec<Event>> {
+    /// It cannot be found or read.
+    pub fn events(&self, variables: &[Variable], cadence: Cadence, least: usize) -> anyhow::Result<Vec<Event>> {
         let path = self.find()?;
         let named = || format!("cannot read {}", path.display());
-        let seconds = self.cadence_seconds.unwrap_or(cadence_seconds);
-        let cadence = Cadence::every_seconds(seconds).ok_or_else(|| Usage("a cadence of 0 s".to_owned()))?;
+        let cadence = self.cadence.unwrap_or(cadence);
         let reader = Reader::open(&path, &ReadOptions::of(variables)).with_context(named)?;
-        let (from, until) = (time(self.from.as_deref())?, time(self.until.as_deref())?);
         let wanted = |slot: &ValidTime| {
-            cadence.is_slot(*slot) && from.is_none_or(|t| *slot >= t) && until.is_none_or(|t| *slot <= t)
+            cadence.is_slot(*slot) && self.from.is_none_or(|t| *slot >= t) && self.until.is_none_or(|t| *slot <= t)
         };
         let mut indices: Vec<usize> = (0..reader.len()).filter(|i| wanted(&reader.slots()[*i])).collect();
         indices.sort_by_key(|i| reader.slots()[*i]);
@@ -70,12 +72,4 @@ impl DataFile {
         let path = PathBuf::from(folder).join(&self.file);
         if path.exists() { Ok(path) } else { Err(Usage(format!("{name} is neither here nor in SQUALL_DATA")).into()) }
     }
-}
-
-fn time(text: Option<&str>) -> anyhow::Result<Option<ValidTime>> {
-    let parse = |text: &str| {
-        ValidTime::parse_rfc3339(text)
-            .ok_or_else(|| Usage(format!("{text}: a time such as 2018-10-13T09:00:00Z was expected")))
-    };
-    Ok(text.map(parse).transpose()?)
 }

@@ -74,21 +74,22 @@ impl Default for MotionParams {
 }
 
 impl MotionParams {
-    /// The first parameter that makes no sense, and why.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// The parameters that make no sense, each with what must hold.
+    pub(crate) fn faults(&self) -> Vec<(&'static str, &'static str)> {
+        const POSITIVE: &str = "must be more than 0";
         let rules = [
-            (self.threshold_mm_h > 0.0, "threshold_mm_h must be more than 0"),
-            (self.corners > 0, "corners must be more than 0"),
-            (self.quality > 0.0 && self.quality <= 1.0, "quality must be in (0, 1]"),
-            ((4..=256).contains(&self.window), "window must be from 4 to 256 cells"),
-            ((1..=8).contains(&self.levels), "levels must be from 1 to 8"),
-            (self.iterations > 0, "iterations must be more than 0"),
-            (self.outlier_deviations > 0.0, "outlier_deviations must be more than 0"),
-            (self.decluster_cells > 0.0, "decluster_cells must be more than 0"),
-            (self.dense_neighbours > 0, "dense_neighbours must be more than 0"),
-            (self.node_spacing > 0, "node_spacing must be more than 0"),
+            (self.threshold_mm_h > 0.0, ("threshold_mm_h", POSITIVE)),
+            (self.corners > 0, ("corners", POSITIVE)),
+            (self.quality > 0.0 && self.quality <= 1.0, ("quality", "must be more than 0 and at most 1")),
+            ((4..=256).contains(&self.window), ("window", "must be from 4 to 256 cells")),
+            ((1..=8).contains(&self.levels), ("levels", "must be from 1 to 8")),
+            (self.iterations > 0, ("iterations", POSITIVE)),
+            (self.outlier_deviations > 0.0, ("outlier_deviations", POSITIVE)),
+            (self.decluster_cells > 0.0, ("decluster_cells", POSITIVE)),
+            (self.dense_neighbours > 0, ("dense_neighbours", POSITIVE)),
+            (self.node_spacing > 0, ("node_spacing", POSITIVE)),
         ];
-        rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
+        rules.into_iter().filter(|(holds, _)| !holds).map(|(_, fault)| fault).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::commands::{ConfigFile, print};
+use crate::training::RunConfig;
 
 /// Arguments of `squall inspect config`.
 #[derive(Debug, Args)]
@@ -13,7 +14,11 @@ pub struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        print(&self.config.load()?.to_toml());
+        let layers = self.config.layers()?;
+        // A training configuration is told by the one table that it must have.
+        let text =
+            if layers.gives("training") { RunConfig::load(&layers)?.to_toml() } else { layers.load()?.to_toml() };
+        print(&text);
         Ok(())
     }
 }

@@ -83,15 +83,11 @@ fn values(text: &mut String, frames: impl Iterator<Item = Result<Frame, FileErro
     for frame in frames {
         let frame = frame?;
         for (variable, plane) in frame.variables.iter().zip(frame.values.outer_iter()) {
-            let name = format!("{} ({})", variable.name(), unit(*variable));
+            let name = format!("{} ({})", variable.name(), variable.unit());
             writeln!(text, "    {name:<26}{:<22}{}", frame.slot.to_rfc3339(), statistics(plane))?;
         }
     }
     Ok(())
-}
-
-fn unit(variable: squall_fields::Variable) -> String {
-    serde_json::to_value(variable.unit()).ok().and_then(|unit| Some(unit.as_str()?.to_owned())).unwrap_or_default()
 }
 
 fn grid(text: &mut String, grid: &Grid) -> std::fmt::Result {
