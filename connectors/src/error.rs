@@ -1,7 +1,7 @@
 //! What can be wrong with a file.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use squall_fields::ErrorKind;
 use squall_fields::crs::CrsError;
@@ -82,6 +82,14 @@ pub enum FileError {
     /// The times cannot be read.
     #[error(transparent)]
     Time(#[from] TimeUnitsError),
+    /// One of several files cannot be read.
+    #[error("cannot read {path}: {error}", path = .path.display())]
+    In {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: Box<FileError>,
+    },
 }
 
 impl FileError {
@@ -90,9 +98,19 @@ impl FileError {
         Self::Malformed { what: what.into(), reason: reason.to_string() }
     }
 
+    /// The error of one of several files.
+    pub(crate) fn within(path: &Path, error: Self) -> Self {
+        match error {
+            // These name the path already.
+            Self::Io { .. } | Self::In { .. } => error,
+            error => Self::In { path: path.to_owned(), error: Box::new(error) },
+        }
+    }
+
     /// Who can help.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::In { error, .. } => error.kind(),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::User,
             Self::Io { .. } => ErrorKind::Device,
             _ => ErrorKind::Data,
