@@ -2,49 +2,21 @@
 //!
 //! Files may be NetCDF or ODIM_H5 (told by what is in them, not by their names), of one slot or of many,
 //! given in any order and with gaps. Opening reads coordinates only; a frame is decoded when it is asked for, and one
-//! file at a time is kept open. Where two files have the same slot, the one given first is taken.
-//! When each frame *arrives* is simulated by [`arrival`].
-
-pub mod arrival;
+//! file at a time is kept open. A slot that several files have comes once for each of them, in the order in which
+//! they were given: as a log has it, where what comes later corrects what came before. Who wants each slot once
+//! calls [`Archive::without_duplicates`].
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use squall_fields::{Cadence, Frame, ValidTime};
 
-pub use arrival::Arrival;
-
 use crate::error::FileError;
+use crate::gridded::Notes;
+pub use crate::isolate::Format;
 use crate::netcdf::Reader;
 use crate::odim;
 use crate::options::ReadOptions;
-
-/// Format of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// CF-NetCDF, classic or NetCDF-4.
-    Netcdf,
-    /// ODIM_H5.
-    Odim,
-}
-
-/// Where a frame of an archive lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The file.
-    pub path: PathBuf,
-    /// Index of the field in the file.
-    pub index: usize,
-}
-
-/// A frame and where it was read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ArchiveFrame {
-    /// The frame.
-    pub frame: Frame,
-    /// Where it was read.
-    pub source: Place,
-}
 
 struct Entry {
     slot: ValidTime,
@@ -59,7 +31,7 @@ struct Entry {
 /// use squall_connectors::options::ReadOptions;
 /// let archive = Archive::open(&["monday.nc", "tuesday.nc"], &ReadOptions::default())?;
 /// for frame in archive.frames() {
-///     println!("{}", frame?.frame.slot);
+///     println!("{}", frame?.slot);
 /// }
 /// # Ok::<(), squall_connectors::error::FileError>(())
 /// ```
@@ -67,7 +39,6 @@ pub struct Archive {
     files: Vec<(PathBuf, Format)>,
     options: ReadOptions,
     entries: Vec<Entry>,
-    duplicates: usize,
     /// The file that was read last.
     open: Mutex<Option<(usize, Reader<'static>)>>,
 }
@@ -76,33 +47,43 @@ impl Archive {
     /// Opens files and sorts what they hold. Nothing dense is read of NetCDF files.
     ///
     /// # Errors
-    /// [`FileError`] of the first file that cannot be read.
+    /// [`FileError::In`] names the first file that cannot be read.
     pub fn open<P: AsRef<Path>>(paths: &[P], options: &ReadOptions) -> Result<Self, FileError> {
         let (mut files, mut entries, mut last) = (Vec::new(), Vec::new(), None);
         for (file, path) in paths.iter().map(AsRef::as_ref).enumerate() {
-            let format = format_of(path)?;
+            let named = |error| FileError::within(path, error);
+            let format = format_of(path).map_err(named)?;
             files.push((path.to_owned(), format));
             match format {
                 Format::Netcdf => {
-                    let reader = Reader::open(path, options)?;
+                    let reader = Reader::open(path, options).map_err(named)?;
+                    warn_of_skipped(path, reader.notes());
                     let slots = reader.slots().iter().enumerate();
                     entries.extend(slots.map(|(index, slot)| Entry { slot: *slot, file, index }));
                     last = Some((file, reader));
                 }
                 Format::Odim => {
-                    let slot = odim::read(path, options)?.frame.slot;
-                    entries.push(Entry { slot, file, index: 0 });
+                    let odim = odim::read(path, options).map_err(named)?;
+                    warn_of_skipped(path, &odim.notes);
+                    entries.push(Entry { slot: odim.frame.slot, file, index: 0 });
                 }
             }
         }
         entries.sort_by_key(|entry| (entry.slot, entry.file, entry.index));
-        let all = entries.len();
-        entries.dedup_by_key(|entry| entry.slot);
-        let duplicates = all - entries.len();
-        Ok(Self { files, options: options.clone(), entries, duplicates, open: Mutex::new(last) })
+        if entries.is_empty() {
+            let names: Vec<String> = files.iter().map(|(path, _)| path.display().to_string()).collect();
+            return Err(FileError::malformed("archive", format!("there is no frame in {}", names.join(", "))));
+        }
+        Ok(Self { files, options: options.clone(), entries, open: Mutex::new(last) })
     }
 
-    /// The slots, ascending, each once.
+    /// The same with each slot once: from the file that was given first.
+    pub fn without_duplicates(mut self) -> Self {
+        self.entries.dedup_by_key(|entry| entry.slot);
+        self
+    }
+
+    /// The slots, ascending.
     pub fn slots(&self) -> impl ExactSizeIterator<Item = ValidTime> + '_ {
         self.entries.iter().map(|entry| entry.slot)
     }
@@ -112,14 +93,9 @@ impl Archive {
         self.entries.len()
     }
 
-    /// Whether there is no frame.
+    /// Whether there is no frame; never for an archive that was opened.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    /// Frames that were left out because another file has their slot.
-    pub fn duplicates(&self) -> usize {
-        self.duplicates
     }
 
     /// Slots of a cadence that are missing between the first and the last.
@@ -139,16 +115,16 @@ impl Archive {
     ///
     /// # Errors
     /// [`FileError::NoField`] if there is none, or what reading the file gives.
-    pub fn frame(&self, position: usize) -> Result<ArchiveFrame, FileError> {
+    pub fn frame(&self, position: usize) -> Result<Frame, FileError> {
         let count = self.entries.len();
         let Entry { file, index, .. } =
             *self.entries.get(position).ok_or(FileError::NoField { index: position, count })?;
         let (path, format) = &self.files[file];
         let frame = match format {
-            Format::Odim => odim::read(path, &self.options)?.frame,
-            Format::Netcdf => self.netcdf_frame(file, path, index)?,
+            Format::Odim => odim::read(path, &self.options).map(|odim| odim.frame),
+            Format::Netcdf => self.netcdf_frame(file, path, index),
         };
-        Ok(ArchiveFrame { frame, source: Place { path: path.clone(), index } })
+        frame.map_err(|error| FileError::within(path, error))
     }
 
     fn netcdf_frame(&self, file: usize, path: &Path, index: usize) -> Result<Frame, FileError> {
@@ -163,31 +139,33 @@ impl Archive {
     }
 
     /// All frames in the order of valid time, each read when it is asked for.
-    pub fn frames(&self) -> impl ExactSizeIterator<Item = Result<ArchiveFrame, FileError>> + '_ {
+    pub fn frames(&self) -> impl ExactSizeIterator<Item = Result<Frame, FileError>> + '_ {
         (0..self.entries.len()).map(|position| self.frame(position))
-    }
-
-    /// Positions in the order of arrival, each with its arrival in milliseconds since 1970: the order
-    /// in which a replay publishes.
-    pub fn arrivals(&self, arrival: &Arrival) -> Vec<(usize, i64)> {
-        let mut order: Vec<(usize, i64)> = self.slots().map(|slot| arrival.at_ms(slot)).enumerate().collect();
-        order.sort_by_key(|(position, at)| (*at, *position));
-        order
     }
 }
 
-/// The format of a file, by its contents.
-fn format_of(path: &Path) -> Result<Format, FileError> {
+/// A part that cannot be used makes a frame less than it might be: that is said once, when a file is opened.
+fn warn_of_skipped(path: &Path, notes: &Notes) {
+    for reason in notes.skipped() {
+        tracing::warn!(path = %path.display(), "left out: {reason}");
+    }
+}
+
+/// The format of a file, by its contents; what is none that is known counts as NetCDF, whose reader says so.
+///
+/// # Errors
+/// [`FileError::Io`], or [`FileError::Malformed`] for an HDF5 file that cannot be opened.
+pub fn format_of(path: &Path) -> Result<Format, FileError> {
     let io = |source| FileError::Io { path: path.to_owned(), source };
     let mut first = [0; 8];
     let count = std::fs::File::open(path).and_then(|mut f| std::io::Read::read(&mut f, &mut first)).map_err(io)?;
     if &first[..count] != crate::hdf5::SIGNATURE {
-        // Classic NetCDF, or nothing that is known: the reader says which.
         return Ok(Format::Netcdf);
     }
     hdf5_metno::silence_errors(true);
     let file = hdf5_metno::File::open(path).map_err(|e| FileError::malformed(path.display().to_string(), e))?;
-    let is_odim = file.link_exists("dataset1") && (file.link_exists("what") || file.link_exists("where"));
+    let has = |name: &str| file.link_exists(name);
+    let is_odim = has("dataset1") && (has("what") || has("where") || has("dataset1/data1"));
     Ok(if is_odim { Format::Odim } else { Format::Netcdf })
 }
 
@@ -225,13 +203,18 @@ mod tests {
         std::fs::write(path("radar.hdf"), write_bytes(&frames[7], &OdimWriteOptions::default()).unwrap()).unwrap();
         let paths = [path("radar.hdf"), path("late.nc"), path("early.nc")];
         let archive = Archive::open(&paths, &ReadOptions::of(&[Variable::RainRate])).unwrap();
-        assert_eq!((archive.len(), archive.duplicates()), (6, 1));
-        let read: Vec<ArchiveFrame> = archive.frames().collect::<Result<_, _>>().unwrap();
+        assert_eq!(archive.len(), 7);
+        let twice: Vec<Frame> = [3, 4].map(|position| archive.frame(position).unwrap()).into();
+        assert!(twice.iter().all(|frame| frame.slot == frames[3].slot));
+        assert!(twice[0].input.topic.ends_with("late.nc") && twice[1].input.topic.ends_with("early.nc"));
+        let archive = archive.without_duplicates();
+        assert_eq!(archive.len(), 6);
+        let read: Vec<Frame> = archive.frames().collect::<Result<_, _>>().unwrap();
         for (found, expected) in read.iter().zip([0, 1, 2, 3, 4, 7]) {
             let tolerance = if expected == 7 { 0.011 } else { 0.0 };
-            assert!(equal(&found.frame, &frames[expected], tolerance), "{expected}");
+            assert!(equal(found, &frames[expected], tolerance), "{expected}");
         }
-        assert_eq!(read[3].source, Place { path: path("late.nc"), index: 1 });
+        assert!(read[3].input.topic.ends_with("late.nc") && read[3].input.offset == 1);
         let five_minutes = Cadence::every_seconds(300).unwrap();
         assert_eq!(archive.gaps(five_minutes), [frames[5].slot, frames[6].slot]);
         assert!(archive.frame(6).unwrap_err().to_string().contains("6"));

@@ -1,7 +1,7 @@
 //! What can be wrong with a file.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use squall_fields::crs::CrsError;
 use squall_fields::error::AnyError;
@@ -93,6 +93,14 @@ pub enum FileError {
     /// The times cannot be read.
     #[error(transparent)]
     Time(#[from] TimeUnitsError),
+    /// One of several files cannot be read.
+    #[error("cannot read {path}: {error}", path = .path.display())]
+    In {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: Box<FileError>,
+    },
 }
 
 impl FileError {
@@ -111,9 +119,19 @@ impl FileError {
         Self::Io { path: path.into(), source }
     }
 
+    /// The error of one of several files.
+    pub(crate) fn within(path: &Path, error: Self) -> Self {
+        match error {
+            // These name the path already.
+            Self::Io { .. } | Self::In { .. } => error,
+            error => Self::In { path: path.to_owned(), error: Box::new(error) },
+        }
+    }
+
     /// Who can help.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::In { error, .. } => error.kind(),
             Self::Io { source, .. } if is_about_the_path(source) => ErrorKind::User,
             Self::Io { .. } | Self::Unwritten { .. } => ErrorKind::Device,
             _ => ErrorKind::Data,

@@ -7,10 +7,11 @@
 //!
 //! `nodata` (not looked at) is missing and becomes NaN; `undetect` (looked at, nothing seen) is *no
 //! echo* and becomes 0. The slot is the composite's nominal time; the interval of a data set turns an
-//! accumulation into a rate.
+//! accumulation into a rate. A quality field that is broken costs the quality and not the frame.
 
 mod attributes;
 pub mod codec;
+mod geometry;
 pub mod read;
 pub mod write;
 

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use squall_fields::units::{ConversionContext, DEFAULT_NO_ECHO_DBZ};
 use squall_fields::{Variable, ZRelation};
 
+use crate::gridded::Interval;
+
 /// Bounds that are checked before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,7 +35,8 @@ pub struct ReadOptions {
     pub z_relation: ZRelation,
     /// Reflectivities below it (dBZ) are no echo.
     pub no_echo_dbz: f32,
-    /// How long an amount was gathered, in seconds, where the file does not say.
+    /// How long an amount was gathered, in seconds, where the file does not say; and how long an amount is
+    /// gathered that is wanted, which is one step of the cadence.
     pub amount_interval_seconds: Option<f64>,
     /// The reference system as PROJ string or EPSG code, where the file does not say.
     pub crs: Option<String>,
@@ -61,11 +64,13 @@ impl ReadOptions {
     }
 
     /// What a conversion of units needs to know.
-    pub fn conversion(&self, interval_seconds: Option<f64>) -> ConversionContext {
+    pub fn conversion(&self, interval: &Interval) -> ConversionContext {
+        let (stated, spacing) = (interval.stated(), interval.spacing());
         ConversionContext {
             z_relation: self.z_relation,
             no_echo_dbz: self.no_echo_dbz,
-            interval_seconds: self.amount_interval_seconds.or(interval_seconds),
+            interval_seconds: stated.or(self.amount_interval_seconds).or(spacing),
+            step_seconds: self.amount_interval_seconds.or(stated).or(spacing),
         }
     }
 }

@@ -8,14 +8,16 @@
 pub mod cf;
 pub mod codes;
 pub mod params;
+pub mod plane;
 pub mod rotated;
 pub mod wkt;
 
 use proj4rs::Proj;
 use thiserror::Error;
 
-pub use cf::{CfAttributes, CfValue};
+pub use cf::{CfAttributes, CfValue, GridMapping};
 use params::Params;
+pub use plane::{Plane, PlaneUnit};
 use rotated::RotatedPole;
 
 use crate::ErrorKind;
@@ -106,7 +108,7 @@ impl Projection {
     /// [`CrsError::Syntax`], [`CrsError::UnknownCode`], or [`CrsError::Missing`] for an empty text.
     pub fn parse(text: &str) -> Result<Self, CrsError> {
         let params = Params::parse(text)?;
-        let form = match params.text("proj").unwrap_or_default() {
+        let form = match params.projection() {
             "longlat" | "latlong" | "lonlat" | "latlon" => Form::Geographic,
             "ob_tran" => Form::Rotated(RotatedPole::from_params(&params)?),
             _ => Form::Projected {

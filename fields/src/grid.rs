@@ -239,14 +239,6 @@ impl Grid {
         hex::encode(&hash.finalize()[..8])
     }
 
-    /// The reference system of a CF grid mapping variable: PROJ string and well-known text.
-    ///
-    /// # Errors
-    /// As [`cf::read_grid_mapping`].
-    pub fn crs_from_cf(attributes: &CfAttributes) -> Result<(String, Option<String>), CrsError> {
-        cf::read_grid_mapping(attributes)
-    }
-
     /// The attributes of a CF grid mapping variable for this grid.
     ///
     /// # Errors

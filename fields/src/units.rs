@@ -1,6 +1,7 @@
 //! What a value is, and in what unit.
 
 mod convert;
+mod product;
 mod text;
 
 pub use convert::{Conversion, ConversionContext, DEFAULT_NO_ECHO_DBZ, UnitError};

@@ -144,9 +144,12 @@ impl GridInFile {
         coordinate(file, rows, y, &[("standard_name", standard_y), ("units", unit_y), ("axis", "Y")])?;
         coordinate(file, columns, grid.x, &[("standard_name", standard_x), ("units", unit_x), ("axis", "X")])?;
         let has_crs = projection.is_some();
+        let mut has_name = true;
         if has_crs {
             let mut crs = file.add_variable::<i32>("crs", &[]).map_err(failed("crs"))?;
-            for (name, value) in grid.crs_to_cf()? {
+            let attributes = grid.crs_to_cf()?;
+            has_name = attributes.contains_key("grid_mapping_name");
+            for (name, value) in attributes {
                 let value = match value {
                     CfValue::Text(text) => AttributeValue::Str(text),
                     CfValue::Numbers(v) if v.len() == 1 => AttributeValue::Double(v[0]),
@@ -158,7 +161,8 @@ impl GridInFile {
         }
         let chunk = (chunk_len(grid.y.len), chunk_len(grid.x.len));
         let mut this = Self { rows, columns, auxiliary: "", has_crs, flip, chunk };
-        if options.lat_lon && has_crs && !geographic {
+        // A projection that CF has no name for is placed by latitudes and longitudes alone.
+        if (options.lat_lon || !has_name) && has_crs && !geographic {
             this.write_places(file, grid, options)?;
             this.auxiliary = "latitude longitude";
         }

@@ -11,11 +11,12 @@ use squall_fields::{
 
 use super::attributes::text;
 use super::forecast::{ForecastExtras, PercentileField, ProbabilityField};
-use super::plan::Packing;
+use super::placement::{Placement, placement, read_numbers};
 use super::read::{guarded, recognise};
-use super::schema::{self, Placement, Schema, VariableInfo};
-use super::unpack::{Layout, unpack};
+use super::schema::{Schema, VariableInfo};
 use crate::error::FileError;
+use crate::gridded::Notes;
+use crate::gridded::unpack::{Layout, unpack};
 use crate::options::{Limits, ReadOptions};
 
 /// Reads the file of a forecast that [`super::forecast_bytes`] wrote.
@@ -39,7 +40,7 @@ pub fn forecast_from_bytes(bytes: &[u8], limits: &Limits) -> Result<(Forecast, F
         let options = ReadOptions { limits: *limits, ..ReadOptions::default() };
         let any = schema.variables.iter().find(|v| v.shape.len() >= 3);
         let any = any.ok_or_else(|| FileError::malformed("forecast", "it has no field"))?;
-        let placement = schema::placement(&file, &schema, any, &options)?;
+        let placement = placement(&file, &schema, any, &options)?;
         Reading { file: &file, schema: &schema, placement, limits }.forecast()
     })
 }
@@ -111,7 +112,7 @@ impl Reading<'_> {
 
     fn numbers(&self, name: &str) -> Result<Vec<f64>, FileError> {
         let info = self.schema.variable(name).ok_or_else(|| FileError::malformed(name, "expected in a forecast"))?;
-        schema::read_numbers(self.file, info, self.limits.max_fields)
+        read_numbers(self.file, info, self.limits.max_fields)
     }
 
     /// The coordinate of the first dimension.
@@ -149,7 +150,7 @@ impl Reading<'_> {
         at: &[usize],
         out: &mut ndarray::ArrayViewMut2<'_, f32>,
     ) -> Result<(), FileError> {
-        let Placement { flip_rows, flip_columns, grid } = &self.placement;
+        let Placement { flip_rows, flip_columns, grid, .. } = &self.placement;
         let (rows, columns) = grid.shape();
         let layout = Layout { rows, columns, flip_rows: *flip_rows, flip_columns: *flip_columns, transposed: false };
         let extents: Vec<Extent> = at
@@ -159,7 +160,7 @@ impl Reading<'_> {
             .collect();
         let wrong = |e| FileError::malformed(&info.name, e);
         let variable = self.file.variable(&info.name).ok_or_else(|| FileError::malformed(&info.name, "it is gone"))?;
-        let packing = Packing::of(info);
+        let packing = info.packing(&mut Notes::default())?;
         use ::netcdf::types::{IntType, NcVariableType};
         if variable.vartype() == NcVariableType::Int(IntType::I16) {
             let mut raw = vec![0i16; rows * columns];

@@ -3,9 +3,9 @@
 use squall_fields::units::{Conversion, ScaledUnit, UnitError};
 use squall_fields::{Unit, Variable};
 
-use super::attributes::{number, numbers};
 use super::schema::{Role, Schema, VariableInfo};
 use crate::error::FileError;
+use crate::gridded::{Interval, Notes, Packing};
 use crate::options::ReadOptions;
 
 const RATES: [&str; 5] =
@@ -17,8 +17,19 @@ const AMOUNTS: [&str; 4] = [
     "thickness_of_rainfall_amount",
 ];
 /// Names of variables of files that know no standard names.
-const RATE_NAMES: [&str; 8] =
-    ["rainfall_rate", "rain_rate", "rainrate", "precip_intensity", "precipitation_rate", "rr", "rate", "precipitation"];
+const RATE_NAMES: [&str; 11] = [
+    "rainfall_rate",
+    "rain_rate",
+    "rainrate",
+    "precip_intensity",
+    "precipitation_rate",
+    "rr",
+    "rate",
+    "precipitation",
+    "precipitationcal",
+    "rrqpe",
+    "rain",
+];
 
 /// One plane of a frame: where it is read and what is done to it.
 #[derive(Clone, Debug)]
@@ -33,50 +44,29 @@ pub struct Plane {
     pub packing: Packing,
 }
 
-/// `scale_factor`, `add_offset`, and what is missing, all in the packed domain (CF 8.1 and 2.5.1).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Packing {
-    /// Factor of a packed value.
-    pub scale: f64,
-    /// Added after the factor.
-    pub offset: f64,
-    /// Packed values that mean missing.
-    pub missing: Vec<f64>,
-    /// Least and greatest packed value that is valid.
-    pub valid: (f64, f64),
-    /// The packed value that means *no echo* (ODIM's `undetect`), and what it becomes.
-    pub no_echo: Option<(f64, f32)>,
-}
-
-impl Packing {
-    pub(super) fn of(info: &VariableInfo) -> Self {
-        let a = &info.attributes;
-        let range = match numbers(a, "valid_range") {
-            [low, high] => Some((*low, *high)),
-            _ => None,
-        };
-        let missing = ["_FillValue", "missing_value"].iter().flat_map(|key| numbers(a, key)).copied();
-        Self {
-            scale: number(a, "scale_factor").unwrap_or(1.0),
-            offset: number(a, "add_offset").unwrap_or(0.0),
-            missing: missing.filter(|v| !v.is_nan()).collect(),
-            valid: (
-                range.map(|r| r.0).or(number(a, "valid_min")).unwrap_or(f64::NEG_INFINITY),
-                range.map(|r| r.1).or(number(a, "valid_max")).unwrap_or(f64::INFINITY),
-            ),
-            no_echo: None,
-        }
+impl Plane {
+    /// Whether it is read from an amount that was gathered over an interval.
+    pub(super) fn is_amount(&self) -> bool {
+        self.unit.unit == Unit::KilogramsPerSquareMetre
     }
 }
 
 /// The planes of the wanted variables.
 ///
 /// # Errors
-/// [`FileError::NoVariable`] names what the file has; [`FileError::Unit`] if a unit is unknown.
-pub fn plan(schema: &Schema, options: &ReadOptions) -> Result<Vec<Plane>, FileError> {
-    let gridded: Vec<&VariableInfo> = schema.variables.iter().filter(|v| is_gridded(schema, v)).collect();
+/// [`FileError::NoVariable`] names what the file has; [`FileError::Unit`] if a unit is unknown;
+/// [`FileError::Malformed`] if the packing of a variable cannot be understood.
+pub fn plan(schema: &Schema, options: &ReadOptions, notes: &mut Notes) -> Result<Vec<Plane>, FileError> {
+    let gridded: Vec<&VariableInfo> = schema.own().filter(|v| is_gridded(schema, v)).collect();
+    let mut plane = |(source, unit): (&VariableInfo, ScaledUnit), variable: Variable| {
+        Ok(Plane { variable, unit, packing: source.packing(notes)?, source: source.clone() })
+    };
     if !options.variables.is_empty() {
-        return options.variables.iter().map(|variable| find(schema, &gridded, *variable, options)).collect();
+        let found = options.variables.iter().map(|variable| {
+            let found = find(schema, &gridded, *variable, options)?;
+            plane(found, *variable)
+        });
+        return found.collect();
     }
     use Variable::{EastwardWind, NorthwardWind, PrecipitationAmount, RainRate, Reflectivity, WindSpeed, XWind, YWind};
     let choices: [&[Variable]; 6] = [
@@ -88,9 +78,9 @@ pub fn plan(schema: &Schema, options: &ReadOptions) -> Result<Vec<Plane>, FileEr
         &[PrecipitationAmount],
     ];
     for variables in choices {
-        let direct: Option<Vec<Plane>> = variables.iter().map(|v| direct(&gridded, *v)).collect();
-        if let Some(planes) = direct {
-            return Ok(planes);
+        let direct: Option<Vec<_>> = variables.iter().map(|v| direct(&gridded, *v)).collect();
+        if let Some(found) = direct {
+            return found.into_iter().zip(variables).map(|(found, variable)| plane(found, *variable)).collect();
         }
     }
     Err(no_variable(schema, "a rain rate, a wind, a reflectivity or an amount"))
@@ -105,13 +95,31 @@ fn is_gridded(schema: &Schema, info: &VariableInfo) -> bool {
     has(Role::X) && has(Role::Y)
 }
 
-/// The plane of a variable: the quantity itself, or another that it can be computed from.
-fn find(
+/// The plane of the quality index (`quality_index`, 0 to 1) that lies as another does, if the file has one; one that
+/// cannot be understood costs the quality, not the frame.
+pub(super) fn quality(schema: &Schema, first: &Plane, notes: &mut Notes) -> Option<Plane> {
+    let info = schema.variable("quality_index")?;
+    if (&info.dimensions, &info.shape) != (&first.source.dimensions, &first.source.shape) {
+        let reason = format!("expected the dimensions of {}: {:?}", first.source.path, first.source.dimensions);
+        notes.add("skipped", format!("{}: {reason}", info.path));
+        return None;
+    }
+    match info.packing(notes) {
+        Ok(packing) => Some(Plane { source: info.clone(), packing, ..first.clone() }),
+        Err(error) => {
+            notes.add("skipped", format!("{}: {error}", info.path));
+            None
+        }
+    }
+}
+
+/// Where a variable is read, and in which unit: the quantity itself, or another that it can be computed from.
+fn find<'a>(
     schema: &Schema,
-    gridded: &[&VariableInfo],
+    gridded: &[&'a VariableInfo],
     variable: Variable,
     options: &ReadOptions,
-) -> Result<Plane, FileError> {
+) -> Result<(&'a VariableInfo, ScaledUnit), FileError> {
     use Variable::{PrecipitationAmount, RainRate, Reflectivity};
     let others: &[Variable] = match variable {
         RainRate => &[Reflectivity, PrecipitationAmount],
@@ -120,17 +128,16 @@ fn find(
         _ => &[],
     };
     let source = std::iter::once(&variable).chain(others).find_map(|source| direct(gridded, *source));
-    let plane = source.ok_or_else(|| no_variable(schema, variable.name()))?;
-    let plane = Plane { variable, ..plane };
-    match Conversion::new(plane.unit, variable, &options.conversion(None)) {
+    let (info, unit) = source.ok_or_else(|| no_variable(schema, variable.name()))?;
+    match Conversion::new(unit, variable, &options.conversion(&Interval::Unknown)) {
         // Whether the interval is known is seen when the times are read.
-        Ok(_) | Err(UnitError::IntervalUnknown { .. }) => Ok(plane),
-        Err(source) => Err(FileError::Unit { variable: plane.source.name, source }),
+        Ok(_) | Err(UnitError::IntervalUnknown { .. }) => Ok((info, unit)),
+        Err(source) => Err(FileError::Unit { variable: info.path.clone(), source }),
     }
 }
 
-/// The plane of a variable that the file has as such: by standard name, or else by unit and name.
-fn direct(gridded: &[&VariableInfo], variable: Variable) -> Option<Plane> {
+/// A variable that the file has as such: by standard name, or else by unit and name.
+fn direct<'a>(gridded: &[&'a VariableInfo], variable: Variable) -> Option<(&'a VariableInfo, ScaledUnit)> {
     let unit_of = |info: &VariableInfo| ScaledUnit::parse(info.units()?).ok();
     let fits = |info: &VariableInfo| {
         let name = info.name.to_ascii_lowercase();
@@ -142,7 +149,9 @@ fn direct(gridded: &[&VariableInfo], variable: Variable) -> Option<Plane> {
                     unit,
                     Unit::MillimetresPerHour | Unit::KilogramsPerSquareMetreSecond | Unit::MetresPerSecond
                 );
-                rate && standard.map_or_else(|| RATE_NAMES.contains(&name.as_str()), |s| RATES.contains(&s))
+                // An amount per so many minutes is a rate, whatever its name is.
+                let by_standard = |s: &str| RATES.contains(&s) || AMOUNTS.contains(&s);
+                rate && standard.map_or_else(|| RATE_NAMES.contains(&name.as_str()), by_standard)
             }
             Variable::Reflectivity => unit == Unit::DecibelZ,
             Variable::PrecipitationAmount => {
@@ -157,7 +166,7 @@ fn direct(gridded: &[&VariableInfo], variable: Variable) -> Option<Plane> {
         fits.then_some(())
     };
     let info = gridded.iter().find(|info| fits(info).is_some())?;
-    Some(Plane { variable, unit: unit_of(info)?, packing: Packing::of(info), source: (*info).clone() })
+    Some((info, unit_of(info)?))
 }
 
 /// By standard name where there is one, otherwise by name.

@@ -4,16 +4,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use ::netcdf::types::{FloatType, IntType, NcVariableType};
 use ::netcdf::{Extent, File, FileMem};
 use ndarray::{Array2, Array3, ArrayViewMut2, Axis as NdAxis};
 use sha2::{Digest, Sha256};
 use squall_fields::{Conversion, Frame, Grid, InputRef, ValidTime, Variable};
 
-use super::plan::{self, Packing, Plane};
-use super::schema::{self, Placement, Role, Schema};
-use super::unpack::{Layout, Packed, unpack};
+use super::classic;
+use super::placement::{Placement, placement};
+use super::plan::{self, Plane};
+use super::schema::{Role, Schema};
+use super::times::Times;
 use crate::error::FileError;
+use crate::gridded::interval::in_words;
+use crate::gridded::unpack::{Layout, Packed, unpack};
+use crate::gridded::{Notes, NumberType};
 use crate::hdf5;
 use crate::options::ReadOptions;
 
@@ -48,11 +52,12 @@ pub struct Reader<'b> {
     opened: Opened<'b>,
     name: Arc<str>,
     grid: Arc<Grid>,
-    slots: Vec<ValidTime>,
-    interval_seconds: Vec<Option<f64>>,
+    times: Times,
     variables: Arc<[Variable]>,
     planes: Vec<Plane>,
+    quality: Option<Plane>,
     placement: Placement,
+    notes: Notes,
     schema: Schema,
     options: ReadOptions,
 }
@@ -70,6 +75,11 @@ impl Reader<'static> {
         let count =
             std::fs::File::open(&canonical).and_then(|mut f| std::io::Read::read(&mut f, &mut first)).map_err(io)?;
         recognise(&first[..count])?;
+        if first.starts_with(CLASSIC) {
+            let file = std::fs::File::open(&canonical).map_err(io)?;
+            let len = file.metadata().map_err(io)?.len();
+            classic::check_length(std::io::BufReader::new(file), len)?;
+        }
         let name = path.display().to_string();
         guarded(&name, || {
             let file = ::netcdf::open(&canonical).map_err(|e| FileError::malformed(&name, e))?;
@@ -92,6 +102,9 @@ impl<'b> Reader<'b> {
         if bytes.starts_with(hdf5::SIGNATURE) {
             hdf5::check(&hdf5::open(bytes, &options.limits)?, &options.limits)?;
         }
+        if bytes.starts_with(CLASSIC) {
+            classic::check_length(bytes, bytes.len() as u64)?;
+        }
         guarded("NetCDF bytes", || {
             let file = ::netcdf::open_mem(None, bytes).map_err(|e| FileError::malformed("NetCDF bytes", e))?;
             Reader::new(Opened::InMemory(file), "", options)
@@ -100,22 +113,27 @@ impl<'b> Reader<'b> {
 
     fn new(opened: Opened<'b>, name: &str, options: &ReadOptions) -> Result<Self, FileError> {
         let file = opened.file();
-        let schema = Schema::of(file);
-        let planes = plan::plan(&schema, options)?;
+        let mut notes = Notes::default();
+        let (schema, planes) = choose_group(file, options, &mut notes)?;
         let first = planes.first().ok_or_else(|| FileError::malformed(name, "there is nothing to read"))?;
-        let placement = schema::placement(file, &schema, &first.source, options)?;
+        let placement = placement(file, &schema, &first.source, options)?;
+        notes.extend(placement.notes.clone());
         for plane in &planes {
             if (&plane.source.dimensions, &plane.source.shape) != (&first.source.dimensions, &first.source.shape) {
-                let reason = format!("expected the dimensions of {}: {:?}", first.source.name, first.source.dimensions);
-                return Err(FileError::malformed(&plane.source.name, reason));
+                let reason = format!("expected the dimensions of {}: {:?}", first.source.path, first.source.dimensions);
+                return Err(FileError::malformed(&plane.source.path, reason));
             }
         }
-        let (slots, lengths) = schema::slots(file, &schema, &first.source, &options.limits)?;
-        let interval_seconds = intervals(&slots, &lengths);
+        let times = Times::read(file, &schema, &first.source, &options.limits, &mut notes)?;
+        planes
+            .iter()
+            .filter(|plane| plane.is_amount())
+            .for_each(|plane| note_interval(plane, &times, options, &mut notes));
+        let quality = plan::quality(&schema, first, &mut notes);
         let variables = planes.iter().map(|plane| plane.variable).collect();
         let grid = Arc::new(placement.grid.clone());
         let (name, options) = (Arc::from(name), options.clone());
-        Ok(Self { opened, name, grid, slots, interval_seconds, variables, planes, placement, schema, options })
+        Ok(Self { opened, name, grid, times, variables, planes, quality, placement, notes, schema, options })
     }
 
     /// The grid of every frame.
@@ -125,7 +143,7 @@ impl<'b> Reader<'b> {
 
     /// When each frame is valid, in the file's order.
     pub fn slots(&self) -> &[ValidTime] {
-        &self.slots
+        &self.times.slots
     }
 
     /// What each plane of a frame is.
@@ -133,19 +151,19 @@ impl<'b> Reader<'b> {
         &self.variables
     }
 
-    /// Variables and attributes of the file.
-    pub fn schema(&self) -> &Schema {
-        &self.schema
+    /// What was assumed of the file.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     /// Number of frames.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.times.slots.len()
     }
 
     /// Whether there is no frame.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.times.slots.is_empty()
     }
 
     /// Reads a frame; its input is this file, with the digest of the values.
@@ -164,22 +182,22 @@ impl<'b> Reader<'b> {
     /// # Errors
     /// As [`Reader::frame`].
     pub fn frame_of(&self, index: usize, input: InputRef) -> Result<Frame, FileError> {
-        let count = self.slots.len();
-        let slot = *self.slots.get(index).ok_or(FileError::NoField { index, count })?;
+        let count = self.times.slots.len();
+        let slot = *self.times.slots.get(index).ok_or(FileError::NoField { index, count })?;
         let (rows, columns) = self.grid.shape();
         let mut values = Array3::zeros((self.planes.len(), rows, columns));
         for (plane, out) in self.planes.iter().zip(values.axis_iter_mut(NdAxis(0))) {
             let conversion = self.conversion(plane, index)?;
-            guarded(&plane.source.name, || self.read_plane(plane, conversion, index, out))?;
+            guarded(&plane.source.path, || self.read_plane(plane, conversion, index, out))?;
         }
         let variables = self.variables.clone();
-        Ok(Frame { grid: self.grid.clone(), slot, variables, values, quality: self.read_quality(index)?, input })
+        Ok(Frame { grid: self.grid.clone(), slot, variables, values, quality: self.read_quality(index), input })
     }
 
     fn conversion(&self, plane: &Plane, index: usize) -> Result<Conversion, FileError> {
-        let context = self.options.conversion(self.interval_seconds[index]);
+        let context = self.options.conversion(&self.times.intervals[index]);
         Conversion::new(plane.unit, plane.variable, &context)
-            .map_err(|source| FileError::Unit { variable: plane.source.name.clone(), source })
+            .map_err(|source| FileError::Unit { variable: plane.source.path.clone(), source })
     }
 
     fn read_plane(
@@ -189,45 +207,56 @@ impl<'b> Reader<'b> {
         index: usize,
         out: ArrayViewMut2<'_, f32>,
     ) -> Result<(), FileError> {
-        let name = &plane.source.name;
+        let name = &plane.source.path;
         let file = self.opened.file();
         let variable = file.variable(name).ok_or_else(|| FileError::malformed(name, "it is gone"))?;
         let (extents, layout) = self.extents(plane, index)?;
+        // A signed type may be declared and an unsigned one meant, of the same width.
         macro_rules! read {
-            ($type:ty) => {{
-                let mut raw = vec![<$type>::default(); layout.rows * layout.columns];
+            ($declared:ty, $stored:ty) => {{
+                let mut raw = vec![<$declared>::default(); layout.rows * layout.columns];
                 variable.get_values_into(&mut raw, extents).map_err(|e| FileError::malformed(name, e))?;
-                finish(&raw, plane, conversion, layout, out)
+                finish::<$stored>(bytemuck::cast_slice(&raw), plane, conversion, layout, out)
             }};
         }
-        match variable.vartype() {
-            NcVariableType::Int(IntType::I8) => read!(i8),
-            NcVariableType::Int(IntType::U8) => read!(u8),
-            NcVariableType::Int(IntType::I16) => read!(i16),
-            NcVariableType::Int(IntType::U16) => read!(u16),
-            NcVariableType::Int(IntType::I32) => read!(i32),
-            NcVariableType::Int(IntType::U32) => read!(u32),
-            NcVariableType::Int(IntType::I64) => read!(i64),
-            NcVariableType::Int(IntType::U64) => read!(u64),
-            NcVariableType::Float(FloatType::F32) => read!(f32),
-            NcVariableType::Float(FloatType::F64) => read!(f64),
-            other => return Err(FileError::malformed(name, format!("expected numbers, got {other:?}"))),
+        use NumberType::{F32, F64, I8, I16, I32, I64, U8, U16, U32, U64};
+        let declared = plane.source.stored.ok_or_else(|| FileError::malformed(name, "expected numbers"))?;
+        match (declared, plane.packing.stored) {
+            (I8, U8) => read!(i8, u8),
+            (I8, _) => read!(i8, i8),
+            (U8, I8) => read!(u8, i8),
+            (U8, _) => read!(u8, u8),
+            (I16, U16) => read!(i16, u16),
+            (I16, _) => read!(i16, i16),
+            (U16, I16) => read!(u16, i16),
+            (U16, _) => read!(u16, u16),
+            (I32, U32) => read!(i32, u32),
+            (I32, _) => read!(i32, i32),
+            (U32, I32) => read!(u32, i32),
+            (U32, _) => read!(u32, u32),
+            (I64, U64) => read!(i64, u64),
+            (I64, _) => read!(i64, i64),
+            (U64, I64) => read!(u64, i64),
+            (U64, _) => read!(u64, u64),
+            (F32, _) => read!(f32, f32),
+            (F64, _) => read!(f64, f64),
         }
         Ok(())
     }
 
-    /// The quality index of a frame (`quality_index`, 0 to 1), if the file has one.
-    fn read_quality(&self, index: usize) -> Result<Option<Array2<f32>>, FileError> {
-        let (Some(info), Some(first)) = (self.schema.variable("quality_index"), self.planes.first()) else {
-            return Ok(None);
-        };
-        if (&info.dimensions, &info.shape) != (&first.source.dimensions, &first.source.shape) {
-            return Ok(None);
-        }
-        let plane = Plane { source: info.clone(), packing: Packing::of(info), ..first.clone() };
+    /// The quality index of a frame, if the file has one that can be read.
+    fn read_quality(&self, index: usize) -> Option<Array2<f32>> {
+        let plane = self.quality.as_ref()?;
         let mut quality = Array2::zeros(self.grid.shape());
-        guarded(&info.name, || self.read_plane(&plane, Conversion::Scale(1.0), index, quality.view_mut()))?;
-        Ok(Some(quality))
+        let read =
+            guarded(&plane.source.path, || self.read_plane(plane, Conversion::Scale(1.0), index, quality.view_mut()));
+        match read {
+            Ok(()) => Some(quality),
+            Err(error) => {
+                tracing::warn!(%error, "the frame has no quality");
+                None
+            }
+        }
     }
 
     /// The part of the variable that is one field, and how it lies.
@@ -244,7 +273,7 @@ impl<'b> Reader<'b> {
                 Role::Other if len == 1 => extents.push(Extent::from(0..1)),
                 Role::Other => {
                     let reason = format!("its dimension `{dimension}` has {len} entries, expected one field a time");
-                    return Err(FileError::malformed(&plane.source.name, reason));
+                    return Err(FileError::malformed(&plane.source.path, reason));
                 }
             }
         }
@@ -259,13 +288,54 @@ fn finish<T: Packed>(raw: &[T], plane: &Plane, conversion: Conversion, layout: L
     unpack(raw, &plane.packing, conversion, layout, out);
 }
 
-/// How long an amount at each slot was gathered: by time bounds, or else since the slot before.
-fn intervals(slots: &[ValidTime], lengths: &[f64]) -> Vec<Option<f64>> {
-    let since = |i: usize| {
-        let (before, after) = if i == 0 { (0, 1) } else { (i - 1, i) };
-        Some((slots.get(after)?.unix_seconds() - slots.get(before)?.unix_seconds()) as f64)
-    };
-    (0..slots.len()).map(|i| lengths.get(i).copied().or_else(|| since(i)).filter(|s| *s > 0.0)).collect()
+/// The first group that has what is wanted, the root before others.
+fn choose_group(file: &File, options: &ReadOptions, notes: &mut Notes) -> Result<(Schema, Vec<Plane>), FileError> {
+    let groups = Schema::of_groups(file)?;
+    let grouped = groups.len() > 1;
+    let mut refused = None;
+    for schema in groups {
+        let mut said = Notes::default();
+        match plan::plan(&schema, options, &mut said) {
+            Ok(planes) => {
+                if !schema.group.is_empty() {
+                    notes.add("group", format!("the variables are read from the group {}", schema.group));
+                }
+                notes.extend(said);
+                return Ok((schema, planes));
+            }
+            Err(error) => {
+                if grouped && schema.own().next().is_some() {
+                    let group = if schema.group.is_empty() { "/" } else { &schema.group };
+                    notes.add("skipped", format!("the group {group}: {error}"));
+                }
+                // What is there and cannot be understood says more than what is not there.
+                if !matches!((&refused, &error), (Some(_), FileError::NoVariable { .. })) {
+                    refused = Some(error);
+                }
+            }
+        }
+    }
+    Err(refused.expect("a file has a root group, which was chosen or refused"))
+}
+
+/// Says over which interval an amount is taken to be.
+fn note_interval(plane: &Plane, times: &Times, options: &ReadOptions, notes: &mut Notes) {
+    let mut stated: Vec<f64> = times.intervals.iter().filter_map(|interval| interval.stated()).collect();
+    let all = stated.len() == times.intervals.len();
+    stated.sort_by(f64::total_cmp);
+    stated.dedup();
+    let words: Vec<String> = stated.iter().take(5).map(|seconds| in_words(*seconds)).collect();
+    let by_bounds = times.bounds.as_ref().filter(|_| !stated.is_empty());
+    let mut text = by_bounds.map_or_else(String::new, |name| format!("{} by the time bounds {name}", words.join(", ")));
+    if !all {
+        let between = if text.is_empty() { "" } else { "; where there are none, " };
+        text += between;
+        match options.amount_interval_seconds {
+            Some(seconds) => text += &format!("{} by the cadence: the file does not say", in_words(seconds)),
+            None => text += "since the slot before: the file does not say",
+        }
+    }
+    notes.add("interval", format!("{} is an amount over {text}", plane.source.path));
 }
 
 /// SHA-256 over shape and values, in hex: the same field in another packing has the same digest.
@@ -280,9 +350,13 @@ pub fn digest_of_values(values: &Array3<f32>) -> String {
     hex::encode(hash.finalize())
 }
 
+/// How every classic file begins, before its version.
+const CLASSIC: &[u8; 3] = b"CDF";
+
 /// NetCDF-4 (HDF5) or one of the classic formats, by the first bytes.
 pub(super) fn recognise(bytes: &[u8]) -> Result<(), FileError> {
-    if bytes.starts_with(b"\x89HDF\r\n\x1a\n") || (bytes.starts_with(b"CDF") && matches!(bytes.get(3), Some(1 | 2 | 5)))
+    if bytes.starts_with(b"\x89HDF\r\n\x1a\n")
+        || (bytes.starts_with(CLASSIC) && matches!(bytes.get(3), Some(1 | 2 | 5)))
     {
         return Ok(());
     }

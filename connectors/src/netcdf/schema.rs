@@ -1,34 +1,47 @@
-//! What is in a CF-NetCDF file: axes, times, and variables by their meaning.
+//! What is in a CF-NetCDF file: groups, and their variables by their meaning.
 
-use ::netcdf::{File, Variable as NcVariable};
-use squall_fields::crs::CfAttributes;
-use squall_fields::time_units::TimeUnits;
-use squall_fields::{Axis, Grid, ValidTime};
+use std::sync::Arc;
 
-use super::attributes::{self, number, text};
+use ::netcdf::types::{FloatType, IntType, NcVariableType};
+use ::netcdf::{File, Group, Variable as NcVariable};
+
+pub use super::attributes::Attributes;
+use super::attributes::{self, text};
 use crate::error::FileError;
-use crate::options::{Limits, ReadOptions};
+use crate::gridded::{Notes, NumberType, Packing};
+
+/// Groups at which a file is given up.
+const MAX_GROUPS: usize = 256;
+/// Depth of groups at which a file is given up.
+const MAX_DEPTH: usize = 8;
 
 /// A variable: its name, its dimensions and its attributes.
 #[derive(Clone, Debug)]
 pub struct VariableInfo {
-    /// Name in the file.
+    /// Name in its group.
     pub name: String,
+    /// Name with the groups around it: `Grid/precipitation`.
+    pub path: String,
     /// Names of its dimensions.
     pub dimensions: Vec<String>,
     /// Lengths of its dimensions.
     pub shape: Vec<usize>,
     /// Its attributes.
-    pub attributes: CfAttributes,
+    pub attributes: Attributes,
+    /// The type of its numbers, if it has numbers.
+    pub stored: Option<NumberType>,
 }
 
 impl VariableInfo {
-    fn of(variable: &NcVariable<'_>) -> Self {
+    fn of(variable: &NcVariable<'_>, group: &str) -> Self {
+        let name = variable.name();
         Self {
-            name: variable.name(),
+            path: join(group, &name),
+            name,
             dimensions: variable.dimensions().iter().map(::netcdf::Dimension::name).collect(),
             shape: variable.dimensions().iter().map(::netcdf::Dimension::len).collect(),
             attributes: attributes::collect(variable.attributes()),
+            stored: number_type(&variable.vartype()),
         }
     }
 
@@ -41,6 +54,35 @@ impl VariableInfo {
     pub fn units(&self) -> Option<&str> {
         text(&self.attributes, "units")
     }
+
+    /// How its numbers are to be understood.
+    ///
+    /// # Errors
+    /// [`FileError::Malformed`] if it has no numbers, or an attribute cannot be understood.
+    pub fn packing(&self, notes: &mut Notes) -> Result<Packing, FileError> {
+        let stored = self.stored.ok_or_else(|| FileError::malformed(&self.path, "expected numbers"))?;
+        Packing::of_cf(&self.path, stored, |key| self.attributes.get(key), notes)
+    }
+}
+
+fn number_type(kind: &NcVariableType) -> Option<NumberType> {
+    Some(match kind {
+        NcVariableType::Int(IntType::I8) => NumberType::I8,
+        NcVariableType::Int(IntType::U8) => NumberType::U8,
+        NcVariableType::Int(IntType::I16) => NumberType::I16,
+        NcVariableType::Int(IntType::U16) => NumberType::U16,
+        NcVariableType::Int(IntType::I32) => NumberType::I32,
+        NcVariableType::Int(IntType::U32) => NumberType::U32,
+        NcVariableType::Int(IntType::I64) => NumberType::I64,
+        NcVariableType::Int(IntType::U64) => NumberType::U64,
+        NcVariableType::Float(FloatType::F32) => NumberType::F32,
+        NcVariableType::Float(FloatType::F64) => NumberType::F64,
+        _ => return None,
+    })
+}
+
+fn join(group: &str, name: &str) -> String {
+    if group.is_empty() { name.to_owned() } else { format!("{group}/{name}") }
 }
 
 /// What a dimension counts.
@@ -52,37 +94,103 @@ pub(super) enum Role {
     Other,
 }
 
-/// Everything but the dense values.
+/// Everything but the dense values, as it is seen from one group (CF 2.7): its own variables, then those of the groups
+/// around it.
 #[derive(Clone, Debug)]
 pub struct Schema {
-    /// All variables of the root group.
-    pub variables: Vec<VariableInfo>,
+    /// Path of the group; empty for the root.
+    pub group: String,
+    /// What can be named from the group, the nearest first.
+    pub variables: Vec<Arc<VariableInfo>>,
+    /// Variables of other groups, which are found by their path, coordinates by their name too.
+    elsewhere: Vec<Arc<VariableInfo>>,
     /// Attributes of the file.
-    pub attributes: CfAttributes,
+    pub attributes: Attributes,
+}
+
+/// A group and its variables.
+struct Level {
+    path: String,
+    variables: Vec<Arc<VariableInfo>>,
+}
+
+impl Level {
+    /// A group and the groups in it.
+    fn walk(group: &Group<'_>, outer: &str, depth: usize, levels: &mut Vec<Self>) -> Result<(), FileError> {
+        if levels.len() >= MAX_GROUPS || depth > MAX_DEPTH {
+            return Err(FileError::TooLarge {
+                what: "number of groups",
+                got: levels.len() as u64,
+                limit: MAX_GROUPS as u64,
+            });
+        }
+        let path = join(outer, &group.name());
+        levels.push(Self { variables: infos(group.variables(), &path), path: path.clone() });
+        group.groups().try_for_each(|inner| Self::walk(&inner, &path, depth + 1, levels))
+    }
 }
 
 impl Schema {
-    /// Looks at all variables of a file.
+    /// The root group of a file.
     pub fn of(file: &File) -> Self {
-        Self {
-            variables: file.variables().map(|variable| VariableInfo::of(&variable)).collect(),
-            attributes: attributes::collect(file.attributes()),
-        }
+        let level = Level { path: String::new(), variables: infos(file.variables(), "") };
+        Self::seen_from(&level, &[], attributes::collect(file.attributes()))
     }
 
-    /// A variable by name.
+    /// Every group of a file, the root first, then by depth.
+    ///
+    /// # Errors
+    /// [`FileError::TooLarge`].
+    pub fn of_groups(file: &File) -> Result<Vec<Self>, FileError> {
+        let mut levels = vec![Level { path: String::new(), variables: infos(file.variables(), "") }];
+        // A classic file has no groups, and says so by an error.
+        if let Ok(groups) = file.groups() {
+            groups.into_iter().try_for_each(|group| Level::walk(&group, "", 1, &mut levels))?;
+        }
+        levels.sort_by_key(|level| (!level.path.is_empty(), level.path.matches('/').count()));
+        let attributes = attributes::collect(file.attributes());
+        Ok(levels.iter().map(|level| Self::seen_from(level, &levels, attributes.clone())).collect())
+    }
+
+    fn seen_from(level: &Level, levels: &[Level], attributes: Attributes) -> Self {
+        let is_around = |other: &&Level| {
+            let rest = level.path.strip_prefix(&other.path);
+            rest.is_some_and(|rest| !rest.is_empty() && (other.path.is_empty() || rest.starts_with('/')))
+        };
+        let mut around: Vec<&Level> = levels.iter().filter(is_around).collect();
+        around.sort_by_key(|other| std::cmp::Reverse(other.path.len()));
+        let outer = around.iter().flat_map(|other| &other.variables);
+        let variables: Vec<_> = level.variables.iter().chain(outer).cloned().collect();
+        let others = levels.iter().filter(|other| other.path != level.path && !is_around(other));
+        let elsewhere = others.flat_map(|other| &other.variables).cloned().collect();
+        Self { group: level.path.clone(), variables, elsewhere, attributes }
+    }
+
+    /// The group's own variables.
+    pub fn own(&self) -> impl Iterator<Item = &VariableInfo> {
+        self.variables.iter().map(Arc::as_ref).filter(|variable| join(&self.group, &variable.name) == variable.path)
+    }
+
+    /// A variable by name or by path, absolute or from the group.
     pub fn variable(&self, name: &str) -> Option<&VariableInfo> {
-        self.variables.iter().find(|variable| variable.name == name)
+        let mut all = self.variables.iter().chain(&self.elsewhere).map(Arc::as_ref);
+        if name.contains('/') {
+            let path = name.strip_prefix('/').map_or_else(|| join(&self.group, name), str::to_owned);
+            return all.find(|variable| variable.path == path);
+        }
+        let near = self.variables.iter().map(Arc::as_ref).find(|variable| variable.name == name);
+        near.or_else(|| all.find(|variable| variable.name == name && variable.dimensions == [name]))
     }
 
     /// Names, standard names and units of all variables, for a message.
     pub fn summary(&self) -> String {
         let describe = |v: &VariableInfo| {
-            format!("{} ({}, `{}`)", v.name, v.standard_name().unwrap_or("no standard name"), v.units().unwrap_or(""))
+            format!("{} ({}, `{}`)", v.path, v.standard_name().unwrap_or("no standard name"), v.units().unwrap_or(""))
         };
-        let mut all: Vec<String> = self.variables.iter().take(12).map(describe).collect();
-        if self.variables.len() > 12 {
-            all.push(format!("and {} more", self.variables.len() - 12));
+        let every = || self.variables.iter().chain(&self.elsewhere);
+        let mut all: Vec<String> = every().take(12).map(|variable| describe(variable)).collect();
+        if every().count() > 12 {
+            all.push(format!("and {} more", every().count() - 12));
         }
         if all.is_empty() { "no variable".to_owned() } else { all.join(", ") }
     }
@@ -103,7 +211,7 @@ impl Schema {
                 | (_, "Y", _)
                 | (_, _, "degrees_north" | "degree_north") => return Role::Y,
                 ("time", ..) | (_, "T", _) => return Role::Time,
-                (_, _, units) if units.contains(" since ") => return Role::Time,
+                (_, _, units) if units.to_ascii_lowercase().contains(" since ") => return Role::Time,
                 _ => {}
             }
         }
@@ -116,140 +224,15 @@ impl Schema {
     }
 
     /// The scalar or one-dimensional time coordinate of a variable.
-    fn time_variable(&self, of: &VariableInfo) -> Option<&VariableInfo> {
+    pub(super) fn time_variable(&self, of: &VariableInfo) -> Option<&VariableInfo> {
         let by_dimension = of.dimensions.iter().find(|d| self.role(d) == Role::Time).and_then(|d| self.variable(d));
         let scalar = |v: &&VariableInfo| {
             v.shape.iter().product::<usize>() == 1 && v.standard_name().unwrap_or(v.name.as_str()) == "time"
         };
-        by_dimension.or_else(|| self.variables.iter().find(scalar))
+        by_dimension.or_else(|| self.variables.iter().map(Arc::as_ref).find(scalar))
     }
 }
 
-/// The grid of a variable, and how the file orders it.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Placement {
-    pub(super) grid: Grid,
-    /// Whether rows of the file run south to north.
-    pub(super) flip_rows: bool,
-    /// Whether columns of the file run east to west.
-    pub(super) flip_columns: bool,
-}
-
-/// The grid of a variable.
-pub(super) fn placement(
-    file: &File,
-    schema: &Schema,
-    variable: &VariableInfo,
-    options: &ReadOptions,
-) -> Result<Placement, FileError> {
-    let find = |role| variable.dimensions.iter().find(|d| schema.role(d) == role);
-    let missing = |axis: &str| {
-        let reason = format!("expected an {axis} axis among its dimensions {:?}", variable.dimensions);
-        FileError::malformed(&variable.name, reason)
-    };
-    let (x_name, y_name) = (find(Role::X).ok_or_else(|| missing("x"))?, find(Role::Y).ok_or_else(|| missing("y"))?);
-    let (x, x_degrees) = axis(file, schema, x_name, &options.limits)?;
-    let (y, y_degrees) = axis(file, schema, y_name, &options.limits)?;
-    let cells = (x.len as u64).saturating_mul(y.len as u64);
-    if cells > options.limits.max_cells as u64 {
-        return Err(FileError::TooLarge {
-            what: "number of cells",
-            got: cells,
-            limit: options.limits.max_cells as u64,
-        });
-    }
-    let (proj, wkt) = reference_system(schema, variable, x_degrees && y_degrees, options)?;
-    let (flip_rows, flip_columns) = (y.step > 0.0, x.step < 0.0);
-    let grid =
-        Grid { proj, wkt, x: if flip_columns { x.reversed() } else { x }, y: if flip_rows { y.reversed() } else { y } };
-    Ok(Placement { grid, flip_rows, flip_columns })
-}
-
-/// An axis in metres or degrees, and whether it is a true longitude or latitude.
-fn axis(file: &File, schema: &Schema, name: &str, limits: &Limits) -> Result<(Axis, bool), FileError> {
-    let info = schema.variable(name).ok_or_else(|| FileError::malformed(name, "the dimension has no coordinates"))?;
-    let mut values = read_numbers(file, info, limits.max_cells)?;
-    let units = info.units().unwrap_or_default();
-    let standard_name = info.standard_name().unwrap_or_default();
-    let degrees = units.starts_with("degree");
-    if degrees {
-        // A longitude that passes 180 goes on instead of jumping.
-        for i in 1..values.len() {
-            if (values[i] - values[i - 1]).abs() > 180.0 {
-                values[i] += if values[i] < values[i - 1] { 360.0 } else { -360.0 };
-            }
-        }
-    } else if matches!(units, "km" | "kilometer" | "kilometre" | "kilometers" | "kilometres") {
-        values.iter_mut().for_each(|v| *v *= 1000.0);
-    }
-    let axis = Axis::from_coordinates(&values)
-        .ok_or_else(|| FileError::malformed(name, "expected at least two evenly spaced coordinates"))?;
-    Ok((axis, degrees && !standard_name.starts_with("grid_")))
-}
-
-/// All values of a coordinate variable.
-pub(super) fn read_numbers(file: &File, info: &VariableInfo, limit: usize) -> Result<Vec<f64>, FileError> {
-    let count = info.shape.iter().fold(1u64, |n, len| n.saturating_mul(*len as u64));
-    if count > limit as u64 {
-        return Err(FileError::TooLarge { what: "number of coordinates", got: count, limit: limit as u64 });
-    }
-    let variable = file.variable(&info.name).ok_or_else(|| FileError::malformed(&info.name, "it is gone"))?;
-    let mut values = variable.get_values::<f64, _>(..).map_err(|e| FileError::malformed(&info.name, e))?;
-    let (scale, offset) = (number(&info.attributes, "scale_factor"), number(&info.attributes, "add_offset"));
-    if scale.is_some() || offset.is_some() {
-        values.iter_mut().for_each(|v| *v = *v * scale.unwrap_or(1.0) + offset.unwrap_or(0.0));
-    }
-    Ok(values)
-}
-
-fn reference_system(
-    schema: &Schema,
-    variable: &VariableInfo,
-    degrees: bool,
-    options: &ReadOptions,
-) -> Result<(String, Option<String>), FileError> {
-    // The extended form of the attribute is `crs: x y`.
-    let named = text(&variable.attributes, "grid_mapping").and_then(|t| t.split_whitespace().next());
-    let named = named.map(|name| name.trim_end_matches(':'));
-    let mapping = named.and_then(|name| schema.variable(name)).or_else(|| {
-        schema
-            .variables
-            .iter()
-            .find(|v| v.attributes.contains_key("grid_mapping_name") || v.attributes.contains_key("crs_wkt"))
-    });
-    match (mapping, &options.crs) {
-        (Some(mapping), fallback) => match (Grid::crs_from_cf(&mapping.attributes), fallback) {
-            (Ok(found), _) => Ok(found),
-            (Err(_), _) if degrees => Ok(("EPSG:4326".to_owned(), None)),
-            (Err(_), Some(crs)) => Ok((crs.clone(), None)),
-            (Err(error), None) => Err(error.into()),
-        },
-        (None, _) if degrees => Ok(("EPSG:4326".to_owned(), None)),
-        (None, Some(crs)) => Ok((crs.clone(), None)),
-        // Model output without a grid mapping: usable as a plane, not to be placed on the Earth.
-        (None, None) => Ok((String::new(), None)),
-    }
-}
-
-/// The slots of a variable, and how long each lasts if the file says so (time bounds).
-pub(super) fn slots(
-    file: &File,
-    schema: &Schema,
-    variable: &VariableInfo,
-    limits: &Limits,
-) -> Result<(Vec<ValidTime>, Vec<f64>), FileError> {
-    let Some(time) = schema.time_variable(variable) else {
-        return Err(FileError::malformed(&variable.name, "expected a time coordinate, found none"));
-    };
-    let units = TimeUnits::parse(time.units().unwrap_or_default(), text(&time.attributes, "calendar"))?;
-    let slots = read_numbers(file, time, limits.max_fields)?.into_iter().map(|value| units.decode(value));
-    let slots = slots.collect::<Result<Vec<_>, _>>()?;
-    let bounds = text(&time.attributes, "bounds").and_then(|name| schema.variable(name));
-    let mut lengths = Vec::new();
-    if let Some(bounds) = bounds.filter(|b| b.shape.iter().product::<usize>() == 2 * slots.len()) {
-        for pair in read_numbers(file, bounds, 2 * limits.max_fields)?.chunks_exact(2) {
-            lengths.push((units.decode(pair[1])?.unix_seconds() - units.decode(pair[0])?.unix_seconds()) as f64);
-        }
-    }
-    Ok((slots, lengths))
+fn infos<'f>(variables: impl Iterator<Item = NcVariable<'f>>, group: &str) -> Vec<Arc<VariableInfo>> {
+    variables.map(|variable| Arc::new(VariableInfo::of(&variable, group))).collect()
 }

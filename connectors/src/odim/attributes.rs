@@ -1,10 +1,11 @@
 //! Attributes of ODIM groups, whatever type they were written with.
 
-use hdf5_metno::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
+use hdf5_metno::types::{FixedAscii, FixedUnicode, FloatSize, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5_metno::{Attribute, Group};
 use squall_fields::ValidTime;
 
 use crate::error::FileError;
+use crate::gridded::NumberType;
 
 /// Longest text of fixed length that is read: a list of 200 radars has 1,600 characters.
 const FIXED: usize = 8192;
@@ -35,6 +36,24 @@ impl Scope {
     /// The same as a number.
     pub(super) fn number(&self, group: &str, name: &str) -> Option<f64> {
         number(&self.attribute(group, name)?)
+    }
+
+    /// The same as a number with the type that it is stored in; text that holds a number counts as f64.
+    ///
+    /// # Errors
+    /// [`FileError::Malformed`] if there is such an attribute and it is no number.
+    pub(super) fn typed_number(&self, group: &str, name: &str) -> Result<Option<(f64, NumberType)>, FileError> {
+        let Some(attribute) = self.attribute(group, name) else { return Ok(None) };
+        let value = number(&attribute).ok_or_else(|| {
+            let got = text(&attribute).map_or_else(|| "something else".to_owned(), |text| format!("`{text}`"));
+            FileError::malformed(format!("{group}/{name}"), format!("expected a number, got {got}"))
+        })?;
+        let single = attribute.dtype().and_then(|t| t.to_descriptor());
+        let kind = match single {
+            Ok(TypeDescriptor::Float(FloatSize::U4)) => NumberType::F32,
+            _ => NumberType::F64,
+        };
+        Ok(Some((value, kind)))
     }
 
     /// The instant of a date `YYYYMMDD` and a time `HHmm` or `HHmmss`.

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use hdf5_metno::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5_metno::{Dataset, File, Group};
 use ndarray::{Array2, Array3, ArrayViewMut2, Axis as NdAxis};
-use squall_fields::crs::Projection;
-use squall_fields::{Axis, Conversion, Frame, Grid, InputRef, ScaledUnit, Unit, ValidTime, Variable};
+use squall_fields::{Conversion, Frame, InputRef, ScaledUnit, Unit, ValidTime, Variable};
 
 use super::attributes::{Scope, text};
+use super::geometry;
 use crate::error::FileError;
+use crate::gridded::interval::in_words;
+use crate::gridded::unpack::{Layout, Packed, unpack};
+use crate::gridded::{Interval, Notes, NumberType, Packing};
 use crate::hdf5;
-use crate::netcdf::plan::Packing;
 use crate::netcdf::read::{digest_of_values, guarded};
-use crate::netcdf::unpack::{Layout, Packed, unpack};
 use crate::options::ReadOptions;
 
 /// What `undetect` becomes where reflectivity itself is wanted: below what any radar sees.
@@ -35,6 +36,8 @@ pub struct Odim {
     pub source: String,
     /// The radars that contributed (`how/nodes`), empty if the file does not say.
     pub nodes: Vec<String>,
+    /// What was assumed.
+    pub notes: Notes,
 }
 
 /// Reads a file that the user named.
@@ -135,16 +138,17 @@ impl Composite<'_> {
     fn frame(&self, fields: &[Field], wanted: &[Variable], input: InputRef) -> Result<Odim, FileError> {
         let chosen = wanted.iter().map(|v| self.choose(fields, *v)).collect::<Result<Vec<_>, _>>()?;
         let first = *chosen.first().ok_or_else(|| FileError::malformed("variables", "none was asked for"))?;
-        let grid = Arc::new(self.grid(&first.scope)?);
+        let mut notes = Notes::default();
+        let grid = Arc::new(geometry::grid(&first.scope, self.options, &mut notes)?);
         let (rows, columns) = grid.shape();
         let mut values = Array3::zeros((wanted.len(), rows, columns));
         for ((field, variable), out) in chosen.iter().zip(wanted).zip(values.axis_iter_mut(NdAxis(0))) {
-            self.read_field(field, *variable, (rows, columns), out)?;
+            self.read_field(field, *variable, out, &mut notes)?;
         }
         let nominal = Scope { groups: vec![self.root()?] }.instant("date", "time")?;
         let (start, end) = (first.scope.instant("startdate", "starttime")?, first.scope.instant("enddate", "endtime")?);
         let slot = nominal.or(end).ok_or_else(|| FileError::malformed("what", "expected date and time"))?;
-        let quality = self.quality(&first.scope, (rows, columns))?;
+        let quality = quality(&first.scope, (rows, columns), &mut notes);
         let nodes = first.scope.text("how", "nodes").unwrap_or_default();
         let nodes = nodes.split(',').map(|n| n.trim_matches(['\'', '"', ' ', '[', ']']).to_owned());
         Ok(Odim {
@@ -154,6 +158,7 @@ impl Composite<'_> {
             end,
             source: first.scope.text("what", "source").unwrap_or_default(),
             nodes: nodes.filter(|n| !n.is_empty()).collect(),
+            notes,
         })
     }
 
@@ -169,49 +174,12 @@ impl Composite<'_> {
         found.ok_or_else(|| self.no_variable(fields, variable.name()))
     }
 
-    /// Axes from the outer corners; where only the spacing of centres fits, from centres.
-    fn grid(&self, scope: &Scope) -> Result<Grid, FileError> {
-        let number = |name: &str| scope.number("where", name).filter(|v| v.is_finite());
-        let need = |name: &str| number(name).ok_or_else(|| FileError::malformed("where", format!("expected `{name}`")));
-        let proj = scope.text("where", "projdef").or_else(|| self.options.crs.clone());
-        let proj = proj.ok_or_else(|| FileError::malformed("where", "expected `projdef`"))?;
-        let projection = Projection::parse(&proj)?;
-        let (columns, rows) = (need("xsize")?, need("ysize")?);
-        let cells = columns * rows;
-        if !(columns >= 2.0 && rows >= 2.0 && cells <= self.options.limits.max_cells as f64) {
-            let limit = self.options.limits.max_cells as u64;
-            return Err(FileError::TooLarge { what: "number of cells", got: cells.max(0.0) as u64, limit });
-        }
-        let corner = |name: &str| -> Result<Option<(f64, f64)>, FileError> {
-            match (number(&format!("{name}_lon")), number(&format!("{name}_lat"))) {
-                (Some(lon), Some(lat)) => Ok(Some(projection.to_xy(lat, lon)?)),
-                _ => Ok(number(&format!("{name}_x")).zip(number(&format!("{name}_y")))),
-            }
-        };
-        let (ul, ll, ur, lr) = (corner("UL")?, corner("LL")?, corner("UR")?, corner("LR")?);
-        let left = ul.or(ll).map(|c| c.0).ok_or_else(|| FileError::malformed("where", "expected UL or LL corners"))?;
-        let top = ul.or(ur).map(|c| c.1);
-        let right = ur.or(lr).map(|c| c.0);
-        let bottom = ll.or(lr).map(|c| c.1);
-        let x = axis(left, right, number("xscale"), columns as usize)?;
-        let y = match (top, bottom) {
-            (Some(top), bottom) => axis(-top, bottom.map(|b| -b), number("yscale"), rows as usize)?,
-            (None, Some(bottom)) => {
-                let scale = need("yscale")?;
-                axis(-(bottom + rows * scale), Some(-bottom), Some(scale), rows as usize)?
-            }
-            (None, None) => return Err(FileError::malformed("where", "expected UL or LL corners")),
-        };
-        let y = Axis { first: -y.first, step: -y.step, len: y.len };
-        Ok(Grid { proj, wkt: None, x, y })
-    }
-
     fn read_field(
         &self,
         field: &Field,
         variable: Variable,
-        shape: (usize, usize),
         out: ArrayViewMut2<'_, f32>,
+        notes: &mut Notes,
     ) -> Result<(), FileError> {
         let unit = match field.quantity.as_str() {
             "RATE" => Unit::MillimetresPerHour,
@@ -220,102 +188,122 @@ impl Composite<'_> {
         };
         let interval = field.scope.instant("startdate", "starttime")?.zip(field.scope.instant("enddate", "endtime")?);
         let seconds = interval.map(|(start, end)| (end.unix_seconds() - start.unix_seconds()) as f64);
-        let context = self.options.conversion(seconds.filter(|s| *s > 0.0));
-        let conversion = Conversion::new(ScaledUnit { unit, factor: 1.0 }, variable, &context)
-            .map_err(|source| FileError::Unit { variable: field.quantity.clone(), source })?;
+        let interval = seconds.filter(|s| *s > 0.0).map_or(Interval::Unknown, Interval::Stated);
+        if unit == Unit::KilogramsPerSquareMetre {
+            let text = match (interval.stated(), self.options.amount_interval_seconds) {
+                (Some(seconds), _) => format!("{} by its start and its end", in_words(seconds)),
+                (None, Some(seconds)) => format!("{} by the cadence: the file does not say", in_words(seconds)),
+                (None, None) => "an unknown interval".to_owned(),
+            };
+            notes.add("interval", format!("{} is an amount over {text}", field.quantity));
+        }
+        let conversion =
+            Conversion::new(ScaledUnit { unit, factor: 1.0 }, variable, &self.options.conversion(&interval))
+                .map_err(|source| FileError::Unit { variable: field.quantity.clone(), source })?;
         let no_echo = if variable == Variable::Reflectivity { UNDETECT_DBZ } else { 0.0 };
-        let packing = packing(&field.scope, no_echo);
         let data = field.scope.groups[0].dataset("data").map_err(malformed("data"))?;
-        read_dense(&data, &packing, conversion, shape, out)
+        read_dense(&data, (&field.quantity, &field.scope, no_echo), conversion, out, notes)
     }
+}
 
-    /// The first quality field, the total index before others: 0 to 1.
-    fn quality(&self, scope: &Scope, shape: (usize, usize)) -> Result<Option<Array2<f32>>, FileError> {
-        let mut found: Vec<Group> = scope.groups.iter().take(2).flat_map(|g| numbered(g, "quality")).collect();
-        let total = |g: &Group| {
-            let task = g.group("how").ok().and_then(|how| text(&how.attr("task").ok()?));
-            task.is_some_and(|task| task.contains("total") || task.contains("qind"))
-        };
-        found.sort_by_key(|g| !total(g));
-        let Some(group) = found.into_iter().next() else { return Ok(None) };
-        let data = group.dataset("data").map_err(malformed("quality"))?;
-        let own = Scope { groups: vec![group] };
+/// The first quality field that can be read, the total index before others: 0 to 1. One that is broken costs the
+/// quality, not the frame.
+fn quality(scope: &Scope, shape: (usize, usize), notes: &mut Notes) -> Option<Array2<f32>> {
+    let mut found: Vec<Group> = scope.groups.iter().take(2).flat_map(|g| numbered(g, "quality")).collect();
+    let total = |g: &Group| {
+        let task = g.group("how").ok().and_then(|how| text(&how.attr("task").ok()?));
+        task.is_some_and(|task| task.contains("total") || task.contains("qind"))
+    };
+    found.sort_by_key(|g| !total(g));
+    found.into_iter().find_map(|group| {
+        let name = group.name().trim_start_matches('/').to_owned();
+        let skip = |notes: &mut Notes, reason: String| notes.add("skipped", format!("{name}: {reason}"));
+        if !group.link_exists("data") {
+            skip(notes, "it has no data set".to_owned());
+            return None;
+        }
         let mut quality = Array2::zeros(shape);
-        read_dense(&data, &packing(&own, 0.0), Conversion::Scale(1.0), shape, quality.view_mut())?;
-        Ok(Some(quality))
-    }
+        let read = group.dataset("data").map_err(malformed("data")).and_then(|data| {
+            let own = Scope { groups: vec![group] };
+            read_dense(&data, (&name, &own, 0.0), Conversion::Scale(1.0), quality.view_mut(), notes)
+        });
+        match read {
+            Ok(()) => Some(quality),
+            Err(error) => {
+                skip(notes, error.to_string());
+                None
+            }
+        }
+    })
 }
 
-/// The axis from its first outer edge to its last, ascending.
-fn axis(first: f64, last: Option<f64>, scale: Option<f64>, len: usize) -> Result<Axis, FileError> {
-    let wrong = |reason: &str| FileError::malformed("where", reason);
-    let span = last.map(|last| last - first);
-    let step = match (scale.filter(|s| *s > 0.0), span) {
-        (Some(scale), _) => scale,
-        (None, Some(span)) => span / len as f64,
-        (None, None) => return Err(wrong("expected a scale or two corners")),
-    };
-    if !(step.is_finite() && step > 0.0) {
-        return Err(wrong("the corners are in the wrong order"));
+/// `gain`, `offset`, `nodata` and `undetect` of a data set.
+fn packing(
+    (name, scope, no_echo): (&str, &Scope, f32),
+    stored: NumberType,
+    notes: &mut Notes,
+) -> Result<Packing, FileError> {
+    let number = |key: &str| scope.typed_number("what", key);
+    let value = |found: Option<(f64, NumberType)>, default| found.map_or(default, |(value, _)| value);
+    let mut packing =
+        Packing { scale: value(number("gain")?, 1.0), offset: value(number("offset")?, 0.0), ..Packing::plain(stored) };
+    packing.check(name, "gain", "offset")?;
+    if let Some((nodata, kind)) = number("nodata")? {
+        packing.add_missing(nodata, kind, &format!("nodata of {name}"), notes);
     }
-    // Some producers give the centres of the corner cells instead of their outer edges.
-    let centres = span.is_some_and(|span| {
-        (span - step * len as f64).abs() > 0.5 * step && (span - step * (len - 1) as f64).abs() < 0.25 * step
-    });
-    // Corners are given in degrees with few digits; where two are, the cells lie between them.
-    let span = span.filter(|span| (span - step * len as f64).abs() < 0.5 * step);
-    let first = match span {
-        Some(span) => first + 0.5 * (span - step * len as f64),
-        None => first,
-    };
-    Ok(Axis { first: if centres { first } else { first + 0.5 * step }, step, len })
-}
-
-fn packing(scope: &Scope, no_echo: f32) -> Packing {
-    let number = |name: &str| scope.number("what", name);
-    Packing {
-        scale: number("gain").unwrap_or(1.0),
-        offset: number("offset").unwrap_or(0.0),
-        // NaN cannot be told from NaN by comparison; it is missing anyway.
-        missing: number("nodata").filter(|v| !v.is_nan()).into_iter().collect(),
-        valid: (f64::NEG_INFINITY, f64::INFINITY),
-        no_echo: number("undetect").map(|v| (v, no_echo)),
-    }
+    let undetect = number("undetect")?.and_then(|(undetect, kind)| packing.sentinel(undetect, kind));
+    packing.no_echo = undetect.map(|undetect| (undetect, no_echo));
+    packing.default_fill = packing.missing.is_empty() && packing.no_echo.is_none();
+    notes.add("packing", format!("{name}: {}", packing.summary(stored)));
+    Ok(packing)
 }
 
 fn read_dense(
     data: &Dataset,
-    packing: &Packing,
+    about: (&str, &Scope, f32),
     conversion: Conversion,
-    (rows, columns): (usize, usize),
     out: ArrayViewMut2<'_, f32>,
+    notes: &mut Notes,
 ) -> Result<(), FileError> {
+    let (rows, columns) = out.dim();
     if data.shape() != [rows, columns] {
         let reason = format!("expected [{rows}, {columns}] (ysize, xsize), got {:?}", data.shape());
         return Err(FileError::malformed("data", reason));
     }
     let layout = Layout { rows, columns, flip_rows: false, flip_columns: false, transposed: false };
     let descriptor = data.dtype().and_then(|t| t.to_descriptor()).map_err(malformed("data"))?;
-    fn typed<T: Packed + hdf5_metno::H5Type>(
-        data: &Dataset,
-        packing: &Packing,
-        conversion: Conversion,
-        layout: Layout,
-        out: ArrayViewMut2<'_, f32>,
-    ) -> Result<(), FileError> {
-        let raw = data.read_raw::<T>().map_err(malformed("data"))?;
-        unpack(&raw, packing, conversion, layout, out);
-        Ok(())
-    }
+    let read = Dense { data, about, conversion, layout };
     match descriptor {
-        TypeDescriptor::Unsigned(IntSize::U1) => typed::<u8>(data, packing, conversion, layout, out),
-        TypeDescriptor::Unsigned(IntSize::U2) => typed::<u16>(data, packing, conversion, layout, out),
-        TypeDescriptor::Unsigned(_) => typed::<u64>(data, packing, conversion, layout, out),
-        TypeDescriptor::Integer(IntSize::U1) => typed::<i8>(data, packing, conversion, layout, out),
-        TypeDescriptor::Integer(IntSize::U2) => typed::<i16>(data, packing, conversion, layout, out),
-        TypeDescriptor::Integer(_) => typed::<i64>(data, packing, conversion, layout, out),
-        TypeDescriptor::Float(FloatSize::U4) => typed::<f32>(data, packing, conversion, layout, out),
-        TypeDescriptor::Float(_) => typed::<f64>(data, packing, conversion, layout, out),
+        TypeDescriptor::Unsigned(IntSize::U1) => read.as_type::<u8>(NumberType::U8, out, notes),
+        TypeDescriptor::Unsigned(IntSize::U2) => read.as_type::<u16>(NumberType::U16, out, notes),
+        TypeDescriptor::Unsigned(_) => read.as_type::<u64>(NumberType::U64, out, notes),
+        TypeDescriptor::Integer(IntSize::U1) => read.as_type::<i8>(NumberType::I8, out, notes),
+        TypeDescriptor::Integer(IntSize::U2) => read.as_type::<i16>(NumberType::I16, out, notes),
+        TypeDescriptor::Integer(_) => read.as_type::<i64>(NumberType::I64, out, notes),
+        TypeDescriptor::Float(FloatSize::U4) => read.as_type::<f32>(NumberType::F32, out, notes),
+        TypeDescriptor::Float(_) => read.as_type::<f64>(NumberType::F64, out, notes),
         other => Err(FileError::malformed("data", format!("expected numbers, got {other:?}"))),
+    }
+}
+
+/// A data set that is being read.
+struct Dense<'a> {
+    data: &'a Dataset,
+    about: (&'a str, &'a Scope, f32),
+    conversion: Conversion,
+    layout: Layout,
+}
+
+impl Dense<'_> {
+    fn as_type<T: Packed + hdf5_metno::H5Type>(
+        &self,
+        stored: NumberType,
+        out: ArrayViewMut2<'_, f32>,
+        notes: &mut Notes,
+    ) -> Result<(), FileError> {
+        let packing = packing(self.about, stored, notes)?;
+        let raw = self.data.read_raw::<T>().map_err(malformed("data"))?;
+        unpack(&raw, &packing, self.conversion, self.layout, out);
+        Ok(())
     }
 }

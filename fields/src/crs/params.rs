@@ -33,6 +33,11 @@ impl Params {
         Ok(Self(map))
     }
 
+    /// Name of the projection.
+    pub fn projection(&self) -> &str {
+        self.text("proj").expect("there is a `+proj=`, without which nothing is parsed")
+    }
+
     /// A parameter as text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
@@ -48,9 +53,21 @@ impl Params {
         self.0.contains_key(key)
     }
 
+    /// The same with a parameter set.
+    pub(super) fn with(mut self, key: &str, value: impl ToString) -> Self {
+        self.0.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// The same without a parameter.
+    pub(super) fn without(mut self, key: &str) -> Self {
+        self.0.remove(key);
+        self
+    }
+
     /// As a PROJ string, `+proj` first.
     pub fn to_text(&self) -> String {
-        let mut words = vec![format!("+proj={}", self.text("proj").unwrap_or_default())];
+        let mut words = vec![format!("+proj={}", self.projection())];
         for (key, value) in self.0.iter().filter(|(key, _)| *key != "proj") {
             words.push(if value.is_empty() { format!("+{key}") } else { format!("+{key}={value}") });
         }

@@ -54,13 +54,20 @@ pub struct ConversionContext {
     pub z_relation: ZRelation,
     /// Reflectivities below it (dBZ) are no echo: rain rate 0.
     pub no_echo_dbz: f32,
-    /// How long an amount was gathered, in seconds.
+    /// How long an amount was gathered that comes, in seconds.
     pub interval_seconds: Option<f64>,
+    /// How long an amount is gathered that is wanted, in seconds: one step of the cadence.
+    pub step_seconds: Option<f64>,
 }
 
 impl Default for ConversionContext {
     fn default() -> Self {
-        Self { z_relation: ZRelation::default(), no_echo_dbz: DEFAULT_NO_ECHO_DBZ, interval_seconds: None }
+        Self {
+            z_relation: ZRelation::default(),
+            no_echo_dbz: DEFAULT_NO_ECHO_DBZ,
+            interval_seconds: None,
+            step_seconds: None,
+        }
     }
 }
 
@@ -105,7 +112,8 @@ impl Conversion {
     pub fn new(from: ScaledUnit, to: Variable, context: &ConversionContext) -> Result<Self, UnitError> {
         let (z_relation, no_echo_dbz) = (context.z_relation, context.no_echo_dbz);
         let mismatch = |expected| UnitError::Mismatch { from: from.unit, to, expected };
-        let seconds = context.interval_seconds.filter(|seconds| *seconds > 0.0);
+        let positive = |seconds: Option<f64>| seconds.filter(|seconds| *seconds > 0.0);
+        let (interval, step) = (positive(context.interval_seconds), positive(context.step_seconds));
         let needs_interval = UnitError::IntervalUnknown { from: from.unit };
         let scale = |factor: f64| Self::Scale((factor * from.factor) as f32);
         match to {
@@ -114,7 +122,7 @@ impl Conversion {
             }
             Variable::RainRate => {
                 let rate = rate_mm_h(from.unit).map(scale);
-                let amount = || seconds.map(|seconds| scale(3600.0 / seconds)).ok_or(needs_interval);
+                let amount = || interval.map(|seconds| scale(3600.0 / seconds)).ok_or(needs_interval);
                 match (rate, from.unit) {
                     (Some(rate), _) => Ok(rate),
                     (None, Unit::KilogramsPerSquareMetre) => amount(),
@@ -129,8 +137,13 @@ impl Conversion {
                 None => Err(mismatch("a reflectivity or a rate")),
             },
             Variable::PrecipitationAmount => match (from.unit, rate_mm_h(from.unit)) {
-                (Unit::KilogramsPerSquareMetre, _) => Ok(scale(1.0)),
-                (_, Some(rate)) => seconds.map(|seconds| scale(rate * seconds / 3600.0)).ok_or(needs_interval),
+                // What was gathered in a quarter of an hour is three times what one step of 5 minutes gathers.
+                (Unit::KilogramsPerSquareMetre, _) => {
+                    Ok(scale(step.zip(interval).map_or(1.0, |(step, interval)| step / interval)))
+                }
+                (_, Some(rate)) => {
+                    step.or(interval).map(|seconds| scale(rate * seconds / 3600.0)).ok_or(needs_interval)
+                }
                 _ => Err(mismatch("an amount or a rate")),
             },
             _ => match from.unit {
@@ -208,9 +221,20 @@ mod tests {
         assert!((convert("kt", WindSpeed, None, 10.0).unwrap() - 5.144_444).abs() < 1e-5);
         assert_eq!(convert("kg m-2", RainRate, Some(300.0), 0.5), Ok(6.0));
         assert_eq!(convert("mm h-1", PrecipitationAmount, Some(300.0), 6.0), Ok(0.5));
+        assert_eq!(convert("mm", PrecipitationAmount, Some(900.0), 3.0), Ok(3.0));
         // Marshall and Palmer: 10 mm/h is 39.0 dBZ.
         assert!((convert("mm h-1", Reflectivity, None, 10.0).unwrap() - 39.01).abs() < 0.01);
         assert!((convert("dBZ", RainRate, None, 39.01).unwrap() - 10.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn an_amount_of_another_interval_becomes_one_of_a_step() {
+        let context =
+            ConversionContext { interval_seconds: Some(900.0), step_seconds: Some(300.0), ..Default::default() };
+        let of = |text: &str, to| Conversion::new(ScaledUnit::parse(text).unwrap(), to, &context).unwrap().apply(3.0);
+        assert_eq!(of("mm", Variable::PrecipitationAmount), 1.0);
+        assert_eq!(of("mm", Variable::RainRate), 12.0);
+        assert_eq!(of("mm/h", Variable::PrecipitationAmount), 0.25);
     }
 
     #[test]
@@ -232,7 +256,7 @@ mod tests {
         #[test]
         fn reflectivity_round_trip(rate in 0.1f32..300.0, a in 100f32..400.0, b in 1.2f32..1.8) {
             let z_relation = ZRelation { a, b };
-            let context = ConversionContext { z_relation, no_echo_dbz: -10.0, interval_seconds: None };
+            let context = ConversionContext { z_relation, no_echo_dbz: -10.0, ..ConversionContext::default() };
             let there = Conversion::new(ScaledUnit::parse("mm/h").unwrap(), Variable::Reflectivity, &context).unwrap();
             let back = Conversion::new(ScaledUnit::parse("dBZ").unwrap(), Variable::RainRate, &context).unwrap();
             prop_assert!((back.apply(there.apply(rate)) / rate - 1.0).abs() < 1e-4);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use serde::{Serialize, Serializer};
-use squall_connectors::netcdf::Reader;
+use squall_connectors::archive::Archive;
 use squall_connectors::options::ReadOptions;
 use squall_fields::{Cadence, Frame, ValidTime, Variable};
 use squall_models::training::Event;
@@ -41,21 +41,19 @@ impl DataFile {
     /// It cannot be found or read.
     pub fn events(&self, variables: &[Variable], cadence: Cadence, least: usize) -> anyhow::Result<Vec<Event>> {
         let path = self.find()?;
-        let named = || format!("cannot read {}", path.display());
         let cadence = self.cadence.unwrap_or(cadence);
-        let reader = Reader::open(&path, &ReadOptions::of(variables)).with_context(named)?;
+        let archive = Archive::open(&[&path], &ReadOptions::of(variables))?.without_duplicates();
         let wanted = |slot: &ValidTime| {
             cadence.is_slot(*slot) && self.from.is_none_or(|t| *slot >= t) && self.until.is_none_or(|t| *slot <= t)
         };
-        let mut indices: Vec<usize> = (0..reader.len()).filter(|i| wanted(&reader.slots()[*i])).collect();
-        indices.sort_by_key(|i| reader.slots()[*i]);
-        let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        let unbroken = indices.chunk_by(|a, b| cadence.step(reader.slots()[*a], 1) == reader.slots()[*b]);
+        let slots: Vec<(usize, ValidTime)> = archive.slots().enumerate().filter(|(_, slot)| wanted(slot)).collect();
+        let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).context("a file has a name")?;
+        let unbroken = slots.chunk_by(|(_, a), (_, b)| cadence.step(*a, 1) == *b);
         unbroken
             .filter(|run| run.len() >= least)
             .map(|run| {
-                let frames = run.iter().map(|i| reader.frame(*i).map(Arc::new)).collect::<Result<Vec<Arc<Frame>>, _>>();
-                let frames = frames.with_context(named)?;
+                let frames = run.iter().map(|(position, _)| archive.frame(*position).map(Arc::new));
+                let frames = frames.collect::<Result<Vec<Arc<Frame>>, _>>()?;
                 let name = format!("{stem} from {} ({} frames)", frames[0].slot, frames.len());
                 Ok(Event::new(&name, cadence, &frames)?)
             })

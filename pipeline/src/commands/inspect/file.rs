@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use ndarray::ArrayView2;
+use squall_connectors::archive::{Format, format_of};
 use squall_connectors::error::FileError;
+use squall_connectors::gridded::Notes;
 use squall_connectors::netcdf::Reader;
 use squall_connectors::odim::{self, Odim};
 use squall_connectors::options::ReadOptions;
@@ -37,16 +39,13 @@ impl Arguments {
     }
 }
 
-/// What a file holds; an ending that ODIM files have is tried as ODIM first.
+/// What a file holds, and what was assumed while it was read.
 fn summary(path: &Path, every_slot: bool) -> anyhow::Result<String> {
     let options = ReadOptions::default();
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-    if ["h5", "hdf", "hdf5", "odim"].contains(&ending.as_str())
-        && let Ok(composite) = odim::read(path, &options)
-    {
-        return of_composite(composite);
+    match format_of(path)? {
+        Format::Odim => of_composite(odim::read(path, &options)?),
+        Format::Netcdf => of_netcdf(&Reader::open(path, &options)?, every_slot),
     }
-    of_netcdf(&Reader::open(path, &options)?, every_slot)
 }
 
 fn of_composite(composite: Odim) -> anyhow::Result<String> {
@@ -56,6 +55,7 @@ fn of_composite(composite: Odim) -> anyhow::Result<String> {
         writeln!(text, "  radars   {}: {}", composite.nodes.len(), composite.nodes.join(", "))?;
     }
     grid(&mut text, &composite.frame.grid)?;
+    assumptions(&mut text, &composite.notes)?;
     slots(&mut text, &[composite.frame.slot], false)?;
     values(&mut text, std::iter::once(Ok(composite.frame)))?;
     Ok(text)
@@ -64,6 +64,7 @@ fn of_composite(composite: Odim) -> anyhow::Result<String> {
 fn of_netcdf(reader: &Reader<'_>, every_slot: bool) -> anyhow::Result<String> {
     let mut text = String::new();
     grid(&mut text, reader.grid())?;
+    assumptions(&mut text, reader.notes())?;
     slots(&mut text, reader.slots(), every_slot)?;
     let mut shown: Vec<usize> = match reader.len() {
         0 => Vec::new(),
@@ -100,6 +101,11 @@ fn grid(text: &mut String, grid: &Grid) -> std::fmt::Result {
         grid.id()
     )?;
     writeln!(text, "           {}", grid.proj)
+}
+
+/// One line for each thing that was decided, so that a wrong guess is seen.
+fn assumptions(text: &mut String, notes: &Notes) -> std::fmt::Result {
+    notes.iter().try_for_each(|note| writeln!(text, "  {:<9}{}", note.about, note.text))
 }
 
 fn slots(text: &mut String, slots: &[ValidTime], every_slot: bool) -> std::fmt::Result {

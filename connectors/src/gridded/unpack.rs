@@ -8,7 +8,7 @@ use ndarray::ArrayViewMut2;
 use rayon::prelude::*;
 use squall_fields::Conversion;
 
-use super::plan::Packing;
+use super::packing::{Packing, Sentinel};
 
 /// How a field lies in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,11 +86,12 @@ struct Recipe {
 
 impl Recipe {
     fn is_missing(&self, value: f64) -> bool {
-        !(value >= self.packing.valid.0 && value <= self.packing.valid.1) || self.packing.missing.contains(&value)
+        !(value >= self.packing.valid.0 && value <= self.packing.valid.1)
+            || self.packing.missing.iter().any(|missing| missing.is(value))
     }
 
     fn value(&self, packed: f64) -> f32 {
-        if let Some((_, value)) = self.packing.no_echo.filter(|(undetect, _)| *undetect == packed) {
+        if let Some((_, value)) = self.packing.no_echo.filter(|(undetect, _)| undetect.is(packed)) {
             return value;
         }
         if self.is_missing(packed) {
@@ -111,8 +112,8 @@ pub fn unpack<T: Packed>(
     mut out: ArrayViewMut2<'_, f32>,
 ) {
     let mut packing = packing.clone();
-    if packing.missing.is_empty() && packing.no_echo.is_none() {
-        packing.missing.extend(T::default_fill());
+    if packing.default_fill {
+        packing.missing.extend(T::default_fill().map(Sentinel::exact));
     }
     let recipe = Recipe { packing, conversion };
     let table = T::TABLE_BITS.filter(|bits| raw.len() >= 1 << bits || *bits == 8);
@@ -127,17 +128,25 @@ pub fn unpack<T: Packed>(
             let offset = (recipe.packing.offset * f64::from(factor)) as f32;
             let low = recipe.packing.valid.0.max(f64::from(f32::MIN)) as f32;
             let high = recipe.packing.valid.1.min(f64::from(f32::MAX)) as f32;
-            let first = recipe.packing.missing.first().map_or(f32::NAN, |v| *v as f32);
-            let second = recipe.packing.missing.get(1).map_or(first, |v| *v as f32);
-            let (undetect, floor) = recipe.packing.no_echo.map_or((f32::NAN, 0.0), |(v, floor)| (v as f32, floor));
-            place(raw, layout, &mut out, |v| {
-                let v = v.to_f32();
+            let missing: Vec<f32> = recipe.packing.missing.iter().map(|missing| missing.value as f32).collect();
+            let first = missing.first().copied().unwrap_or(f32::NAN);
+            let second = missing.get(1).copied().unwrap_or(first);
+            let more = missing.get(2..).unwrap_or(&[]);
+            let no_echo = recipe.packing.no_echo;
+            let (undetect, floor) = no_echo.map_or((f32::NAN, 0.0), |(v, floor)| (v.value as f32, floor));
+            let value = |v: f32| {
                 if v == undetect {
                     return floor;
                 }
                 let good = (v >= low) & (v <= high) & (v != first) & (v != second);
                 if good { v * scale + offset } else { f32::NAN }
-            });
+            };
+            if more.is_empty() {
+                place(raw, layout, &mut out, |v| value(v.to_f32()));
+            } else {
+                let value = |v: f32| if more.contains(&v) && v != undetect { f32::NAN } else { value(v) };
+                place(raw, layout, &mut out, |v| value(v.to_f32()));
+            }
         }
         _ => place(raw, layout, &mut out, |v| recipe.value(v.to_f64())),
     }
@@ -178,11 +187,15 @@ mod tests {
     use squall_fields::{Unit, Variable};
 
     use super::*;
+    use crate::gridded::NumberType;
 
     const PLAIN: Layout = Layout { rows: 2, columns: 3, flip_rows: false, flip_columns: false, transposed: false };
 
+    /// As of a file that names its missing numbers; without any, the library's own fill is missing.
     fn packing(scale: f64, offset: f64, missing: &[f64]) -> Packing {
-        Packing { scale, offset, missing: missing.to_vec(), valid: (f64::NEG_INFINITY, f64::INFINITY), no_echo: None }
+        let default_fill = missing.is_empty();
+        let missing = missing.iter().copied().map(Sentinel::exact).collect();
+        Packing { scale, offset, missing, default_fill, ..Packing::plain(NumberType::F64) }
     }
 
     fn run<T: Packed>(raw: &[T], packing: &Packing, conversion: Conversion, layout: Layout) -> Array2<f32> {
@@ -218,6 +231,13 @@ mod tests {
             PLAIN,
         );
         assert_eq!(unfilled.iter().filter(|v| v.is_nan()).count(), 3);
+    }
+
+    #[test]
+    fn more_than_two_numbers_are_missing() {
+        let raw = [-999f32, -99.0, -33.0, 1.0, -32.0, 0.0];
+        let out = run(&raw, &packing(1.0, 0.0, &[-999.0, -99.0, -33.0]), Conversion::Scale(1.0), PLAIN);
+        assert_eq!(out.iter().map(|v| v.is_nan()).collect::<Vec<_>>(), [true, true, true, false, false, false]);
     }
 
     #[test]
