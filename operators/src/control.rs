@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use squall_fields::{Chain, Failure, KnowledgeTime};
+use squall_fields::{Chain, KnowledgeTime};
 use timely::scheduling::SyncActivator;
 
 use crate::Tick;
+use crate::failure::Failure;
 use crate::ports::PartitionId;
 
 const RUNNING: u8 = 0;

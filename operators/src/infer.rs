@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use squall_fields::{Degradation, ErrorKind, Failure, Forecast, ForecastId, InputRef, LeadTime, Provenance};
+use squall_fields::{Degradation, ErrorKind, Forecast, ForecastId, InputRef, LeadTime, Provenance};
 use squall_models::{Prediction, Request};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
@@ -24,6 +24,7 @@ use timely::scheduling::SyncActivator;
 
 use self::device::{Device, Job};
 use crate::control::Control;
+use crate::failure::Failure;
 use crate::local::Local;
 use crate::order::frontier_of;
 use crate::window::{Fired, Windowed};

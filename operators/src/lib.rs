@@ -12,6 +12,7 @@ pub mod dead_letter;
 pub mod decode;
 pub mod encode;
 pub mod events;
+pub mod failure;
 pub mod infer;
 pub mod knowledge;
 pub mod local;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_fields::{Chain, ErrorKind, Failure, Forecast};
+use squall_fields::{Chain, ErrorKind, Forecast};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -16,6 +16,7 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::control::Control;
 use crate::encode::{self, EncodeConfig, StoredFile};
+use crate::failure::Failure;
 use crate::infer::Made;
 use crate::local::Local;
 use crate::note::{Note, Published};
@@ -164,9 +165,7 @@ pub fn publish<'scope>(
                         let (issue_time, reason) = (forecast.id.issue_time, Chain(&error).to_string());
                         events::ForecastLost { stream: &stream, issue_time, reason: &reason }.emit();
                     }
-                    Err(error) => {
-                        control.fail(Failure::new(error.kind(), format!("stream {stream}")).because(error));
-                    }
+                    Err(error) => control.fail(Failure::from(error).of_stream(&stream)),
                 }
             }
         }

@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use squall_fields::{Chain, ErrorKind, Failure, ForecastId, KnowledgeTime, time::TICK_MS};
+use squall_fields::{Chain, ErrorKind, ForecastId, KnowledgeTime, time::TICK_MS};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::control::Control;
+use crate::failure::Failure;
 use crate::local::Local;
 use crate::note::{Note, Published};
 use crate::order::frontier_of;
@@ -184,9 +185,7 @@ impl Committer {
                 match commit(&mut *ledger, &stream, &batch, &control) {
                     Ok(()) if outbox.send(frontier).is_ok() => drop(wake.activate()),
                     Ok(()) => return, // the dataflow is gone
-                    Err(error) => {
-                        return control.fail(Failure::new(error.kind(), format!("stream {stream}")).because(error));
-                    }
+                    Err(error) => return control.fail(Failure::from(error).of_stream(&stream)),
                 }
             }
         });

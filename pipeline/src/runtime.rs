@@ -160,6 +160,7 @@ fn together(mut failures: Vec<Failure>) -> Result<(), Failure> {
         ErrorKind::Fenced => 1,
         _ => 2,
     });
+    failures.dedup();
     match failures.as_slice() {
         [] => Ok(()),
         [one] => Err(one.clone()),

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use squall_fields::{Chain, ErrorKind, Failure, KnowledgeTime};
+use squall_fields::{Chain, ErrorKind, KnowledgeTime};
 use timely::scheduling::SyncActivator;
 
 use super::{Clock, SourceConfig};
 use crate::control::Control;
 use crate::events;
+use crate::failure::Failure;
 use crate::ports::{Connect, END_OF_LOG_HEADER, LogError, LogReader, PartitionId, Record};
 
 /// Records that one partition may have waiting.
@@ -127,8 +128,7 @@ pub(super) fn spawn(
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         let mut reader = Reader { config, control, queues, waker };
         if let Err(error) = reader.run(&starts, &*connect) {
-            let stream = format!("stream {}", reader.config.stream);
-            reader.control.fail(Failure::new(error.kind(), stream).because(error));
+            reader.control.fail(Failure::from(error).of_stream(&reader.config.stream));
         }
     });
     if let Err(error) = thread {
