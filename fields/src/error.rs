@@ -129,7 +129,8 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// Why a stream or a thread ended before it should, as it is handed to whoever started it.
+/// Why a stream or a thread ended before it should, as it is handed to whoever started it. Two are equal if they have
+/// the same kind and say the same.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct Failure {
@@ -169,11 +170,25 @@ impl Failure {
         }
     }
 
+    /// The same, and of which stream.
+    #[must_use]
+    pub fn of_stream(self, stream: &str) -> Self {
+        Self { what: format!("stream {stream}: {}", self.what), ..self }
+    }
+
     /// Who can help.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
     }
 }
+
+impl PartialEq for Failure {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && lines(self) == lines(other)
+    }
+}
+
+impl Eq for Failure {}
 
 #[cfg(test)]
 mod tests {

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use squall_operators::ports::{Connect, Retention, Timestamps, TopicSpec};
+use squall_operators::ports::{Connect, LogError, Retention, Timestamps, TopicSpec};
 
+use crate::commands::Usage;
 use crate::config::{Clock, Config, Product};
 
 /// Most bytes of a record that Squall writes: a tile, an index record, a bounded dead letter.
@@ -66,9 +67,9 @@ pub fn ensure(config: &Config, connect: &dyn Connect) -> anyhow::Result<()> {
             missing.push(spec.clone());
             continue;
         };
-        if spec.name == *config.topics.progress {
+        if spec.name == *config.topics.progress && found.partitions != 1 {
             let (topic, count) = (&spec.name, found.partitions);
-            anyhow::ensure!(count == 1, "the progress topic {topic} needs one partition and has {count}");
+            return Err(Usage(format!("the progress topic {topic} needs one partition and has {count}")).into());
         }
         let is_input = config.sources.iter().any(|source| *source.topic == *spec.name);
         if is_input && found.timestamps.is_some_and(|timestamps| timestamps != spec.timestamps) {
@@ -81,18 +82,22 @@ pub fn ensure(config: &Config, connect: &dyn Connect) -> anyhow::Result<()> {
     }
     let names: Vec<&str> = missing.iter().map(|topic| topic.name.as_str()).collect();
     let names = names.join(", ");
-    anyhow::ensure!(config.log.create_topics, "missing topics, and log.create_topics is false: {names}");
+    if !config.log.create_topics {
+        return Err(Usage(format!("missing topics, and log.create_topics is false: {names}")).into());
+    }
     tracing::info!(topics = names, "creating topics");
     connect.create(&missing)?;
     let names: Vec<&str> = missing.iter().map(|topic| topic.name.as_str()).collect();
-    await_topics(connect, &names)
+    Ok(await_topics(connect, &names)?)
 }
 
 /// Waits until every broker that answers knows the topics: their creation is acknowledged before that.
-fn await_topics(connect: &dyn Connect, names: &[&str]) -> anyhow::Result<()> {
+fn await_topics(connect: &dyn Connect, names: &[&str]) -> Result<(), LogError> {
     let deadline = Instant::now() + Duration::from_secs(30);
     while connect.describe(names)?.iter().any(Option::is_none) {
-        anyhow::ensure!(Instant::now() < deadline, "created topics do not appear: {}", names.join(", "));
+        if Instant::now() > deadline {
+            return Err(LogError::failed("creating topics", format!("they do not appear: {}", names.join(", "))));
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())

@@ -156,7 +156,7 @@ impl Arguments {
 
 fn style() -> ProgressStyle {
     let template = "{prefix} {bar:32} {pos}/{len} {msg} {per_sec} {eta}";
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template(template).expect("the template is well formed")
 }
 
 /// The topic of a source, created for a replay if it is missing; its number of partitions.

@@ -490,7 +490,9 @@ fn a_model_that_misses_its_deadline_is_stood_in_for() {
 fn missing_topics_are_one_error_where_they_may_not_be_created() {
     let mut config = config(1, "log", "5 min");
     config.log.create_topics = false;
-    let error = start(&MemoryLog::new(), &config).err().expect("it is refused").to_string();
+    let error = start(&MemoryLog::new(), &config).err().expect("it is refused");
+    assert_eq!(crate::exit::kind(&error), Some(ErrorKind::User));
+    let error = error.to_string();
     for topic in ["obs.radar.v1", "fcst.index.v1", "squall.progress.v1"] {
         assert!(error.contains(topic), "{error}");
     }
