@@ -133,11 +133,12 @@ fn an_error_may_pass_only_where_the_broker_or_a_device_can_help() {
 #[test]
 fn a_failure_of_a_stream_has_the_kind_that_it_was_given() {
     let fenced = LedgerError::Fenced { ledger: "rain".into() };
-    let failure = Failure::from(fenced).of_stream("rain");
+    let failure = Failure::new(fenced.kind(), "stream rain").because(fenced);
     let (text, code) = report(&failure.into());
     assert_eq!(code, 6);
     insta::assert_snapshot!(text, @r"
-    error: stream rain: ledger rain: another instance has taken it over; this one stops
+    error: stream rain
+      because: ledger rain: another instance has taken it over; this one stops
     ");
     let panic = std::panic::catch_unwind(|| panic!("no such row")).unwrap_err();
     assert_eq!(report(&Failure::panicked("worker 1", &*panic).into()).1, 101);

@@ -6,6 +6,7 @@ use squall_fields::{Chain, ErrorKind, Failure};
 use squall_operators::ports::{LedgerError, LogError, LogReader, LogWriter, PartitionId, TopicInfo, TopicSpec};
 use squall_operators::progress::Progress;
 use squall_operators::stream::StreamContext;
+use timely::dataflow::StreamVec;
 use timely::dataflow::operators::Inspect;
 use timely::dataflow::operators::generic::operator::source as timely_source;
 
@@ -31,7 +32,7 @@ fn a_device_that_hangs_is_stood_in_for_and_named_and_takes_no_memory() {
     let mut config = config(1, "log", "5 min");
     config.streams[0].deadline = Some(Duration::from_millis(15));
     let (release, gate) = crossbeam_channel::bounded(0);
-    let parts = Parts { models: Box::new(move |_, _| Ok(Box::new(Gated(gate.clone())))), ..parts(&log) };
+    let parts = Parts { models: Box::new(move |_| Ok(Box::new(Gated(gate.clone())))), ..parts(&log) };
     let handle = Runtime::start_with(&config, parts).unwrap();
     let monitor = handle.monitor();
     let device = &monitor.devices[0];
@@ -56,11 +57,11 @@ fn a_device_that_hangs_is_stood_in_for_and_named_and_takes_no_memory() {
 
 #[test]
 fn a_stream_without_a_fallback_in_time_stops_all_the_same_and_loses_nothing() {
-    let log = filled([]);
+    let mut log = filled([]);
     let config = config(1, "wall", "1 s");
     let (release, gate) = crossbeam_channel::bounded::<()>(0);
     let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
-    let hanging = Parts { models: Box::new(move |_, _| Ok(Box::new(Gated(gate.clone())))), ..parts(&log) };
+    let hanging = Parts { models: Box::new(move |_| Ok(Box::new(Gated(gate.clone())))), ..parts(&log) };
     let handle = Runtime::start_with(&config, hanging).unwrap();
     (first..first + 3).for_each(|slot| log.send(record(0, "text/x-words", format!("{slot} 1 2 0"), 0)).unwrap());
     let monitor = handle.monitor();
@@ -106,7 +107,7 @@ impl Forecaster for Faulty {
 #[test]
 fn a_panic_on_the_thread_of_a_device_ends_the_program() {
     let log = filled(in_order(4).into_iter().map(observation));
-    let parts = Parts { models: Box::new(|_, _| Ok(Box::new(Faulty(AtomicBool::new(false))))), ..parts(&log) };
+    let parts = Parts { models: Box::new(|_| Ok(Box::new(Faulty(AtomicBool::new(false))))), ..parts(&log) };
     let handle = Runtime::start_with(&config(1, "log", "5 min"), parts).unwrap();
     is_panic(&failure(handle), "device cpu");
     assert!(read(&log, "fcst.index.v1").is_empty());
@@ -216,7 +217,7 @@ fn a_panic_of_any_worker_ends_all_of_them() {
             let (index, seen, stream) = (worker.index(), seen.clone(), of_workers.clone());
             worker.dataflow::<u64, _, _>(|scope| {
                 let waker = scope.worker();
-                timely_source(scope, "Holds", move |capability, info| {
+                let numbers: StreamVec<'_, u64, u64> = timely_source(scope, "Holds", move |capability, info| {
                     stream.control.register(waker.sync_activator_for(info.address.to_vec()));
                     let activator = waker.activator_for(info.address);
                     move |output| {
@@ -226,8 +227,8 @@ fn a_panic_of_any_worker_ends_all_of_them() {
                         assert!(index != broken || seen.load(Ordering::SeqCst) < 30, "as asked");
                         activator.activate_after(Duration::from_millis(1));
                     }
-                })
-                .inspect(|_| {});
+                });
+                numbers.inspect(|_| {});
             });
         });
         let joined = guards.unwrap().join();
