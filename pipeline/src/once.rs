@@ -7,7 +7,7 @@ use squall_fields::{Forecast, Frame, IssueTime, KnowledgeTime, ValidTime};
 use squall_operators::dead_letter::Reason;
 use squall_operators::infer::device::ModelSlot;
 use squall_operators::infer::{InferConfig, assemble, request};
-use squall_operators::quality::Quality;
+use squall_operators::quality::{Cleaner, Quality};
 use squall_operators::window::{Fired, WindowBuffer};
 
 use crate::archive::Archive;
@@ -18,6 +18,7 @@ use crate::{devices, graph};
 pub struct Once<'a> {
     stream: &'a StreamConfig,
     config: InferConfig,
+    cleaner: Cleaner,
     model: ModelSlot,
 }
 
@@ -28,7 +29,12 @@ impl<'a> Once<'a> {
     /// The model cannot be made, or does not fit the stream.
     pub fn new(stream: &'a StreamConfig) -> anyhow::Result<Self> {
         let model = devices::slot(stream, &devices::model)?;
-        Ok(Self { stream, config: graph::infer_config(stream), model })
+        Ok(Self {
+            stream,
+            config: graph::infer_config(stream),
+            cleaner: Cleaner::new(&graph::quality_config(stream)),
+            model,
+        })
     }
 
     /// The forecast of an issue time, from the frames of its window that the archive holds. A frame that quality
@@ -74,7 +80,7 @@ impl<'a> Once<'a> {
 
     fn accept(&self, quality: &mut Quality, frame: Frame) -> Result<Arc<Frame>, (Reason, String)> {
         let known_at = known_at(frame.slot);
-        quality.check(Arc::new(frame), known_at).map(|(frame, _)| frame)
+        quality.check(self.cleaner.clean(Arc::new(frame)), known_at).map(|(frame, _)| frame)
     }
 }
 

@@ -22,6 +22,7 @@ use squall_operators::ports::{
 };
 use squall_operators::progress::Progress;
 use squall_operators::publish::Publisher;
+use squall_operators::quality::Cleaner;
 use squall_operators::retry::Backoff;
 use squall_operators::source::Clock;
 use squall_operators::stream::StreamContext;
@@ -184,7 +185,8 @@ fn plan(
     if let Some(progress) = &progress {
         tracing::info!(stream = &*stream.name, frontier = %progress.frontier, "going on from what is committed");
     }
-    let decoder = Decoder::new((parts.decoders)(source), Some(parts.store.clone()), source.max_record_bytes);
+    let cleaner = Cleaner::new(&graph::quality_config(stream));
+    let decoder = Decoder::new((parts.decoders)(source), Some(parts.store.clone()), source.max_record_bytes, cleaner);
     let decoder = match shared.get(&source.name) {
         Some(frames) => decoder.sharing(frames.clone()),
         None => decoder,

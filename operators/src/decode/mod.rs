@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use squall_fields::{Chain, Frame, InputRef};
+use squall_fields::{Chain, InputRef};
 
 pub use self::notification::NOTIFICATION;
 pub use self::operator::decode;
@@ -22,13 +22,14 @@ pub use self::shared::SharedFrames;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::order::LogOrder;
 use crate::ports::{FieldStore, FrameDecoder, Record};
+use crate::quality::{CleanFrame, Cleaner};
 use crate::source::Arrived;
 
 /// The reason and the detail of the dead letter that a record becomes.
 pub type Fault = (Reason, String);
 
 /// The frames of a record, or what is wrong with it.
-pub type Outcome = Result<Vec<Arc<Frame>>, Fault>;
+pub type Outcome = Result<Vec<CleanFrame>, Fault>;
 
 /// What became of a record.
 #[derive(Clone, Debug)]
@@ -57,13 +58,20 @@ pub struct Decoder {
     decoders: Vec<Arc<dyn FrameDecoder>>,
     store: Option<Arc<dyn FieldStore>>,
     max_bytes: u64,
+    cleaner: Cleaner,
     shared: Option<Arc<SharedFrames>>,
 }
 
 impl Decoder {
-    /// Decoders for the formats; the store that notifications may point into; the bound for a record or a file.
-    pub fn new(decoders: Vec<Arc<dyn FrameDecoder>>, store: Option<Arc<dyn FieldStore>>, max_bytes: u64) -> Self {
-        Self { decoders, store, max_bytes, shared: None }
+    /// Decoders for the formats; the store that notifications may point into; the bound for a record or a file; what
+    /// is taken out of each frame.
+    pub fn new(
+        decoders: Vec<Arc<dyn FrameDecoder>>,
+        store: Option<Arc<dyn FieldStore>>,
+        max_bytes: u64,
+        cleaner: Cleaner,
+    ) -> Self {
+        Self { decoders, store, max_bytes, cleaner, shared: None }
     }
 
     /// The same, for one of several streams that share what is decoded.
@@ -111,7 +119,7 @@ impl Decoder {
         if frames.is_empty() {
             return Err((Reason::Undecodable, "no field in it".into()));
         }
-        Ok(frames.into_iter().map(Arc::new).collect())
+        Ok(frames.into_iter().map(|frame| self.cleaner.clean(Arc::new(frame))).collect())
     }
 
     fn known(&self) -> String {

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ndarray::Array3;
 use sha2::Sha512;
-use squall_fields::{Axis, Grid, ValidTime, Variable};
+use squall_fields::{Axis, Frame, Grid, ValidTime, Variable};
 
 /// Reads `slot value value ...`: a frame of one row.
 pub(crate) struct Words;
@@ -63,8 +63,14 @@ pub(crate) fn record(content_type: &str, value: &[u8]) -> Record {
     }
 }
 
+/// Takes nothing out.
+pub(crate) fn cleaner() -> Cleaner {
+    let cadence = squall_fields::Cadence::every_seconds(300).unwrap();
+    Cleaner::new(&crate::quality::QualityConfig::new("radar", vec![Variable::RainRate], cadence))
+}
+
 fn decoder() -> Decoder {
-    Decoder::new(vec![Arc::new(Words)], Some(Arc::new(OneFile(b"300 1 2"))), 1000)
+    Decoder::new(vec![Arc::new(Words)], Some(Arc::new(OneFile(b"300 1 2"))), 1000, cleaner())
 }
 
 fn decode(record: Record) -> Outcome {
@@ -78,8 +84,8 @@ fn fault(record: Record) -> Option<Reason> {
 #[test]
 fn decodes_by_the_claimed_type_alone() {
     let frames = decode(record("text/x-words; charset=utf-8", b"300 1 2")).unwrap();
-    assert_eq!(frames[0].slot.unix_seconds(), 300);
-    assert_eq!(frames[0].input.offset, 3);
+    assert_eq!(frames[0].frame.slot.unix_seconds(), 300);
+    assert_eq!(frames[0].frame.input.offset, 3);
     assert_eq!(fault(record("application/x-netcdf", b"300 1 2")), Some(Reason::ContentType));
     assert_eq!(fault(Record { headers: vec![], ..record("", b"300 1 2") }), Some(Reason::ContentType));
 }

@@ -3,17 +3,18 @@
 //! All partitions of a source meet here, in the order of the log: whether a frame is a duplicate, and which grid the
 //! first valid one sets, does not depend on interleaving or on the number of workers.
 
+mod clean;
 mod spikes;
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use squall_fields::time::TICK_MS;
 use squall_fields::{Cadence, Frame, Grid, KnowledgeTime, ValidTime, Variable};
 
+pub use self::clean::{CleanFrame, Cleaner};
 use crate::dead_letter::{DeadLetter, Reason};
-use crate::decode::Decoded;
+use crate::decode::{Decoded, Fault};
 use crate::source::Arrived;
 
 /// What a source accepts.
@@ -79,8 +80,6 @@ pub struct Quality {
     seen: BTreeMap<ValidTime, u64>,
 }
 
-type Fault = (Reason, String);
-
 impl QualityConfig {
     /// A source that accepts everything that is a frame of its variables on its slots.
     pub fn new(source: &str, variables: Vec<Variable>, cadence: Cadence) -> Self {
@@ -118,17 +117,13 @@ impl Quality {
 
     /// Judges a frame known at a time: the frame as it may be used, and whether it replaces another of its slot.
     ///
-    /// Cells outside the range and spikes become missing; a frame without such cells is passed on without a copy.
-    pub fn check(
-        &mut self,
-        frame: Arc<Frame>,
-        known_at: KnowledgeTime,
-    ) -> Result<(Arc<Frame>, bool), (Reason, String)> {
+    /// # Errors
+    /// Why the frame is not used.
+    pub fn check(&mut self, frame: CleanFrame, known_at: KnowledgeTime) -> Result<(Arc<Frame>, bool), Fault> {
+        let CleanFrame { frame, content, missing } = frame;
         self.check_time(&frame, known_at)?;
         self.check_shape(&frame)?;
-        let content = fingerprint(&frame);
-        let frame = self.clean(frame);
-        self.check_missing(&frame)?;
+        self.check_missing(missing)?;
         let memory_ms = self.config.memory_ms;
         let over = |slot: ValidTime| slot.unix_seconds() * 1000 + memory_ms + TICK_MS as i64 - 1;
         self.seen.retain(|slot, _| KnowledgeTime::from_unix_ms(over(*slot)) >= known_at);
@@ -197,9 +192,8 @@ impl Quality {
         Ok(())
     }
 
-    fn check_missing(&self, frame: &Frame) -> Result<(), Fault> {
+    fn check_missing(&self, missing: f32) -> Result<(), Fault> {
         let max_missing = self.config.max_missing;
-        let missing = 1.0 - frame.completeness();
         if missing >= 1.0 {
             return Err((Reason::AllMissing, "every value is missing or out of range".into()));
         }
@@ -207,50 +201,6 @@ impl Quality {
             return Err((Reason::TooMuchMissing, format!("{missing:.3} missing, at most {max_missing}")));
         }
         Ok(())
-    }
-
-    /// The frame without the cells that cannot be true.
-    fn clean(&self, frame: Arc<Frame>) -> Arc<Frame> {
-        let (low, high) = self.config.range;
-        let outside = |v: f32| v < low || v > high;
-        let mut bad: Vec<usize> = Vec::new();
-        if (low, high) != (f32::NEG_INFINITY, f32::INFINITY) {
-            bad.extend(frame.values.iter().enumerate().filter(|(_, v)| outside(**v)).map(|(i, _)| i));
-        }
-        if let Some(excess) = self.config.spikes {
-            let cells = frame.grid.cells();
-            for (plane, values) in frame.values.outer_iter().enumerate() {
-                bad.extend(spikes::spikes(values, excess).into_iter().map(|cell| plane * cells + cell));
-            }
-        }
-        if bad.is_empty() {
-            return frame;
-        }
-        let mut frame = Arc::unwrap_or_clone(frame);
-        let columns = frame.grid.x.len;
-        let cells = frame.grid.cells();
-        for index in bad {
-            let cell = index % cells;
-            frame.values[[index / cells, cell / columns, cell % columns]] = f32::NAN;
-        }
-        frame.into()
-    }
-}
-
-/// Digest of what a frame says, whatever file said it: for telling a duplicate from a correction.
-fn fingerprint(frame: &Frame) -> u64 {
-    let mut hash = DefaultHasher::new();
-    hash.write(bytes_of(frame.values.as_slice(), || frame.values.iter().copied().collect()).as_ref());
-    if let Some(quality) = &frame.quality {
-        hash.write(bytes_of(quality.as_slice(), || quality.iter().copied().collect()).as_ref());
-    }
-    hash.finish()
-}
-
-fn bytes_of<'a>(slice: Option<&'a [f32]>, copy: impl FnOnce() -> Vec<f32>) -> std::borrow::Cow<'a, [u8]> {
-    match slice {
-        Some(values) => bytemuck::cast_slice(values).into(),
-        None => bytemuck::cast_slice(&copy()).to_vec().into(),
     }
 }
 

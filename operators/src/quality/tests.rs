@@ -12,13 +12,20 @@ fn config() -> QualityConfig {
     QualityConfig::new("radar", vec![Variable::RainRate], Cadence::every_seconds(300).unwrap())
 }
 
+fn clean(config: &QualityConfig, frame: Arc<Frame>) -> CleanFrame {
+    Cleaner::new(config).clean(frame)
+}
+
 fn at(seconds: i64) -> KnowledgeTime {
     KnowledgeTime::from_unix_ms(seconds * 1000)
 }
 
 /// Whether the frame replaces another, or why it is refused.
 fn check(quality: &mut Quality, text: &str, known: i64) -> Result<bool, Reason> {
-    quality.check(frame(text), at(known)).map(|(_, correction)| correction).map_err(|(reason, _)| reason)
+    quality
+        .check(clean(&quality.config.clone(), frame(text)), at(known))
+        .map(|(_, correction)| correction)
+        .map_err(|(reason, _)| reason)
 }
 
 fn fault(config: QualityConfig, text: &str, known: i64) -> Option<Reason> {
@@ -29,7 +36,7 @@ fn fault(config: QualityConfig, text: &str, known: i64) -> Option<Reason> {
 fn accepts_a_good_frame_and_learns_its_grid() {
     let mut quality = Quality::new(config());
     let good = frame("300 0 1 NaN");
-    let (passed, _) = quality.check(good.clone(), at(310)).unwrap();
+    let (passed, _) = quality.check(clean(&config(), good.clone()), at(310)).unwrap();
     assert!(Arc::ptr_eq(&good, &passed), "no copy");
     assert_eq!(quality.grid().map(|g| g.shape()), Some((1, 3)));
     assert_eq!(check(&mut quality, "600 0 1", 610), Err(Reason::WrongGrid));
@@ -59,7 +66,7 @@ fn each_fault_has_its_reason() {
 #[test]
 fn what_cannot_be_true_becomes_missing() {
     let range = QualityConfig { range: (0.0, 300.0), ..config() };
-    let (clean, _) = Quality::new(range).check(frame("300 301 -1 300 NaN 0"), at(310)).unwrap();
+    let (clean, _) = Quality::new(range.clone()).check(clean(&range, frame("300 301 -1 300 NaN 0")), at(310)).unwrap();
     let missing: Vec<_> = clean.values.iter().map(|v| v.is_nan()).collect();
     assert_eq!(missing, [true, true, false, true, false]);
     let mut plane = ndarray::Array2::from_elem((5, 5), 1.0);
@@ -87,7 +94,7 @@ fn what_refills_makes_no_dead_letters_but_is_remembered() {
     let decoded = |text: &str, refill| {
         let record = Arc::new(record("text/x-words", text.as_bytes()));
         let arrived = Arrived { record, at: at(310), decided: false, refill, read_at_us: 0 };
-        Decoded { arrived, outcome: Ok(vec![frame(text)]) }
+        Decoded { arrived, outcome: Ok(vec![clean(&config(), frame(text))]) }
     };
     assert_eq!(judge(&mut quality, decoded("301 1", true)).len(), 0);
     assert!(matches!(judge(&mut quality, decoded("300 1", true))[..], [Checked::Frame(_)]));
