@@ -1,0 +1,88 @@
+//! Reads the partitions of a topic into the dataflow.
+//!
+//! Each worker owns the partitions whose hash falls on it and holds one capability for each, so that the frontier
+//! is the minimum over all partitions of what each has read. A worker that owns none holds nothing. Records are
+//! read on a thread of their own ([`reader`]), behind bounded queues; the operator takes from a queue only while
+//! the probe behind the *sink* is near enough and the bytes in flight are within a budget. Timely's channels are
+//! unbounded, so this is the only place where a flood can be held back.
+//!
+//! The partition that holds time back is always read: with several partitions of uneven speed, the far ones wait
+//! and the slow one never does, so that nothing deadlocks.
+
+mod flight;
+mod operator;
+pub mod reader;
+mod stamp;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use squall_fields::KnowledgeTime;
+
+pub use self::operator::source;
+pub use self::stamp::{PartitionStamp, Stamp};
+use crate::ports::{PartitionId, Record};
+
+/// Where a source's time comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Live: at the end of a partition, time is the machine's clock minus a margin that covers the lag from append
+    /// to visible.
+    Wall {
+        /// The margin.
+        margin: Duration,
+    },
+    /// Replay: time moves by records alone, and ends at the end offsets seen at the start or, where
+    /// `until_marker` is set, at a record with the header [`crate::ports::END_OF_LOG_HEADER`].
+    Log {
+        /// Go on past the end offsets, until the marker.
+        until_marker: bool,
+    },
+}
+
+/// What a source reads, and how far ahead.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// Every partition of the topic.
+    pub partitions: Vec<PartitionId>,
+    /// Where time comes from.
+    pub clock: Clock,
+    /// How far in knowledge time a partition may be read ahead of what is committed.
+    pub read_ahead: Duration,
+    /// Bytes of records in flight on one worker.
+    pub max_bytes_in_flight: u64,
+    /// Larger records are cut, and go to dead letters.
+    pub max_record_bytes: u64,
+}
+
+/// A record in the dataflow.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// The record.
+    pub record: Arc<Record>,
+    /// When it became known.
+    pub at: KnowledgeTime,
+    /// Whether its time was decided by the machine's clock, so that a restart must be told.
+    pub decided: bool,
+    /// Whether its results are committed already: it is read again only to refill windows.
+    pub refill: bool,
+    /// The machine's clock in microseconds since 1970 when it was read, for latencies alone.
+    pub read_at_us: i64,
+}
+
+/// The worker that owns something of that name: the same on every run with as many workers.
+pub fn owner(name: &str, index: u64, workers: usize) -> usize {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    ((hash >> 32).wrapping_add(index) % workers as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_are_spread() {
+        let owners: std::collections::BTreeSet<_> = (0..4).map(|p| owner("radar", p, 4)).collect();
+        assert_eq!(owners.len(), 4);
+    }
+}
