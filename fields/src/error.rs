@@ -170,12 +170,6 @@ impl Failure {
         }
     }
 
-    /// The same, and of which stream.
-    #[must_use]
-    pub fn of_stream(self, stream: &str) -> Self {
-        Self { what: format!("stream {stream}: {}", self.what), ..self }
-    }
-
     /// Who can help.
     pub const fn kind(&self) -> ErrorKind {
         self.kind

@@ -12,6 +12,8 @@ use squall_fields::error::lines;
 use squall_fields::units::UnitError;
 use squall_fields::{ErrorKind, Failure};
 use squall_models::ModelError;
+use squall_models::training::TrainingError;
+use squall_operators::infer::InferError;
 use squall_operators::ports::{DecodeError, EncodeError, LedgerError, LogError, StoreError};
 use squall_operators::publish::PublishError;
 
@@ -90,6 +92,8 @@ fn kind_of(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
         DecodeError,
         EncodeError,
         PublishError,
+        InferError,
+        TrainingError,
         ModelError,
         FileError,
         BrokerError,

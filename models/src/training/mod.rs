@@ -56,3 +56,15 @@ pub enum TrainingError {
     #[error("device: {0}")]
     Device(#[from] tch::TchError),
 }
+
+impl TrainingError {
+    /// Who can help.
+    pub const fn kind(&self) -> squall_fields::ErrorKind {
+        use squall_fields::ErrorKind;
+        match self {
+            Self::Config(_) | Self::Checkpoint { .. } | Self::Diverged { .. } => ErrorKind::User,
+            Self::Data(_) => ErrorKind::Data,
+            Self::Device(_) => ErrorKind::Device,
+        }
+    }
+}

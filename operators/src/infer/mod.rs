@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use squall_fields::{Degradation, Forecast, ForecastId, InputRef, LeadTime, Provenance};
+use squall_fields::{Degradation, ErrorKind, Forecast, ForecastId, InputRef, LeadTime, Provenance};
 use squall_models::{ModelError, Prediction, Request};
 
 pub use self::operator::infer;
@@ -86,6 +86,16 @@ pub enum InferError {
     /// The window has no frame, so that there is no grid to forecast on.
     #[error("the window has no frame")]
     Empty,
+}
+
+impl InferError {
+    /// Who can help.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Model(error) => error.kind(),
+            Self::Empty => ErrorKind::Data,
+        }
+    }
 }
 
 /// Makes a forecast of a window and what a model answered: identity, grid, provenance.

@@ -115,9 +115,8 @@ pub(crate) fn duration(text: &str) -> Result<std::time::Duration, Expected> {
 }
 
 /// Reads a time on the command line.
-pub(crate) fn time(text: &str) -> Result<squall_fields::ValidTime, String> {
-    let time = squall_fields::ValidTime::parse_rfc3339(text);
-    time.ok_or_else(|| "expected a time such as 2018-10-13T09:00:00Z".to_owned())
+pub(crate) fn time(text: &str) -> Result<squall_fields::ValidTime, Expected> {
+    squall_fields::ValidTime::parse_rfc3339(text).ok_or(Expected("a time such as 2018-10-13T09:00:00Z"))
 }
 
 /// Writes a file whole, with the folders above it.
