@@ -57,20 +57,30 @@ fn a_stream_that_a_model_was_not_made_for_is_refused_with_every_reason() {
         axis("x", 250.0),
         axis("y", -250.0)
     );
-    let second = "[[streams]]\nname = \"second\"\nsource = \"radar\"\nproducts = [\"ensemble\"]\n\
-                  model = { name = \"extrapolation\", no_such = 1 }\ntopics = { index = \"second\" }\n";
-    let (code, _, errors) = squall(&["run", &config(folder.path(), &source, second)]);
+    let second = |model: &str| {
+        format!(
+            "[[streams]]\nname = \"second\"\nsource = \"radar\"\nproducts = [\"ensemble\"]\n\
+             model = {{ {model} }}\ntopics = {{ index = \"second\" }}\n"
+        )
+    };
+    let weights = root().join("models/weights/cogdpm-rain.safetensors").canonicalize().unwrap();
+    let same = second(&format!("file = \"{}\"", weights.display()));
+    let (code, _, errors) = squall(&["run", &config(folder.path(), &source, &same)]);
     assert_eq!(code, Some(2), "{errors}");
     for part in [
         "error: model cogdpm-rain does not fit stream rain: ",
         "takes variables rain_rate, the stream has eastward_wind, northward_wind",
         "was made for a cadence of 300 s, the stream has 600 s",
         "was made for cells of 900 to 2000 m, the grid has 250 m",
-        "error: the model of stream second: ",
-        "no_such",
+        "error: model cogdpm-rain does not fit stream second: ",
     ] {
         assert!(errors.contains(part), "{part} is not in\n{errors}");
     }
+    // What needs no weights is told by the configuration alone.
+    let named = config(folder.path(), &source, &second("name = \"extrapolation\""));
+    let (code, _, errors) = squall(&["inspect", "config", &named]);
+    let fault = "streams.second.model: extrapolation takes variables rain_rate or reflectivity";
+    assert!(code == Some(2) && errors.contains(fault), "{code:?} {errors}");
 }
 
 #[test]

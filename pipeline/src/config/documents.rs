@@ -23,7 +23,9 @@ grid = { proj = "+proj=utm +zone=35", x = { first = 0, step = 1, len = 8 }, y = 
 name = "a"
 source = "radar"
 thresholds = [1.0]
-model = { name = "extrapolation", motion = {} }
+[streams.model]
+name = "extrapolation"
+motion = {}
 [streams.model.perturbation]
 parallel = { factor = 1, exponent = 1, offset = 1 }
 perpendicular = { factor = 1, exponent = 1, offset = 1 }
@@ -76,7 +78,7 @@ fn documented(page: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(path).unwrap();
     let (mut found, mut within, mut in_table) = (BTreeSet::new(), "", false);
     for line in text.lines() {
-        let Some(row) = line.strip_prefix("| ") else {
+        let Some(row) = line.strip_prefix('|') else {
             in_table = false;
             for (words, table) in
                 [("`[[sources]]`", "sources."), ("`[[streams]]`", "streams."), ("The `model`", "streams.model.")]
@@ -85,16 +87,16 @@ fn documented(page: &str) -> BTreeSet<String> {
             }
             continue;
         };
-        let first = row.split(" | ").next().unwrap_or_default();
-        if !in_table || first.starts_with("---") {
-            in_table |= first == "setting";
+        let first = row.split(" | ").next().unwrap_or(row).trim();
+        if !in_table {
+            in_table = first == "setting";
             continue;
         }
         let mut parent = String::new();
         for name in first.split('`').skip(1).step_by(2) {
             let name = name.strip_prefix('.').map_or_else(|| name.to_owned(), |name| format!("{parent}{name}"));
             parent = name.rsplit_once('.').map_or_else(String::new, |(parent, _)| format!("{parent}."));
-            found.insert(format!("{within}{name}"));
+            found.insert(format!("{within}{}", name.strip_suffix(".*").unwrap_or(&name)));
         }
     }
     found
@@ -111,7 +113,7 @@ fn compare(page: &str, asked: &BTreeSet<String>) {
     let has_row = |setting: &str| above(setting).iter().any(|path| documented.contains(path));
     let missing: Vec<_> = asked.iter().filter(|setting| !is_table(setting) && !has_row(setting)).collect();
     assert!(missing.is_empty(), "settings without a row in docs/{page}: {missing:?}");
-    let is_setting = |row: &str| asked.contains(row.strip_suffix(".*").unwrap_or(row)) || is_table(row);
+    let is_setting = |row: &str| asked.contains(row) || is_table(row);
     let invented: Vec<_> = documented.iter().filter(|row| !is_setting(row)).collect();
     assert!(invented.is_empty(), "docs/{page} describes settings that there are not: {invented:?}");
 }

@@ -234,14 +234,10 @@ impl<'a> Section<'a> {
     }
 
     /// A list of tables.
-    pub(crate) fn sections(&self, key: &str, hint: &str) -> Vec<Section<'a>> {
-        let items = match self.required(key, hint) {
-            Some(Value::Array(_, items)) => items.as_slice(),
-            Some(other) => {
-                self.fault(key, format!("expected a list of tables, got {}", describe(other)));
-                &[]
-            }
-            None => &[],
+    pub(crate) fn sections(&self, key: &str, hint: &str) -> Option<Vec<Section<'a>>> {
+        let items = match self.required(key, hint)? {
+            Value::Array(_, items) => items.as_slice(),
+            other => return self.wrong(key, "a list of tables", other),
         };
         let table = |(place, item): (usize, &'a Value)| {
             let path = index(&self.at(key), place);
@@ -250,7 +246,7 @@ impl<'a> Section<'a> {
             }
             Section::new(self.context, path, item.as_dict())
         };
-        items.iter().enumerate().map(table).collect()
+        Some(items.iter().enumerate().map(table).collect())
     }
 
     pub(crate) fn is_given(&self) -> bool {

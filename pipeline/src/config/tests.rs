@@ -209,16 +209,38 @@ fn settings_of_a_model_are_checked_like_all_others() {
     );
     let many = "[streams.model]\nname = \"lagrangian-probability\"\nkm_per_minut = 2\nsteering_wind_factor = \"2\"\n\
                 [streams.model.motion]\ncorners = -1\nwindow = 2.5\nlevels = true\nqality = 0.1\n";
-    insta::assert_snapshot!(model(many), @r#""#);
+    insta::assert_snapshot!(model(many), @r#"
+x.toml:11: MODEL.km_per_minut: there is no such setting; did you mean "km_per_minute"?
+x.toml:12: MODEL.steering_wind_factor: expected a finite number, got "2"
+x.toml:14: MODEL.motion.corners: expected a whole number of at least 0, got -1
+x.toml:15: MODEL.motion.window: expected a whole number of at least 0, got 2.5
+x.toml:16: MODEL.motion.levels: expected a whole number of at least 0, got true
+x.toml:17: MODEL.motion.qality: there is no such setting; did you mean "quality"?
+"#);
     let ranges = "[streams.model]\nname = \"extrapolation\"\nmotion.window = 1\nmotion.levels = 9\n\
                   perturbation.parallel = { factor = 1.0 }\n";
-    insta::assert_snapshot!(model(ranges), @r#""#);
+    insta::assert_snapshot!(model(ranges), @r#"
+x.toml:13: MODEL.perturbation.parallel: exponent is missing
+x.toml:13: MODEL.perturbation.parallel: offset is missing
+"#);
     let ranges = "[streams.model]\nname = \"extrapolation\"\nmotion.window = 1\nmotion.levels = 9\n";
-    insta::assert_snapshot!(model(ranges), @r#""#);
+    insta::assert_snapshot!(model(ranges), @r#"
+x.toml:11: MODEL.motion.window: must be from 4 to 256 cells
+x.toml:12: MODEL.motion.levels: must be from 1 to 8
+"#);
     let file = "[streams.model]\nfile = \"no.safetensors\"\ndevice = \"cuda\"\nprecision = \"f64\"\n\
                 tiling = { tile = [64], overlap = 8 }\n[streams.model.sampler]\nsolver = { method = { ghvb = \"two\" }, \
                 grid = \"uniform-t\" }\nguidance = { precision = { strenght = 1.0, queue = -1 } }\n";
-    insta::assert_snapshot!(model(file), @r#""#);
+    insta::assert_snapshot!(model(file), @r#"
+x.toml:10: MODEL.file: there is no file no.safetensors here or beside the configuration
+x.toml:11: MODEL.device: there is no such setting; there are "batch", "file", "name", "precision", "sampler", "tiling", "watch"
+x.toml:12: MODEL.precision: expected one of "auto", "f32", "bf16", got "f64"
+x.toml:13: MODEL.tiling.tile: expected a list of 2, got [64]
+x.toml:15: MODEL.sampler.solver.method.ghvb: expected a finite number, got "two"
+x.toml:15: MODEL.sampler.solver: steps is missing
+x.toml:16: MODEL.sampler.guidance.precision.strenght: there is no such setting; did you mean "strength"?
+x.toml:16: MODEL.sampler.guidance.precision.queue: expected a whole number of at least 0, got -1
+"#);
 }
 
 #[test]
@@ -227,7 +249,14 @@ fn a_setting_of_the_client_that_it_does_not_know_is_refused_without_its_value() 
                 debug = [1]\n";
     let told = faults(text).join("\n");
     assert!(!told.contains("hunter2"), "{told}");
-    insta::assert_snapshot!(told, @r#""#);
+    insta::assert_snapshot!(told, @r#"
+x.toml:1: sources: at least one is needed: expected [[sources]]
+x.toml:1: streams: at least one is needed: expected [[streams]]
+x.toml:2: log.properties.sasl.passwrd: librdkafka has no such setting; did you mean "sasl.password"?
+x.toml:3: log.properties.linger.ms: librdkafka does not take this value: Invalid value for configuration property "queue.buffering.max.ms"
+x.toml:4: log.properties.group.id: is set by Squall itself
+x.toml:5: log.properties.debug: expected text, a number, true or false
+"#);
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn data(section: &Section<'_>) -> Option<Data> {
 }
 
 fn files(section: &Section<'_>, key: &str) -> Option<Vec<DataFile>> {
-    let tables = section.sections(key, "[{ file = \"...\" }]");
+    let tables = section.sections(key, "[{ file = \"...\" }]")?;
     if tables.is_empty() {
         section.fault(key, "expected at least one file");
     }

@@ -4,14 +4,17 @@
 //! every type, and the reading begins again: so one pass finds one fault, and the last pass finds none. A setting that
 //! a type does not know is noted and left out. What was read with a hole in it is never given out.
 
+mod access;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use figment::value::{Dict, Value};
-use serde::de::value::StrDeserializer;
-use serde::de::{DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::Visitor;
 use serde::forward_to_deserialize_any;
+
+use access::{Entries, Items, Variant};
 
 use super::context::Context;
 use super::fault::{one_of, quoted, unknown};
@@ -141,7 +144,7 @@ impl<'r> Reader<'r> {
     fn entries<'k>(&self, keys: impl IntoIterator<Item = &'k str>, values: Option<&'r Dict>) -> Entries<'r> {
         let entry = |key: &str| (key.to_owned(), self.inside(join(&self.path, key), values.and_then(|v| v.get(key))));
         let entries: Vec<_> = keys.into_iter().map(entry).collect();
-        Entries { entries: entries.into_iter(), value: None }
+        Entries::new(entries)
     }
 }
 
@@ -216,11 +219,11 @@ impl<'de> serde::Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_seq(Items(self.items("a list", None)?.into_iter()))
+        visitor.visit_seq(Items::new(self.items("a list", None)?))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_seq(Items(self.items(format!("a list of {len}"), Some(len))?.into_iter()))
+        visitor.visit_seq(Items::new(self.items(format!("a list of {len}"), Some(len))?))
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -274,7 +277,7 @@ impl<'de> serde::Deserializer<'de> for Reader<'_> {
         if !variants.contains(&name) {
             return Err(serde::de::Error::unknown_variant(name, variants));
         }
-        visitor.visit_enum(Variant { name: name.to_owned(), content, reader: self })
+        visitor.visit_enum(Variant::new(name, content, self))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -282,90 +285,4 @@ impl<'de> serde::Deserializer<'de> for Reader<'_> {
     }
 
     forward_to_deserialize_any! { i128 u128 char bytes byte_buf unit unit_struct identifier }
-}
-
-struct Items<'r>(std::vec::IntoIter<Reader<'r>>);
-
-impl<'de> SeqAccess<'de> for Items<'_> {
-    type Error = Error;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        self.0.next().map(|item| deserialize(seed, item)).transpose()
-    }
-}
-
-struct Entries<'r> {
-    entries: std::vec::IntoIter<(String, Reader<'r>)>,
-    value: Option<Reader<'r>>,
-}
-
-impl<'de> MapAccess<'de> for Entries<'_> {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let Some((key, value)) = self.entries.next() else { return Ok(None) };
-        self.value = Some(value);
-        let key: StrDeserializer<'_, Error> = key.as_str().into_deserializer();
-        seed.deserialize(key).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        deserialize(seed, self.value.take().expect("serde asks for a key before its value"))
-    }
-}
-
-/// A variant by name, alone (`"dpm2m"`) or with its content (`{ ghvb = 2.0 }`).
-struct Variant<'r> {
-    name: String,
-    content: Option<&'r Value>,
-    reader: Reader<'r>,
-}
-
-impl<'r> Variant<'r> {
-    fn content(self) -> Result<Reader<'r>, Error> {
-        let name = &self.name;
-        if self.content.is_none() && self.reader.value.is_some() {
-            return self.reader.wrong(format!("{{ {name} = ... }}"));
-        }
-        Ok(self.reader.inside(join(&self.reader.path, name), self.content))
-    }
-}
-
-impl<'de, 'r> EnumAccess<'de> for Variant<'r> {
-    type Error = Error;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
-        let name: StrDeserializer<'_, Error> = self.name.as_str().into_deserializer();
-        Ok((seed.deserialize(name)?, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Variant<'_> {
-    type Error = Error;
-
-    fn unit_variant(self) -> Result<(), Error> {
-        if self.content.is_some() { self.reader.wrong(format!("\"{}\" alone", self.name)) } else { Ok(()) }
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
-        deserialize(seed, self.content()?)
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
-        let content = self.content()?;
-        let path = content.path.clone();
-        serde::Deserializer::deserialize_tuple(content, len, visitor).map_err(|error| error.at(&path))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
-        let content = self.content()?;
-        let path = content.path.clone();
-        serde::Deserializer::deserialize_struct(content, "", fields, visitor).map_err(|error| error.at(&path))
-    }
-}
-
-fn deserialize<'de, T: DeserializeSeed<'de>>(seed: T, reader: Reader<'_>) -> Result<T::Value, Error> {
-    let path = reader.path.clone();
-    seed.deserialize(reader).map_err(|error| error.at(&path))
 }
