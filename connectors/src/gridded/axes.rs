@@ -98,7 +98,7 @@ pub fn scaling(
     largest: f64,
 ) -> Result<Scaling, String> {
     let scaling = |factor: f64, said: String| Ok(Scaling { factor, said });
-    let by_attribute = |what: &str| format!("{what}, by their attribute units = \"{units}\"");
+    let by_attribute = |what: &str| format!("{what}, by its attribute units = \"{units}\"");
     let Some((proj, unit)) = plane else {
         // Without a reference system a plane is what it says it is.
         return match stated {
