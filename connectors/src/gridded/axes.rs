@@ -129,9 +129,7 @@ pub fn scaling(
                 format!("taken to be radians: no unit, and less than 0.5; multiplied by the height, {height} m"),
             )
         }
-        (PlaneUnit::Metres(metres), AxisUnit::NotStated) if metres == 1.0 => {
-            scaling(1.0, "metres, by the reference system".to_owned())
-        }
+        (PlaneUnit::Metres(1.0), AxisUnit::NotStated) => scaling(1.0, "metres, by the reference system".to_owned()),
         (PlaneUnit::Metres(metres), AxisUnit::NotStated) => {
             scaling(metres, format!("{metres} m each, by the reference system"))
         }
