@@ -5,6 +5,8 @@
 //! walks the whole file first and refuses it. It also bounds what a chunk may unpack to, since the
 //! library allocates a chunk before it looks at its contents.
 
+mod heap;
+
 use std::ffi::CString;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,6 +38,7 @@ pub(crate) fn open(bytes: &[u8], limits: &Limits) -> Result<File, FileError> {
         let got = format!("bytes that begin with {:02x?}", &bytes[..bytes.len().min(8)]);
         return Err(FileError::NotRecognised { expected: "HDF5", got });
     }
+    heap::check(bytes)?;
     hdf5_metno::silence_errors(true);
     open_image(bytes).map_err(|e| FileError::malformed("HDF5 bytes", e))
 }

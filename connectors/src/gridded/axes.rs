@@ -98,7 +98,7 @@ pub fn scaling(
     largest: f64,
 ) -> Result<Scaling, String> {
     let scaling = |factor: f64, said: String| Ok(Scaling { factor, said });
-    let by_attribute = |what: &str| format!("{what}, by their attribute units = \"{units}\"");
+    let by_attribute = |what: &str| format!("{what}, by its attribute units = \"{units}\"");
     let Some((proj, unit)) = plane else {
         // Without a reference system a plane is what it says it is.
         return match stated {
@@ -129,9 +129,7 @@ pub fn scaling(
                 format!("taken to be radians: no unit, and less than 0.5; multiplied by the height, {height} m"),
             )
         }
-        (PlaneUnit::Metres(metres), AxisUnit::NotStated) if metres == 1.0 => {
-            scaling(1.0, "metres, by the reference system".to_owned())
-        }
+        (PlaneUnit::Metres(1.0), AxisUnit::NotStated) => scaling(1.0, "metres, by the reference system".to_owned()),
         (PlaneUnit::Metres(metres), AxisUnit::NotStated) => {
             scaling(metres, format!("{metres} m each, by the reference system"))
         }

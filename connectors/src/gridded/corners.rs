@@ -77,7 +77,7 @@ impl Side<'_> {
         let off = |step: f64| (span - step * cells).abs();
         let agrees = |step: &f64| off(*step) <= CELLS_OFF * step || off(*step) <= PART_OFF * span;
         let nearest = candidates.into_iter().filter(agrees).min_by(|a, b| off(*a).total_cmp(&off(*b)));
-        let step = nearest.unwrap_or(span / cells);
+        let step = nearest.unwrap_or_else(|| rounded(span / cells));
         let cells_of = self.in_words(step);
         match (nearest, self.scale) {
             (Some(_), Some(scale)) => {
@@ -121,6 +121,11 @@ impl Side<'_> {
     fn wrong(&self, reason: &str) -> FileError {
         FileError::malformed(self.name, reason)
     }
+}
+
+/// Ten digits: less than a millimetre over any domain, and more than corners in degrees give.
+fn rounded(step: f64) -> f64 {
+    format!("{step:.9e}").parse().expect("a number that was written is one")
 }
 
 /// An edge by the corners at both of its ends.

@@ -268,7 +268,8 @@ fn valid_range(
         let slack = |bound: f64| 1e-6 * bound.abs().max(1.0);
         (low, high) = (low.map(|v| v - slack(v)), high.map(|v| v + slack(v)));
         if !packing.stored.is_float() {
-            (low, high) = (low.map(f64::ceil), high.map(f64::floor));
+            // Not -0, which a person would wonder about.
+            (low, high) = (low.map(|v| v.ceil() + 0.0), high.map(|v| v.floor() + 0.0));
         }
     }
     let not_nan = |bound: Option<f64>| bound.filter(|bound| !bound.is_nan());

@@ -106,12 +106,15 @@ fn a_group_sees_what_is_around_it() {
         plane(root, "m", 1000.0);
         let mapping = [("proj4", text("+proj=stere +lat_0=90 +lon_0=0 +R=6371000"))];
         put(root, "crs", &[], &[0i32], &mapping);
-        let mut inner = root.add_group("a").unwrap().add_group("b").unwrap();
+        let mut inner = root.add_group("a/b").unwrap();
         rain(&mut inner, "mm/h", &[("grid_mapping", text("/crs"))]);
     });
     assert_eq!(read(&file).unwrap()[1], RAIN[6..]);
     assert!(noted(&file).contains("by the PROJ string `proj4` of crs"));
-    let nothing = bytes(|root| put(&mut root.add_group("empty").unwrap(), "n", &[], &[1i32], &[]));
+    let nothing = bytes(|root| {
+        let mut group = root.add_group("empty").unwrap();
+        put(&mut group, "n", &[], &[1i32], &[]);
+    });
     assert!(read(&nothing).unwrap_err().to_string().contains("empty/n"));
 }
 

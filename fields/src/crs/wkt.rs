@@ -234,6 +234,9 @@ fn projection(method: &str) -> Option<&'static str> {
         m if m.contains("orthographic") => "ortho",
         m if m.contains("cassini") => "cass",
         m if m.contains("sinusoidal") => "sinu",
+        m if m.contains("robinson") => "robin",
+        m if m.contains("mollweide") => "moll",
+        m if m.contains("polyconic") => "poly",
         _ => return None,
     })
 }

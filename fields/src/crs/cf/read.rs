@@ -56,8 +56,9 @@ pub fn read_grid_mapping(attributes: &CfAttributes, axis_metres: f64) -> Result<
         Ok(proj) => return found(&proj, "the CF parameters".to_owned()),
         Err(error) => error,
     };
-    if let Some(proj) = well_known.as_ref().and_then(|text| wkt::proj_string(text).ok()) {
-        return found(&proj, "the well-known text".to_owned());
+    let by_text = well_known.as_ref().map(|text| wkt::proj_string(text));
+    if let Some(Ok(proj)) = &by_text {
+        return found(proj, "the well-known text".to_owned());
     }
     let code = ["epsg_code", "EPSG_code", "spatial_epsg"].iter().find_map(|key| {
         let number = || numbers(attributes, key).map(|numbers| numbers[0] as u32);
@@ -65,7 +66,8 @@ pub fn read_grid_mapping(attributes: &CfAttributes, axis_metres: f64) -> Result<
     });
     match code.and_then(codes::proj_string) {
         Some(proj) => found(&proj, "the EPSG code".to_owned()),
-        None => Err(error),
+        // Of a mapping that has nothing else, what is wrong with its text says more.
+        None => Err(by_text.and_then(Result::err).filter(|_| text("grid_mapping_name").is_none()).unwrap_or(error)),
     }
 }
 
