@@ -9,6 +9,7 @@
 //! library, which would open remote addresses.
 
 mod attributes;
+mod choice;
 mod classic;
 pub mod codec;
 pub mod create;

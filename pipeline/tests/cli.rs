@@ -91,6 +91,10 @@ fn a_file_is_described() {
 storm.nc
   grid     48 x 64 cells of 1000 x 1000, id ccf972f635391919
            +proj=laea +lat_0=60 +lon_0=25 +x_0=0 +y_0=0 +ellps=WGS84 +units=m
+  packing  lwe_precipitation_rate: i16, value = stored x 0.009999999776482582 + 0, missing: -32768
+  crs      by the PROJ string `proj4` of crs
+  axes     x in metres, by its attribute units = "m"
+  axes     y in metres, by its attribute units = "m"
   slots    5, 2016-09-28T12:00:00Z to 2016-09-28T12:20:00Z, every 5 min
   values
     variable                  slot                     missing    lowest      mean   highest

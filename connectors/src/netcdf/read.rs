@@ -9,13 +9,13 @@ use ndarray::{Array2, Array3, ArrayViewMut2, Axis as NdAxis};
 use sha2::{Digest, Sha256};
 use squall_fields::{Conversion, Frame, Grid, InputRef, ValidTime, Variable};
 
+use super::choice::{choose_group, note_interval};
 use super::classic;
 use super::placement::{Placement, placement};
 use super::plan::{self, Plane};
 use super::schema::{Role, Schema};
 use super::times::Times;
 use crate::error::FileError;
-use crate::gridded::interval::in_words;
 use crate::gridded::unpack::{Layout, Packed, unpack};
 use crate::gridded::{Notes, NumberType};
 use crate::hdf5;
@@ -286,56 +286,6 @@ impl<'b> Reader<'b> {
 /// Unpacks; a function of its own so that each type is compiled once.
 fn finish<T: Packed>(raw: &[T], plane: &Plane, conversion: Conversion, layout: Layout, out: ArrayViewMut2<'_, f32>) {
     unpack(raw, &plane.packing, conversion, layout, out);
-}
-
-/// The first group that has what is wanted, the root before others.
-fn choose_group(file: &File, options: &ReadOptions, notes: &mut Notes) -> Result<(Schema, Vec<Plane>), FileError> {
-    let groups = Schema::of_groups(file)?;
-    let grouped = groups.len() > 1;
-    let mut refused = None;
-    for schema in groups {
-        let mut said = Notes::default();
-        match plan::plan(&schema, options, &mut said) {
-            Ok(planes) => {
-                if !schema.group.is_empty() {
-                    notes.add("group", format!("the variables are read from the group {}", schema.group));
-                }
-                notes.extend(said);
-                return Ok((schema, planes));
-            }
-            Err(error) => {
-                if grouped && schema.own().next().is_some() {
-                    let group = if schema.group.is_empty() { "/" } else { &schema.group };
-                    notes.add("skipped", format!("the group {group}: {error}"));
-                }
-                // What is there and cannot be understood says more than what is not there.
-                if !matches!((&refused, &error), (Some(_), FileError::NoVariable { .. })) {
-                    refused = Some(error);
-                }
-            }
-        }
-    }
-    Err(refused.expect("a file has a root group, which was chosen or refused"))
-}
-
-/// Says over which interval an amount is taken to be.
-fn note_interval(plane: &Plane, times: &Times, options: &ReadOptions, notes: &mut Notes) {
-    let mut stated: Vec<f64> = times.intervals.iter().filter_map(|interval| interval.stated()).collect();
-    let all = stated.len() == times.intervals.len();
-    stated.sort_by(f64::total_cmp);
-    stated.dedup();
-    let words: Vec<String> = stated.iter().take(5).map(|seconds| in_words(*seconds)).collect();
-    let by_bounds = times.bounds.as_ref().filter(|_| !stated.is_empty());
-    let mut text = by_bounds.map_or_else(String::new, |name| format!("{} by the time bounds {name}", words.join(", ")));
-    if !all {
-        let between = if text.is_empty() { "" } else { "; where there are none, " };
-        text += between;
-        match options.amount_interval_seconds {
-            Some(seconds) => text += &format!("{} by the cadence: the file does not say", in_words(seconds)),
-            None => text += "since the slot before: the file does not say",
-        }
-    }
-    notes.add("interval", format!("{} is an amount over {text}", plane.source.path));
 }
 
 /// SHA-256 over shape and values, in hex: the same field in another packing has the same digest.

@@ -98,3 +98,77 @@ fn what_is_no_composite_is_refused() {
     let error = read_bytes(b"GRIB", &ReadOptions::default(), input()).unwrap_err();
     assert!(error.to_string().contains("HDF5"), "{error}");
 }
+
+/// A composite of rain, 20 x 30 cells of 1 km, after a change.
+fn edited(change: impl Fn(&hdf5_metno::File)) -> Vec<u8> {
+    let mut rain = frame(SYSTEMS[0], &[Variable::RainRate], 20, 30, 1);
+    rain.quality = Some(Array2::from_elem((20, 30), 0.5));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edited.h5");
+    std::fs::write(&path, write_bytes(&rain, &OdimWriteOptions::default()).unwrap()).unwrap();
+    let file = hdf5_metno::File::open_rw(&path).unwrap();
+    change(&file);
+    file.close().unwrap();
+    std::fs::read(&path).unwrap()
+}
+
+/// Puts a number, or a text, in the place of an attribute.
+fn set<T: hdf5_metno::H5Type>(file: &hdf5_metno::File, group: &str, name: &str, value: &T) {
+    let group = file.group(group).unwrap();
+    let _ = group.delete_attr(name);
+    group.new_attr::<T>().create(name).unwrap().write_scalar(value).unwrap();
+}
+
+fn read(bytes: &[u8]) -> Result<Odim, String> {
+    read_bytes(bytes, &ReadOptions::of(&[Variable::RainRate]), input()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_quality_that_is_broken_costs_the_quality() {
+    let whole = read(&edited(|_| {})).unwrap();
+    assert!(whole.frame.quality.is_some() && whole.notes.skipped().count() == 0);
+    let broken: [fn(&hdf5_metno::File); 3] = [
+        |file| file.unlink("dataset1/data1/quality1/data").unwrap(),
+        |file| {
+            file.unlink("dataset1/data1/quality1/data").unwrap();
+            let group = file.group("dataset1/data1/quality1").unwrap();
+            group.new_dataset::<u8>().shape((3, 3)).create("data").unwrap();
+        },
+        |file| {
+            set(
+                file,
+                "dataset1/data1/quality1/what",
+                "gain",
+                &hdf5_metno::types::FixedAscii::<8>::from_ascii("x").unwrap(),
+            )
+        },
+    ];
+    for change in broken {
+        let odim = read(&edited(change)).unwrap();
+        assert!(odim.frame.quality.is_none() && close(&odim.frame, &whole.frame, 0.0));
+        let skipped: Vec<&str> = odim.notes.skipped().collect();
+        assert!(skipped.len() == 1 && skipped[0].starts_with("dataset1/data1/quality1: "), "{skipped:?}");
+    }
+}
+
+#[test]
+fn the_corners_decide_where_the_scale_contradicts_them() {
+    let whole = read(&edited(|_| {})).unwrap().frame.grid;
+    for scale in [1.0, 3000.0] {
+        let odim = read(&edited(|file| set(file, "where", "xscale", &scale))).unwrap();
+        assert!(odim.frame.grid.is_same(&whole), "{:?}", odim.frame.grid);
+        assert!(odim.notes.iter().any(|note| note.text.contains("contradicts the corners")), "{:?}", odim.notes);
+    }
+    let moved = read(&edited(|file| set(file, "where", "UL_lon", &10.0))).unwrap_err();
+    assert!(moved.contains("corners"), "{moved}");
+}
+
+#[test]
+fn packing_that_cannot_be_understood_is_refused_by_name() {
+    let text = hdf5_metno::types::FixedAscii::<8>::from_ascii("much").unwrap();
+    assert!(read(&edited(|file| set(file, "dataset1/data1/what", "gain", &text))).unwrap_err().contains("gain"));
+    assert!(read(&edited(|file| set(file, "dataset1/data1/what", "gain", &0.0))).unwrap_err().contains("gain"));
+    assert!(
+        read(&edited(|file| set(file, "dataset1/data1/what", "offset", &f64::NAN))).unwrap_err().contains("offset")
+    );
+}
