@@ -5,10 +5,11 @@ SETUP := .ci/setup.sh
 # Always the same path, whatever libtorch it leads to: cargo then never rebuilds for a change of spelling.
 NATIVE := LIBTORCH="$(CURDIR)/target/libtorch"
 BROKER ?= memory
+SECONDS ?= 60
 OUT ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup build check format bench bench-models clean
+.PHONY: help demo test setup build check format fuzz examples bench bench-models clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -28,16 +29,28 @@ build: ## Set up and build target/release/squall
 	@$(SETUP) build
 	$(NATIVE) $(CARGO) build --release --locked --package squall-pipeline
 
-check: ## The fast loop: format, lints, unit tests
-	@$(SETUP) build
+check: ## The fast loop: format, unused dependencies, lints, unit tests
+	@$(SETUP) check
 	$(CARGO) fmt --all --check
+	.ci/unused.sh
 	$(NATIVE) $(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	$(NATIVE) $(CARGO) test --release --locked --workspace --exclude squall-tests --lib --bins
 
 format: ## Lay out the code as rustfmt wants it
 	$(CARGO) fmt --all
 
-bench: ## Benchmarks of every crate
+fuzz: ## Damage what each decoder reads (SECONDS=60: for so long, each)
+	@$(SETUP) build
+	SQUALL_FUZZ_SECONDS=$(SECONDS) $(NATIVE) $(CARGO) test --release --locked --package squall-connectors --test fuzz
+
+examples: build ## Run the examples of the library: a forecast from files, a forecaster of one's own, scores
+	target/release/squall simulate --output out/examples/storm.nc
+	$(NATIVE) $(CARGO) run --release --locked --package squall-pipeline --example forecast_from_files -- \
+	    configs/demo.toml out/examples/storm.nc
+	$(NATIVE) $(CARGO) run --release --locked --package squall-models --example own_forecaster
+	$(NATIVE) $(CARGO) run --release --locked --package squall-models --example scores
+
+bench: ## Benchmarks of the crates
 	@$(SETUP) build
 	$(NATIVE) $(CARGO) bench --locked --workspace
 

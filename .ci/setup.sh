@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Puts into target/ what Squall needs and cargo does not bring: libtorch, Apache Kafka's jars, a Python environment.
+# Puts into target/ what Squall needs and cargo does not bring: libtorch, Apache Kafka's jars, Python, a tool of cargo's.
 #
 #   .ci/setup.sh build   what `make build` and `make demo` need: compilers, libraries, libtorch
+#   .ci/setup.sh check   that, and what `make check` needs: rustfmt, clippy, cargo-machete
 #   .ci/setup.sh test    that, and what the end-to-end tests need: Java, Kafka, Python packages
 #   .ci/setup.sh bench   what build needs, and a PyTorch to compare with
 #
@@ -10,11 +11,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-test}
-case $what in build | test | bench) ;; *) echo "usage: $0 [build|test|bench]" >&2; exit 2 ;; esac
+case $what in build | check | test | bench) ;; *) echo "usage: $0 [build|check|test|bench]" >&2; exit 2 ;; esac
 
 torch_version=2.11.0
 cudart_version=13.0.96
 cupti_version=13.0.85
+machete_version=0.9.2
 
 mkdir -p target
 exec 9>target/.setup.lock
@@ -55,7 +57,7 @@ missing_tools() {
     elif ! at_least "$(rustc --version | cut -d' ' -f2)" "$rust"; then
         echo "Rust $rust or newer (found $(rustc --version | cut -d' ' -f2)): rustup update stable"
     fi
-    if [ "$what" = test ] && has cargo; then
+    if { [ "$what" = check ] || [ "$what" = test ]; } && has cargo; then
         cargo fmt --version >/dev/null 2>&1 || echo "rustfmt: rustup component add rustfmt"
         cargo clippy --version >/dev/null 2>&1 || echo "clippy: rustup component add clippy"
     fi
@@ -168,6 +170,16 @@ check_libraries() {
     [ -z "$lost" ] || { say "libtorch lacks libraries:"; echo "$lost" >&2; exit 1; }
 }
 
+machete() {
+    local stamp="cargo-machete $machete_version"
+    [ "$(cat target/tools/squall-stamp 2>/dev/null)" = "$stamp" ] && return 0
+    say "building cargo-machete $machete_version (once)"
+    cargo install --quiet --locked --root target/tools --target-dir target/tools/build \
+        cargo-machete --version "$machete_version"
+    rm -rf target/tools/build
+    echo "$stamp" >target/tools/squall-stamp
+}
+
 pytorch() {
     local stamp="torch $torch_version"
     [ "$(cat target/torch-venv/squall-stamp 2>/dev/null)" = "$stamp" ] && return 0
@@ -194,7 +206,9 @@ system
 python_environment
 libtorch
 case $what in
+check) machete ;;
 test)
+    machete
     kafka
     python_packages
     ;;

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that must hold before a change lands: format, lints, documentation, unit, doc and end-to-end tests.
+# Everything that must hold before a change lands: format, lints, unused dependencies, documentation, unit, doc and
+# end-to-end tests, and damaged input for every decoder.
 # Stops at the first part that fails, and always ends with one line 'N passed, N failed' over all test runners.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -44,6 +45,9 @@ cargo fmt --all --check
 part "lints"
 cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
+part "unused dependencies"
+.ci/unused.sh
+
 part "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --quiet
 
@@ -51,6 +55,8 @@ part "build"
 cargo build --release --locked --package squall-pipeline
 
 part "tests"
+# A minute of damage for each decoder, unless something else is asked for.
+export SQUALL_FUZZ_SECONDS="${SQUALL_FUZZ_SECONDS:-60}"
 run_tests cargo test --release --locked --workspace --no-fail-fast
 
 [ "$passed" -gt 0 ] || { echo "no test ran" >&2; exit 1; }

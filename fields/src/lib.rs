@@ -3,6 +3,25 @@
 //! No I/O, no tensors, no dataflow: every other crate speaks in these types, so that a quantity
 //! that could be mixed up with another (a valid time with an issue time, dBZ with mm/h) has a
 //! type of its own.
+//!
+//! ```
+//! use squall_fields::{Cadence, Conversion, ConversionContext, IssueTime, LeadTime, ScaledUnit, Variable};
+//!
+//! // Issue time, lead time and valid time are three types: what does not add up does not compile.
+//! let cadence = Cadence::every_seconds(300).expect("five minutes are not nothing");
+//! let issue_time = IssueTime::parse_rfc3339("2016-09-28T16:00:00Z").expect("a time");
+//! let leads: Vec<LeadTime> = cadence.leads(12);
+//! assert_eq!(issue_time.at(leads[11]).to_rfc3339(), "2016-09-28T17:00:00Z");
+//!
+//! // A unit is read as a file spells it, and becomes the one of the variable, or an error that says why not.
+//! let context = ConversionContext::default();
+//! let unit = ScaledUnit::parse("0.1 mm h-1")?;
+//! let rain = Conversion::new(unit, Variable::RainRate, &context)?;
+//! assert_eq!(rain.apply(25.0), 2.5);
+//! let wrong = Conversion::new(ScaledUnit::parse("m s-1")?, Variable::Reflectivity, &context);
+//! assert!(wrong.is_err());
+//! # Ok::<(), squall_fields::units::UnitError>(())
+//! ```
 
 pub mod crs;
 pub mod ensemble;

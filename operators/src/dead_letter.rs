@@ -144,6 +144,8 @@ impl DeadLetter {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::ports::PartitionId;
 
@@ -170,5 +172,22 @@ mod tests {
         assert_eq!(header("dead-letter-bytes").as_deref(), Some("524288"));
         assert_eq!(header("content-type").as_deref(), Some("text/plain"));
         assert_eq!(header("dead-letter-sha256").map(|h| h.len()), Some(64));
+    }
+
+    /// The words of the arms of [`Reason::name`], and those of the table: a new reason is in the first by itself.
+    #[test]
+    fn the_table_of_reasons_is_what_goes_on_the_wire() {
+        let arms = include_str!("dead_letter.rs").lines().filter_map(|line| {
+            let word = line.trim().strip_prefix("Self::")?.split_once(" => \"")?.1;
+            word.split('"').next()
+        });
+        let wire: BTreeSet<&str> = arms.collect();
+        assert!(wire.contains(Reason::Empty.name()) && wire.contains(Reason::TooMuchMissing.name()), "{wire:?}");
+        let document = include_str!("../../docs/formats.md");
+        let rows = document.lines().skip_while(|line| !line.starts_with("| reason |")).skip(2);
+        let rows = rows.take_while(|line| line.starts_with('|'));
+        let documented: BTreeSet<&str> =
+            rows.flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2)).collect();
+        assert_eq!(documented, wire);
     }
 }

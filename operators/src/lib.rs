@@ -7,6 +7,42 @@
 //! everything that the pipeline ever knew has one order and a replay of a log is the live run.
 //!
 //! The operators know neither Kafka nor files: they speak to the traits in [`ports`].
+//!
+//! A core is driven by hand as its operator drives it: time passes, then a frame comes.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use ndarray::Array3;
+//! use squall_fields::{Axis, Cadence, Frame, Grid, InputRef, KnowledgeTime, ValidTime, Variable};
+//! use squall_operators::window::{WindowBuffer, WindowConfig};
+//!
+//! let axis = |step: f64| Axis { first: 0.0, step, len: 8 };
+//! let grid = Arc::new(Grid { proj: "+proj=utm +zone=35".into(), wkt: None, x: axis(1000.0), y: axis(-1000.0) });
+//! let frame = |slot: i64| Arc::new(Frame {
+//!     grid: grid.clone(),
+//!     slot: ValidTime::from_unix_seconds(slot),
+//!     variables: [Variable::RainRate].into(),
+//!     values: Array3::zeros((1, 8, 8)),
+//!     quality: None,
+//!     input: InputRef { topic: "obs".into(), partition: 0, offset: slot / 300, digest: "".into() },
+//! });
+//! let known = |seconds: i64| KnowledgeTime::from_unix_ms(1000 * seconds);
+//! let cadence = Cadence::every_seconds(300).expect("not zero");
+//! // Two frames a window; one that is incomplete waits for three minutes.
+//! let config = WindowConfig { frames: 2, cadence, patience_ms: 180_000, horizon_ms: 1_800_000 };
+//! let mut windows = WindowBuffer::new(config);
+//! let mut come = |slot: i64, at: i64| {
+//!     let mut fired = windows.advance(known(at));
+//!     fired.extend(windows.push(frame(slot), known(at), 0).into_iter().flatten());
+//!     fired.iter().map(|f| (f.window.issue_time.unix_seconds(), f.revision, f.window.mask())).collect::<Vec<_>>()
+//! };
+//! assert_eq!(come(300, 310), []);                           // the first frame completes nothing
+//! assert_eq!(come(600, 620), [(600, 0, vec![true, true])]); // the second does, at once
+//! // The frame of 900 is late: at 1210 its window has fired without it, and the next one waits for it.
+//! assert_eq!(come(1200, 1210), [(900, 0, vec![true, false])]);
+//! // Then it comes: one revision, and one window that is complete now.
+//! assert_eq!(come(900, 1250), [(900, 1, vec![true, true]), (1200, 0, vec![true, true])]);
+//! ```
 
 pub mod control;
 pub mod dead_letter;

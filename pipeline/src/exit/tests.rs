@@ -162,4 +162,9 @@ fn the_codes_are_those_of_the_documentation() {
         let row = format!("| {code} | {meaning} |");
         assert!(docs.lines().any(|line| line.starts_with(&row)), "{row} is not in docs/operations.md");
     }
+    let rows = docs.lines().skip_while(|line| !line.starts_with("| code |")).skip(2);
+    let rows =
+        rows.take_while(|line| line.starts_with('|')).filter_map(|line| line.split('|').nth(1)?.trim().parse().ok());
+    let documented: Vec<u8> = rows.collect();
+    assert_eq!(documented, CODES.map(|(code, _)| code), "in the order of the list, and no others");
 }

@@ -1,0 +1,163 @@
+//! The table of metrics in `docs/operations.md` against what the events emit: names and labels, both ways.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder, SharedString, Unit};
+use squall_fields::{ForecastId, IssueTime, KnowledgeTime, ValidTime};
+use squall_operators::dead_letter::{DeadLetter, Reason};
+use squall_operators::events::*;
+use squall_operators::ports::{PartitionId, Record};
+
+/// Labels of each metric.
+type Labels = BTreeMap<String, BTreeSet<String>>;
+
+/// Remembers which metrics were asked for, with which labels.
+#[derive(Default)]
+struct Seen(RefCell<Labels>);
+
+impl Seen {
+    fn see(&self, key: &Key) {
+        let labels = key.labels().map(Label::key).map(str::to_owned).collect();
+        let before = self.0.borrow_mut().insert(key.name().to_owned(), labels);
+        let now = &self.0.borrow()[key.name()];
+        assert!(before.is_none_or(|before| before == *now), "{} has other labels at another place", key.name());
+    }
+}
+
+impl Recorder for Seen {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        self.see(key);
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        self.see(key);
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        self.see(key);
+        Histogram::noop()
+    }
+}
+
+const STREAM: &str = "rain";
+const TOOK: Duration = Duration::from_millis(20);
+const ISSUE_TIME: IssueTime = IssueTime::from_unix_seconds(600);
+const SLOT: ValidTime = ValidTime::from_unix_seconds(600);
+const KNOWN_AT: KnowledgeTime = KnowledgeTime::from_unix_ms(601_000);
+
+fn read_and_written() {
+    let partition = &PartitionId::new("obs", 2);
+    RecordRead { stream: STREAM, partition, bytes: 3, known_at: KNOWN_AT }.emit();
+    Lag { stream: STREAM, partition, offsets: 4 }.emit();
+    RecordLate { stream: STREAM, partition, offset: 7, known_at: KNOWN_AT }.emit();
+    BrokerTrouble { stream: STREAM, what: "reading", reason: "timed out".into() }.emit();
+    let record = Record {
+        partition: partition.clone(),
+        offset: 7,
+        timestamp_ms: 601_000,
+        key: None,
+        headers: Vec::new(),
+        value: None,
+        value_bytes: 0,
+    };
+    let letter = &DeadLetter { record: record.into(), known_at: KNOWN_AT, reason: Reason::Empty, detail: "x".into() };
+    RecordRejected { source: "radar", letter }.emit();
+    Committed { ledger: STREAM, records: 3, frontier: KNOWN_AT, took: TOOK }.emit();
+    StopGivesUp { stream: STREAM, waited: TOOK }.emit();
+}
+
+fn frames_and_forecasts() {
+    FrameAccepted { stream: STREAM, slot: SLOT, correction: false }.emit();
+    FrameTooLate { stream: STREAM, slot: SLOT, known_at: KNOWN_AT }.emit();
+    WindowFired { stream: STREAM, issue_time: ISSUE_TIME, revision: 0, missing: 1 }.emit();
+    let id = &ForecastId { stream: STREAM.into(), model_digest: "d1".into(), issue_time: ISSUE_TIME, revision: 0 };
+    ForecastPublished { id, model: "m", degraded: false, latency: TOOK }.emit();
+    ForecastLost { stream: STREAM, issue_time: ISSUE_TIME, reason: "x" }.emit();
+}
+
+fn models_and_devices() {
+    BatchAnswered { device: "cpu", stream: STREAM, requests: 2, took: TOOK }.emit();
+    ModelFailed { stream: STREAM, model: "m", issue_time: ISSUE_TIME, message: "x" }.emit();
+    DeadlineMissed { stream: STREAM, device: "cpu", issue_time: ISSUE_TIME }.emit();
+    DeviceState { device: "cpu", silent_for: TOOK, pending: 1 }.emit();
+    ModelTakenUp { stream: STREAM, model: "m", digest: "d2", before: Some("d1"), from: Some(ISSUE_TIME) }.emit();
+    ModelLoaded { stream: STREAM, model: "m", took: TOOK }.emit();
+    ModelNotLoaded { stream: STREAM, reason: "x", instead: "m" }.emit();
+    ModelWarmedUp { stream: STREAM, model: "m", took: TOOK }.emit();
+}
+
+fn emitted() -> Labels {
+    let seen = Seen::default();
+    metrics::with_local_recorder(&seen, || {
+        read_and_written();
+        frames_and_forecasts();
+        models_and_devices();
+    });
+    seen.0.into_inner()
+}
+
+fn documented() -> Labels {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().skip_while(|line| !line.starts_with("| metric |")).skip(2);
+    let mut documented = Labels::new();
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        for name in cells[0].split('`').skip(1).step_by(2) {
+            assert!(documented.insert(name.to_owned(), labels(cells[1])).is_none(), "{name} has two rows");
+        }
+    }
+    documented
+}
+
+/// Names with commas between, without the values that stand in brackets.
+fn labels(cell: &str) -> BTreeSet<String> {
+    let names = cell.split('(').map(|part| part.rsplit(')').next().unwrap_or(part)).collect::<String>();
+    names.split(',').map(str::trim).filter(|label| !label.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_table_of_metrics_is_what_the_events_emit() {
+    let (documented, emitted) = (documented(), emitted());
+    let names = |labels: &Labels| labels.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(names(&documented), names(&emitted));
+    for (name, labels) in &emitted {
+        assert_eq!(&documented[name], labels, "labels of {name}");
+    }
+}
+
+#[test]
+fn every_metric_of_the_source_is_emitted_above() {
+    let source = include_str!("../src/events.rs");
+    let quoted = source.split('"').skip(1).step_by(2).filter(|text| text.starts_with("squall_"));
+    let written: BTreeSet<String> = quoted.map(str::to_owned).collect();
+    assert_eq!(written, emitted().into_keys().collect());
+}
+
+/// The `squall_...` words of the table of alerts, without what Prometheus adds to a histogram.
+#[test]
+fn alerts_rest_on_metrics_that_there_are() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().skip_while(|line| !line.starts_with("| alert |")).skip(2);
+    let emitted = emitted();
+    let mut count = 0;
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let words = row.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in words.filter(|word| word.starts_with("squall_")) {
+            let name = word.strip_suffix("_bucket").unwrap_or(word);
+            assert!(emitted.contains_key(name), "{name}");
+            count += 1;
+        }
+    }
+    assert!(count > 5, "{count} metrics in the table of alerts");
+}
