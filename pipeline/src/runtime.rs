@@ -24,7 +24,7 @@ use squall_operators::publish::Publisher;
 use squall_operators::source::Clock;
 
 use crate::archive::read_options;
-use crate::config::{self, Config, Product, SourceConfig, StreamConfig};
+use crate::config::{self, Config, SourceConfig, StreamConfig};
 use crate::devices::{self, ModelFactory};
 use crate::graph::{self, StreamPlan};
 use crate::{http, topics, watch};
@@ -90,9 +90,9 @@ pub fn publisher(
     encoder: Arc<dyn ForecastEncoder>,
 ) -> Publisher {
     Publisher {
-        products: graph::products_config(stream),
+        products: stream.products.to_make(),
         encode: graph::encode_config(instance, stream),
-        files: stream.wants(Product::Ensemble).then_some((store, encoder)),
+        files: (store, encoder),
     }
 }
 

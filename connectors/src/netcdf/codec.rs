@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use squall_fields::{Forecast, Frame, InputRef};
 use squall_operators::ports::{DecodeError, EncodeError, ForecastEncoder, FrameDecoder};
+use squall_operators::products::ProductField;
 
-use super::{ForecastExtras, Reader, WriteOptions, forecast_bytes};
+use super::{Reader, WriteOptions, forecast_bytes};
 use crate::error::FileError;
 use crate::options::ReadOptions;
 
@@ -71,8 +72,7 @@ impl ForecastEncoder for NetcdfEncoder {
         "nc"
     }
 
-    fn encode(&self, forecast: &Forecast) -> Result<Vec<u8>, EncodeError> {
-        forecast_bytes(forecast, &ForecastExtras::default(), &self.options)
-            .map_err(|error| EncodeError { reason: error.to_string() })
+    fn encode(&self, forecast: &Forecast, products: &[ProductField<'_>]) -> Result<Vec<u8>, EncodeError> {
+        forecast_bytes(forecast, products, &self.options).map_err(|error| EncodeError { reason: error.to_string() })
     }
 }

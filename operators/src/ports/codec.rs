@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use squall_fields::{Forecast, Frame, InputRef};
 
+use crate::products::ProductField;
+
 /// Why bytes are not a frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -35,7 +37,7 @@ pub struct EncodeError {
     pub reason: String,
 }
 
-/// Writes a forecast as a file. The same forecast gives the same bytes.
+/// Writes a forecast as a file. The same forecast and products give the same bytes.
 pub trait ForecastEncoder: Send + Sync {
     /// Media type of the file, such as `application/x-netcdf`.
     fn content_type(&self) -> &'static str;
@@ -43,6 +45,6 @@ pub trait ForecastEncoder: Send + Sync {
     /// Ending of the file's name, without a dot, such as `nc`.
     fn extension(&self) -> &'static str;
 
-    /// The file.
-    fn encode(&self, forecast: &Forecast) -> Result<Vec<u8>, EncodeError>;
+    /// The file, which holds these products and no others.
+    fn encode(&self, forecast: &Forecast, products: &[ProductField<'_>]) -> Result<Vec<u8>, EncodeError>;
 }

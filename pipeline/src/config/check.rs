@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fault::{quoted, suggestion};
-use super::resolved::{Config, LogKind, Product, SourceConfig};
+use super::resolved::{Config, LogKind, SourceConfig};
 use super::section::{Context, Section};
 
 /// Whether a text is a legal Kafka topic: 1 to 249 of `A-Z a-z 0-9 . _ -`, and not `.` or `..`.
@@ -45,9 +45,6 @@ pub(super) fn source(section: &Section<'_>, source: &SourceConfig) {
 pub(super) struct StreamParts<'a> {
     pub(super) source: Option<&'a str>,
     pub(super) times: Option<(Duration, Duration)>,
-    pub(super) thresholds: Option<&'a [f32]>,
-    pub(super) quantiles: Option<&'a [f32]>,
-    pub(super) products: &'a [Product],
 }
 
 /// Checks one stream, as far as it was readable.
@@ -55,21 +52,6 @@ pub(super) fn stream(section: &Section<'_>, parts: &StreamParts<'_>) {
     if let Some((patience, horizon)) = parts.times.filter(|(patience, horizon)| patience > horizon) {
         let (patience, horizon) = (super::format_duration(patience), super::format_duration(horizon));
         section.fault("patience", format!("must not exceed the horizon: got {patience}, the horizon is {horizon}"));
-    }
-    if let Some(thresholds) = parts.thresholds {
-        ascending(section, "thresholds", thresholds);
-        if thresholds.is_empty() && parts.products.contains(&Product::Probabilities) {
-            section.fault("thresholds", "probabilities are among the products: expected thresholds = [...]");
-        }
-    }
-    if let Some(quantiles) = parts.quantiles {
-        ascending(section, "quantiles", quantiles);
-        if let Some(outside) = quantiles.iter().find(|q| !(0.0 < **q && **q < 1.0)) {
-            section.fault("quantiles", format!("expected values between 0 and 1, got {outside}"));
-        }
-        if quantiles.is_empty() && parts.products.contains(&Product::Quantiles) {
-            section.fault("quantiles", "quantiles are among the products: expected quantiles = [...]");
-        }
     }
     let sources = section.context.root().section("sources");
     let names = || sources.keys().into_iter();
@@ -109,12 +91,8 @@ fn topics(context: &Context<'_>, config: &Config) {
     ];
     for stream in &config.streams {
         let at = |kind: &str| format!("streams.{}.topics.{kind}", stream.name);
-        let topics = &stream.topics;
-        written.extend([
-            (at("index"), &topics.index),
-            (at("probabilities"), &topics.probabilities),
-            (at("quantiles"), &topics.quantiles),
-        ]);
+        written.push((at("index"), &stream.topics.index));
+        written.extend(stream.topics.fields.iter().map(|(role, topic)| (at(role), topic)));
     }
     for (setting, topic) in &written {
         if let Some(source) = read.get(&***topic) {

@@ -8,9 +8,9 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use super::fault::{Fault, Faults};
 use super::file::{File, NAMED, from_scalar};
-use super::resolve;
 use super::resolved::Config;
 use super::section::Context;
+use super::{products, resolve};
 
 const DEFAULTS: &str = include_str!("defaults.toml");
 const PREFIX: &str = "SQUALL__";
@@ -124,10 +124,13 @@ impl Layers {
     fn defaults(&self) -> Layer {
         let mut values = File::parse("built-in defaults", DEFAULTS).values;
         for list in NAMED {
-            let template = match values.remove(list) {
+            let mut template = match values.remove(list) {
                 Some(Value::Dict(_, mut dict)) => dict.remove("default").unwrap_or_else(|| Dict::new().into()),
                 _ => Dict::new().into(),
             };
+            if let ("streams", Value::Dict(_, stream)) = (list, &mut template) {
+                products::add_defaults(stream);
+            }
             let names = self.names(list).map(|name| (name.to_owned(), template.clone()));
             values.insert(list.to_owned(), names.collect::<Dict>().into());
         }

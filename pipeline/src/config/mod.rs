@@ -32,6 +32,7 @@ mod check;
 mod fault;
 mod file;
 mod layers;
+mod products;
 mod quantity;
 mod resolve;
 mod resolved;
@@ -41,10 +42,11 @@ mod tests;
 
 pub use fault::{Fault, Faults};
 pub use layers::Layers;
+pub use products::{StreamProducts, StreamTopics};
 pub use quantity::{Property, format_bytes, format_duration, parse_bytes, parse_duration};
 pub use resolved::{
-    Clock, Config, LogConfig, LogKind, MetricsConfig, ModelConfig, Product, QualityConfig, RuntimeConfig, SourceConfig,
-    StoreConfig, StreamConfig, StreamTopics, TopicsConfig,
+    Clock, Config, LogConfig, LogKind, MetricsConfig, ModelConfig, QualityConfig, RuntimeConfig, SourceConfig,
+    StoreConfig, StreamConfig, TopicsConfig,
 };
 
 impl Config {

@@ -9,10 +9,11 @@ use squall_fields::{Axis, Cadence, Grid, Variable, ZRelation};
 use super::check;
 use super::fault::{Faults, quoted, suggestion};
 use super::file::join;
+use super::products;
 use super::quantity::Property;
 use super::resolved::{
-    Clock, Config, LogConfig, LogKind, MetricsConfig, ModelConfig, Product, QualityConfig, RuntimeConfig, SourceConfig,
-    StoreConfig, StreamConfig, StreamTopics, TopicsConfig,
+    Clock, Config, LogConfig, LogKind, MetricsConfig, ModelConfig, QualityConfig, RuntimeConfig, SourceConfig,
+    StoreConfig, StreamConfig, TopicsConfig,
 };
 use super::section::{Context, Section};
 
@@ -325,17 +326,10 @@ fn stream(section: &Section<'_>, name: &str) -> Option<StreamConfig> {
     let model = model(&section.section("model"));
     let device = device(section);
     let deadline = section.optional_duration("deadline");
-    let (thresholds, quantiles) = (section.numbers("thresholds"), section.numbers("quantiles"));
-    let products = products(section);
-    let topics = stream_topics(&section.section("topics"));
+    let products = products::products(section);
+    let topics = products::topics(&section.section("topics"), |section, key| topic(section, key, ""));
     section.finish();
-    let parts = check::StreamParts {
-        source: source.as_deref(),
-        times: patience.zip(horizon),
-        thresholds: thresholds.as_deref(),
-        quantiles: quantiles.as_deref(),
-        products: products.as_deref().unwrap_or_default(),
-    };
+    let parts = check::StreamParts { source: source.as_deref(), times: patience.zip(horizon) };
     check::stream(section, &parts);
     Some(StreamConfig {
         name: own?,
@@ -348,8 +342,6 @@ fn stream(section: &Section<'_>, name: &str) -> Option<StreamConfig> {
         model: model?,
         device: device?,
         deadline,
-        thresholds: thresholds?,
-        quantiles: quantiles?,
         products: products?,
         topics: topics?,
     })
@@ -400,24 +392,4 @@ fn device(section: &Section<'_>) -> Option<Arc<str>> {
     }
     section.fault("device", format!("expected \"cpu\", \"cpu:N\", \"cuda\" or \"cuda:N\", got \"{text}\""));
     None
-}
-
-fn products(section: &Section<'_>) -> Option<Vec<Product>> {
-    let choices = Product::ALL.map(|product| (product.name(), product));
-    let texts = section.texts("products")?;
-    let products: Vec<_> = texts.iter().map(|text| section.chosen("products", text, &choices)).collect();
-    let mut products: Vec<Product> = products.into_iter().collect::<Option<_>>()?;
-    products.sort_unstable();
-    products.dedup();
-    if products.is_empty() {
-        section.fault("products", "expected at least one product");
-    }
-    Some(products)
-}
-
-fn stream_topics(section: &Section<'_>) -> Option<StreamTopics> {
-    let topic = |key| topic(section, key, "");
-    let (index, probabilities, quantiles) = (topic("index"), topic("probabilities"), topic("quantiles"));
-    section.finish();
-    Some(StreamTopics { index: index?, probabilities: probabilities?, quantiles: quantiles? })
 }
