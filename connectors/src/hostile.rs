@@ -1,9 +1,10 @@
 //! Truncated files, files that are none, and files that reach outside: an error, never a panic.
 
 use squall_fields::{InputRef, Variable};
+use squall_operators::products::products;
 
 use crate::error::FileError;
-use crate::netcdf::round_trip::{SYSTEMS, forecast, frame};
+use crate::netcdf::round_trip::{SYSTEMS, all_products, forecast, frame};
 use crate::netcdf::{Reader, WriteOptions, forecast_bytes, forecast_from_bytes, frame_bytes};
 use crate::odim::{OdimWriteOptions, read_bytes, write_bytes};
 use crate::options::{Limits, ReadOptions};
@@ -38,13 +39,14 @@ type Read = fn(&[u8]) -> Result<(), FileError>;
 
 fn samples() -> Vec<(&'static str, Vec<u8>, Read)> {
     let rain = frame(SYSTEMS[0], &[Variable::RainRate], 20, 30, 1);
-    let (cast, extras) = forecast(SYSTEMS[1], 9, 8);
+    let cast = forecast(SYSTEMS[1], 9, 8);
+    let made = products(&cast, &all_products());
     let variable_length = OdimWriteOptions { variable_length_texts: true, ..OdimWriteOptions::default() };
     vec![
         ("NetCDF", frame_bytes(&rain, &WriteOptions::default()).unwrap(), netcdf),
         ("ODIM", write_bytes(&rain, &OdimWriteOptions::default()).unwrap(), odim),
         ("ODIM, texts of variable length", write_bytes(&rain, &variable_length).unwrap(), odim),
-        ("forecast", forecast_bytes(&cast, &extras, &WriteOptions::default()).unwrap(), stored_forecast),
+        ("forecast", forecast_bytes(&cast, &made, &WriteOptions::default()).unwrap(), stored_forecast),
     ]
 }
 

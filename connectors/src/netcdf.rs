@@ -30,7 +30,7 @@ mod variants;
 
 pub use codec::{NetcdfDecoder, NetcdfEncoder};
 pub use create::{RowOrder, Storage, WriteOptions};
-pub use forecast::{ForecastExtras, PercentileField, ProbabilityField, forecast_bytes};
-pub use forecast_read::{forecast_from_bytes, read_forecast};
+pub use forecast::forecast_bytes;
+pub use forecast_read::{Stored, forecast_from_bytes, read_forecast};
 pub use observations::{frame_bytes, write_frames};
 pub use read::Reader;

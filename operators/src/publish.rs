@@ -21,7 +21,7 @@ use crate::note::{Note, Published};
 use crate::offload::{Desk, Service};
 use crate::order::frontier_of;
 use crate::ports::{EncodeError, FieldStore, ForecastEncoder, Outgoing, StoreError};
-use crate::products::{ProductsConfig, products};
+use crate::products::{ProductField, ProductsConfig, products};
 use crate::retry::{Backoff, retry};
 use crate::stream::StreamContext;
 use crate::{Tick, events};
@@ -33,8 +33,8 @@ pub struct Publisher {
     pub products: ProductsConfig,
     /// Which topics.
     pub encode: EncodeConfig,
-    /// Where the file goes, and who writes it; `None` keeps no files.
-    pub files: Option<(Arc<dyn FieldStore>, Arc<dyn ForecastEncoder>)>,
+    /// Where the file goes, and who writes it.
+    pub files: (Arc<dyn FieldStore>, Arc<dyn ForecastEncoder>),
 }
 
 /// Why a forecast was not published.
@@ -70,10 +70,11 @@ impl PublishError {
 impl Publisher {
     /// The records of a forecast; its file is in the store when this returns.
     pub fn publish(&self, forecast: &Forecast) -> Result<Vec<Outgoing>, PublishError> {
-        let file = self.files.as_ref().map(|(store, encoder)| put(forecast, &**store, &**encoder)).transpose()?;
-        let made: Vec<_> = forecast.ensembles.iter().map(|e| products(e, &self.products)).collect();
-        let mut records = vec![encode::index(&self.encode, forecast, &self.products, file.as_ref())];
-        records.extend(encode::tiles(&self.encode, forecast, &self.products, &made)?);
+        let made = products(forecast, &self.products);
+        let (store, encoder) = &self.files;
+        let file = put(forecast, &made, &**store, &**encoder)?;
+        let mut records = vec![encode::index(&self.encode, forecast, &self.products, &file)];
+        records.extend(encode::tiles(&self.encode, forecast, &made)?);
         Ok(records)
     }
 
@@ -91,8 +92,13 @@ impl Publisher {
     }
 }
 
-fn put(forecast: &Forecast, store: &dyn FieldStore, encoder: &dyn ForecastEncoder) -> Result<StoredFile, PublishError> {
-    let bytes = encoder.encode(forecast)?;
+fn put(
+    forecast: &Forecast,
+    products: &[ProductField<'_>],
+    store: &dyn FieldStore,
+    encoder: &dyn ForecastEncoder,
+) -> Result<StoredFile, PublishError> {
+    let bytes = encoder.encode(forecast, products)?;
     let name = encode::file_name(forecast, &bytes, encoder.extension());
     let url = store.put(&name, &bytes)?;
     Ok(StoredFile::new(url, encoder.content_type(), &bytes))
@@ -173,6 +179,7 @@ impl Made {
 mod tests {
     use super::*;
     use crate::encode::tests::{config, forecast};
+    use crate::products::PROBABILITIES;
     use bytes::Bytes;
     use std::sync::Mutex;
 
@@ -204,14 +211,15 @@ mod tests {
             "txt"
         }
 
-        fn encode(&self, forecast: &Forecast) -> Result<Vec<u8>, EncodeError> {
-            Ok(forecast.id.to_string().into_bytes())
+        fn encode(&self, forecast: &Forecast, products: &[ProductField<'_>]) -> Result<Vec<u8>, EncodeError> {
+            let names: Vec<_> = products.iter().map(|field| field.product.name).collect();
+            Ok(format!("{} {}", forecast.id, names.join(" ")).into_bytes())
         }
     }
 
     fn publisher(shelf: Arc<Shelf>) -> Publisher {
-        let products = ProductsConfig { mean: false, quantiles: vec![], thresholds: vec![1.0] };
-        Publisher { products, encode: config(), files: Some((shelf, Arc::new(Text))) }
+        let products = ProductsConfig::new([&PROBABILITIES], |_| vec![1.0]);
+        Publisher { products, encode: config(), files: (shelf, Arc::new(Text)) }
     }
 
     #[test]

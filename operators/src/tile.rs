@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use ndarray::{ArrayView3, s};
 use serde::{Deserialize, Serialize};
-use squall_fields::{Grid, IssueTime, Unit, ValidTime};
+use squall_fields::Grid;
 
 /// First bytes of a record.
 pub const MAGIC: &[u8; 4] = b"SQT1";
@@ -40,9 +40,9 @@ pub struct TilePlace {
     pub count: usize,
 }
 
-/// All that is needed to place and unpack a tile.
+/// What a field is, the same in all its tiles.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TileHeader {
+pub struct FieldHeader {
     /// Name of the stream.
     pub stream: Arc<str>,
     /// Digest of the model.
@@ -59,7 +59,7 @@ pub struct TileHeader {
     pub members: usize,
     /// Name of the variable, such as `rain_rate`.
     pub variable: String,
-    /// `probability`, `quantile`, `mean` or `precision`.
+    /// What is made of it, such as `probability`: the word of a [product](crate::products::Tiles).
     pub product: String,
     /// Unit of the values: `1` for a probability.
     pub unit: String,
@@ -71,6 +71,14 @@ pub struct TileHeader {
     pub lead_seconds: i64,
     /// Valid time, RFC 3339.
     pub valid_time: String,
+}
+
+/// All that is needed to place and unpack a tile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TileHeader {
+    /// What the field is.
+    #[serde(flatten)]
+    pub field: FieldHeader,
     /// `[level, y, x]` of this tile.
     pub shape: [usize; 3],
     /// NumPy type of the packed values: `|u1` or `<i2`.
@@ -100,14 +108,8 @@ pub enum Packing {
 }
 
 impl Packing {
-    /// For values in a unit: 0.01 mm/h, m/s or dBZ up to +-327.67.
-    pub fn of(unit: Unit) -> Self {
-        let scale = match unit {
-            Unit::KilogramsPerSquareMetreSecond => 1e-6,
-            _ => 0.01,
-        };
-        Self::Steps { scale }
-    }
+    /// For values of a variable in its unit: steps of 0.01 mm/h, m/s or dBZ, up to +-327.67.
+    pub const HUNDREDTHS: Self = Self::Steps { scale: 0.01 };
 
     const fn bytes(self) -> usize {
         match self {
@@ -116,24 +118,11 @@ impl Packing {
         }
     }
 
-    const fn dtype(self) -> &'static str {
+    /// NumPy type, value of one step, and the raw value that means missing.
+    const fn described(self) -> (&'static str, f32, i32) {
         match self {
-            Self::Share => "|u1",
-            Self::Steps { .. } => "<i2",
-        }
-    }
-
-    const fn scale(self) -> f32 {
-        match self {
-            Self::Share => 0.005,
-            Self::Steps { scale } => scale,
-        }
-    }
-
-    const fn missing(self) -> i32 {
-        match self {
-            Self::Share => 255,
-            Self::Steps { .. } => i16::MIN as i32,
+            Self::Share => ("|u1", 0.005, 255),
+            Self::Steps { scale } => ("<i2", scale, i16::MIN as i32),
         }
     }
 
@@ -152,39 +141,6 @@ impl Packing {
     }
 }
 
-/// What a field's tiles say beside where they lie.
-#[derive(Clone, Debug)]
-pub struct FieldHeader {
-    /// Name of the stream.
-    pub stream: Arc<str>,
-    /// Digest of the model.
-    pub model_digest: Arc<str>,
-    /// Issue time.
-    pub issue_time: IssueTime,
-    /// Revision of the forecast.
-    pub revision: u32,
-    /// Whether the forecast is less than it should be.
-    pub degraded: bool,
-    /// Members of the ensemble.
-    pub members: usize,
-    /// Name of the variable.
-    pub variable: &'static str,
-    /// `probability`, `quantile`, `mean` or `precision`.
-    pub product: &'static str,
-    /// Unit of the values.
-    pub unit: String,
-    /// The level of each plane.
-    pub levels: Vec<f32>,
-    /// Unit of the levels.
-    pub level_unit: String,
-    /// Lead in seconds.
-    pub lead_seconds: i64,
-    /// Valid time.
-    pub valid_time: ValidTime,
-    /// The grid.
-    pub grid: Arc<Grid>,
-}
-
 /// A tile, ready to be sent.
 #[derive(Clone, Debug)]
 pub struct Tile {
@@ -194,9 +150,15 @@ pub struct Tile {
     pub value: Vec<u8>,
 }
 
-/// Cuts and packs a field `[level, y, x]`.
-pub fn tiles(field: ArrayView3<'_, f32>, packing: Packing, header: &FieldHeader) -> std::io::Result<Vec<Tile>> {
+/// Cuts and packs a field `[level, y, x]` of a grid.
+pub fn tiles(
+    field: ArrayView3<'_, f32>,
+    packing: Packing,
+    header: &FieldHeader,
+    grid: &Arc<Grid>,
+) -> std::io::Result<Vec<Tile>> {
     let (levels, rows, columns) = field.dim();
+    let (dtype, scale, missing) = packing.described();
     let (tile_rows, tile_columns) = tile_shape(levels, rows, columns, packing.bytes());
     let across = columns.div_ceil(tile_columns);
     let count = rows.div_ceil(tile_rows) * across;
@@ -207,7 +169,16 @@ pub fn tiles(field: ArrayView3<'_, f32>, packing: Packing, header: &FieldHeader)
         let place = TilePlace { row, column, index, count };
         let shape = [levels, end_row - row, end_column - column];
         let payload = zstd::bulk::compress(&packing.pack(part.iter()), 3)?;
-        let json = serde_json::to_vec(&tile_header(header, packing, place, shape))?;
+        let json = serde_json::to_vec(&TileHeader {
+            field: header.clone(),
+            shape,
+            dtype: dtype.to_owned(),
+            scale,
+            offset: 0.0,
+            missing,
+            tile: place,
+            grid: grid.clone(),
+        })?;
         let mut value = Vec::with_capacity(8 + json.len() + payload.len());
         value.extend_from_slice(MAGIC);
         value.extend_from_slice(&(json.len() as u32).to_le_bytes());
@@ -226,32 +197,6 @@ fn tile_shape(levels: usize, rows: usize, columns: usize, bytes: usize) -> (usiz
     }
     let edge = ((cells as f64).sqrt() as usize / 16 * 16).max(16);
     (edge.min(rows), edge.min(columns))
-}
-
-fn tile_header(header: &FieldHeader, packing: Packing, tile: TilePlace, shape: [usize; 3]) -> TileHeader {
-    TileHeader {
-        stream: header.stream.clone(),
-        model_digest: header.model_digest.clone(),
-        issue_time: header.issue_time.to_rfc3339(),
-        issue_time_seconds: header.issue_time.unix_seconds(),
-        revision: header.revision,
-        degraded: header.degraded,
-        members: header.members,
-        variable: header.variable.to_owned(),
-        product: header.product.to_owned(),
-        unit: header.unit.clone(),
-        levels: header.levels.clone(),
-        level_unit: header.level_unit.clone(),
-        lead_seconds: header.lead_seconds,
-        valid_time: header.valid_time.to_rfc3339(),
-        shape,
-        dtype: packing.dtype().to_owned(),
-        scale: packing.scale(),
-        offset: 0.0,
-        missing: packing.missing(),
-        tile,
-        grid: header.grid.clone(),
-    }
 }
 
 /// Reads a record: its header and its values `[level, y, x]`, NaN where missing. The inverse of [`tiles`].
@@ -279,23 +224,27 @@ pub(crate) mod tests {
     use proptest::prelude::*;
     use squall_fields::Axis;
 
-    fn header(rows: usize, columns: usize) -> FieldHeader {
+    fn grid(rows: usize, columns: usize) -> Arc<Grid> {
         let axis = |step: f64, len| Axis { first: 0.0, step, len };
+        Grid { proj: "+proj=utm".into(), wkt: None, x: axis(1.0, columns), y: axis(-1.0, rows) }.into()
+    }
+
+    fn header() -> FieldHeader {
         FieldHeader {
             stream: "rain".into(),
             model_digest: "abc".into(),
-            issue_time: IssueTime::from_unix_seconds(0),
+            issue_time: "1970-01-01T00:00:00Z".into(),
+            issue_time_seconds: 0,
             revision: 0,
             degraded: false,
             members: 8,
-            variable: "rain_rate",
-            product: "probability",
+            variable: "rain_rate".into(),
+            product: "probability".into(),
             unit: "1".into(),
             levels: vec![0.1, 1.0],
             level_unit: "mm h-1".into(),
             lead_seconds: 300,
-            valid_time: ValidTime::from_unix_seconds(300),
-            grid: Grid { proj: "+proj=utm".into(), wkt: None, x: axis(1.0, columns), y: axis(-1.0, rows) }.into(),
+            valid_time: "1970-01-01T00:05:00Z".into(),
         }
     }
 
@@ -303,13 +252,14 @@ pub(crate) mod tests {
     fn tiles_cover_the_field_once_and_stay_small() {
         let (rows, columns) = (1226, 760);
         let field = Array3::from_shape_fn((2, rows, columns), |(l, r, c)| ((l + r * 7 + c * 13) % 9) as f32 / 8.0);
-        let tiles = tiles(field.view(), Packing::Share, &header(rows, columns)).unwrap();
+        let tiles = tiles(field.view(), Packing::Share, &header(), &grid(rows, columns)).unwrap();
         let mut back = Array3::from_elem((2, rows, columns), -1.0f32);
         for tile in &tiles {
             assert!(tile.value.len() < 1_000_000);
-            let (header, values) = read(&tile.value).unwrap();
-            let TilePlace { row, column, .. } = header.tile;
-            let [_, height, width] = header.shape;
+            let (found, values) = read(&tile.value).unwrap();
+            assert_eq!((&found.field, &found.grid), (&header(), &grid(rows, columns)));
+            let TilePlace { row, column, .. } = found.tile;
+            let [_, height, width] = found.shape;
             let mut part = back.slice_mut(s![.., row..row + height, column..column + width]);
             assert!(part.iter().all(|v| *v == -1.0), "no cell twice");
             part.assign(&values);
@@ -323,7 +273,7 @@ pub(crate) mod tests {
         fn packing_is_within_half_a_step(values in prop::collection::vec(prop::num::f32::NORMAL, 12)) {
             let values: Vec<f32> = values.iter().map(|v| if *v < 0.0 { f32::NAN } else { v.min(1e9) % 300.0 }).collect();
             let field = Array3::from_shape_vec((1, 3, 4), values).unwrap();
-            let tiles = tiles(field.view(), Packing::Steps { scale: 0.01 }, &header(3, 4)).unwrap();
+            let tiles = tiles(field.view(), Packing::Steps { scale: 0.01 }, &header(), &grid(3, 4)).unwrap();
             let (_, back) = read(&tiles[0].value).unwrap();
             for (a, b) in back.iter().zip(&field) {
                 prop_assert!(a.is_nan() == b.is_nan() && (b.is_nan() || (a - b).abs() <= 0.005_1));

@@ -15,7 +15,6 @@ use squall_operators::infer::{InferConfig, infer};
 use squall_operators::local::Local;
 use squall_operators::note::Note;
 use squall_operators::ports::{Connect, Ledger, PartitionId};
-use squall_operators::products::ProductsConfig;
 use squall_operators::progress::Progress;
 use squall_operators::publish::{Publisher, publish};
 use squall_operators::quality::QualityConfig;
@@ -109,26 +108,11 @@ pub fn infer_config(stream: &config::StreamConfig) -> InferConfig {
     }
 }
 
-/// What a stream makes of an ensemble.
-pub fn products_config(stream: &config::StreamConfig) -> ProductsConfig {
-    let wanted = |product, levels: &[f32]| if stream.wants(product) { levels.to_vec() } else { Vec::new() };
-    ProductsConfig {
-        mean: stream.wants(config::Product::Mean),
-        quantiles: wanted(config::Product::Quantiles, &stream.quantiles),
-        thresholds: wanted(config::Product::Probabilities, &stream.thresholds),
-    }
-}
-
 /// Where a stream's records go.
 pub fn encode_config(instance: &Arc<str>, stream: &config::StreamConfig) -> EncodeConfig {
-    let wants = |product| stream.wants(product);
-    let quantiles = wants(config::Product::Quantiles) || wants(config::Product::Mean);
-    EncodeConfig {
-        instance: instance.clone(),
-        index: stream.topics.index.clone(),
-        probabilities: wants(config::Product::Probabilities).then(|| stream.topics.probabilities.clone()),
-        quantiles: quantiles.then(|| stream.topics.quantiles.clone()),
-    }
+    let (products, fields) = (stream.products.to_make(), &stream.topics.fields);
+    let topics = products.topics().into_iter().map(|role| (role.setting, fields[role.setting].clone()));
+    EncodeConfig { instance: instance.clone(), index: stream.topics.index.clone(), topics: topics.collect() }
 }
 
 fn source_config(plan: &StreamPlan, workers: usize) -> SourceConfig {

@@ -28,7 +28,7 @@ use squall_operators::source::Clock;
 use squall_operators::stream::StreamContext;
 
 use crate::archive::read_options;
-use crate::config::{self, Config, Product, SourceConfig, StreamConfig};
+use crate::config::{self, Config, SourceConfig, StreamConfig};
 use crate::devices::{self, ModelFactory};
 use crate::graph::{self, StreamPlan};
 use crate::{topics, watch};
@@ -106,9 +106,9 @@ pub fn publisher(
     encoder: Arc<dyn ForecastEncoder>,
 ) -> Publisher {
     Publisher {
-        products: graph::products_config(stream),
+        products: stream.products.to_make(),
         encode: graph::encode_config(instance, stream),
-        files: stream.wants(Product::Ensemble).then_some((store, encoder)),
+        files: (store, encoder),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use squall_operators::ports::{Connect, LogError, Retention, Timestamps, TopicSpec};
 
 use crate::commands::Usage;
-use crate::config::{Clock, Config, Product};
+use crate::config::{Clock, Config};
 
 /// Most bytes of a record that Squall writes: a tile, an index record, a bounded dead letter.
 const MAX_WRITTEN_BYTES: u64 = 1_000_000;
@@ -38,11 +38,8 @@ pub fn required(config: &Config) -> Vec<TopicSpec> {
     };
     for stream in &config.streams {
         topics.push(written(&stream.topics.index, Retention::Compact));
-        if stream.wants(Product::Probabilities) {
-            topics.push(written(&stream.topics.probabilities, Retention::Broker));
-        }
-        if stream.wants(Product::Quantiles) || stream.wants(Product::Mean) {
-            topics.push(written(&stream.topics.quantiles, Retention::Broker));
+        for role in stream.products.to_make().topics() {
+            topics.push(written(&stream.topics.fields[role.setting], Retention::Broker));
         }
     }
     topics.push(written(&config.topics.dead_letters, Retention::Broker));

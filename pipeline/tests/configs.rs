@@ -1,5 +1,7 @@
 //! Every file in `configs/` is run: simulated data, the log in memory, the configuration otherwise as it is.
 
+mod support;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +9,13 @@ use std::time::Duration;
 use squall_connectors::memory::MemoryLog;
 use squall_fields::{Chain, Frame, ValidTime, Variable};
 use squall_models::simulate::StormSettings;
-use squall_operators::ports::{Connect, Record};
+use squall_operators::ports::Connect;
 use squall_pipeline::commands::simulate::frames;
 use squall_pipeline::config::{Config, Layers, ModelConfig, SourceConfig};
 use squall_pipeline::publish::{Arrivals, Format, Spread, end_of_log, record};
 use squall_pipeline::runtime::Runtime;
 use squall_pipeline::{connect, topics};
+use support::read;
 
 fn configs() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
@@ -71,20 +74,6 @@ fn publish(config: &Config, log: &MemoryLog) {
         }
     }
     writer.flush(Duration::from_secs(10)).unwrap();
-}
-
-/// Every committed record of a topic.
-fn read(log: &MemoryLog, topic: &str) -> Vec<Record> {
-    let mut reader = log.reader(1 << 30).unwrap();
-    let mut records = Vec::new();
-    for partition in reader.partitions(topic).unwrap() {
-        let end = reader.end_offset(&partition).unwrap();
-        reader.assign(&[(partition.clone(), 0)]).unwrap();
-        while reader.position(&partition).unwrap() < end {
-            records.extend(reader.poll(Duration::from_millis(100)).unwrap());
-        }
-    }
-    records
 }
 
 #[test]

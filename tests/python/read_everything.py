@@ -73,7 +73,38 @@ def check_tile(message) -> tuple:
     return header, values
 
 
-def check_file(path: pathlib.Path, index: dict | None) -> int:
+# A product of the tiles, in a file: its variable, the coordinate of its levels and what that counts in, and how far the two
+# may differ, being packed in steps of their own.
+IN_FILE = {
+    "probability": ("probability_of_{}_above_threshold", "threshold", 1, 0.0026),
+    "quantile": ("{}_percentiles", "percentile", 100, 0.0101),
+    "mean": ("{}_mean", None, 1, 0.0101),
+    "precision": ("precision", None, 1, 0.0006),
+}
+STANDARD_NAMES = {"rain_rate": "lwe_precipitation_rate"}
+
+
+def identity(about: dict) -> list:
+    return [about[key] for key in ("stream", "model_digest", "issue_time", "revision")]
+
+
+def check_fields(data: xarray.Dataset, tiles: list) -> None:
+    leads = data["forecast_period"].values.tolist()
+    for header, values in tiles:
+        name, levels, factor, tolerance = IN_FILE[header["product"]]
+        field = data[name.format(STANDARD_NAMES.get(header["variable"], header["variable"]))]
+        if levels is None:
+            field = field.expand_dims("level")
+        else:
+            levels = next(dimension for dimension in field.dims if dimension.startswith(levels))
+            assert numpy.allclose(data[levels].values / factor, header["levels"]), f"{header['product']}: other levels"
+        row, column = header["tile"]["row"], header["tile"]["column"]
+        part = field.values[:, leads.index(header["lead_seconds"])]
+        part = part[:, row:row + values.shape[1], column:column + values.shape[2]]
+        assert numpy.allclose(part, values, rtol=0, atol=tolerance, equal_nan=True), f"{header['product']} differs"
+
+
+def check_file(path: pathlib.Path, index: dict | None, tiles: list) -> int:
     with xarray.open_dataset(path, decode_timedelta=False) as data:
         data.load()
         assert data.attrs["Conventions"].startswith("CF-1.")
@@ -84,6 +115,7 @@ def check_file(path: pathlib.Path, index: dict | None) -> int:
             squall = index["properties"]["squall"]
             assert data.sizes["realization"] == squall["members"]
             assert data.sizes["time"] == len(squall["lead_seconds"])
+        check_fields(data, tiles)
         return len(data.variables)
 
 
@@ -97,7 +129,11 @@ def main(broker: str, prefix: str, store: str) -> None:
     tiles = [check_tile(message) for kind in ("probabilities", "quantiles") for message in messages.get(kind, [])]
     by_file = {index["links"][0]["href"].removeprefix("file://"): index for index in indices}
     files = sorted(pathlib.Path(store).rglob("*.nc"))
-    variables = [check_file(path, by_file.get(str(path))) for path in files]
+    variables = []
+    for path in files:
+        index = by_file.get(str(path))
+        same = [tile for tile in tiles if index and identity(tile[0]) == identity(index["properties"]["squall"])]
+        variables.append(check_file(path, index, same))
     missing = set(by_file) - {str(path) for path in files}
     assert not missing, f"the index points at files that are not there: {missing}"
     print(json.dumps({

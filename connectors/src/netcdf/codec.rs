@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use squall_fields::{Cause, Forecast, Frame, InputRef};
 use squall_operators::ports::{DecodeError, EncodeError, ForecastEncoder, FrameDecoder};
+use squall_operators::products::ProductField;
 
-use super::{ForecastExtras, Reader, WriteOptions, forecast_bytes};
+use super::{Reader, WriteOptions, forecast_bytes};
 use crate::error::FileError;
 use crate::options::ReadOptions;
 
@@ -75,8 +76,8 @@ impl ForecastEncoder for NetcdfEncoder {
         "nc"
     }
 
-    fn encode(&self, forecast: &Forecast) -> Result<Vec<u8>, EncodeError> {
-        forecast_bytes(forecast, &ForecastExtras::default(), &self.options)
+    fn encode(&self, forecast: &Forecast, products: &[ProductField<'_>]) -> Result<Vec<u8>, EncodeError> {
+        forecast_bytes(forecast, products, &self.options)
             .map_err(|error| EncodeError::new("NetCDF", error.kind(), error))
     }
 }

@@ -1,101 +1,53 @@
-//! Forecasts as CF-NetCDF: ensemble, probabilities, percentiles, precision, provenance.
+//! Forecasts as CF-NetCDF: the products that a stream publishes, and provenance.
 //!
 //! The shape is that of the CF conventions' "multiple forecasts from a single analysis" (section
 //! 5.7), with the names and types of IMPROVER: `realization`, `time` and `forecast_reference_time` as
 //! int64 seconds since 1970, `forecast_period` as int32 seconds, probabilities with a `threshold`
-//! coordinate that carries `spp__relative_to_threshold`.
+//! coordinate that carries `spp__relative_to_threshold`. What each product is called, and what its
+//! attributes are, it says itself ([`squall_operators::products`]).
 
 use ::netcdf::FileMut;
-use ndarray::{Array4, Axis as NdAxis};
+use ndarray::{ArrayView4, Axis as NdAxis};
+use rayon::prelude::*;
 use squall_fields::{Forecast, Variable};
+use squall_operators::products::{LevelAxis, PRECISION, ProductField, Quantity, fill};
 
 use super::create::{DenseWriter, GridInFile, Step, Storage, WriteOptions, describe, failed, to_bytes};
 use super::observations::{TIME, write_time};
 use crate::error::FileError;
 
-/// Probabilities that a variable reaches thresholds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ProbabilityField {
-    /// The variable.
-    pub variable: Variable,
-    /// Thresholds in the variable's unit, ascending.
-    pub thresholds: Vec<f32>,
-    /// `[threshold, lead, y, x]`, 0 to 1, of being at or above the threshold; NaN where missing.
-    pub values: Array4<f32>,
-    /// Whether reaching it anywhere in a neighbourhood counts.
-    pub in_vicinity: bool,
-}
-
-/// Percentiles of a variable.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PercentileField {
-    /// The variable.
-    pub variable: Variable,
-    /// Percentiles, 0 to 100, ascending.
-    pub percentiles: Vec<f32>,
-    /// `[percentile, lead, y, x]` in the variable's unit; NaN where missing.
-    pub values: Array4<f32>,
-}
-
-/// What is written beside the ensemble.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ForecastExtras {
-    /// Probabilities.
-    pub probabilities: Vec<ProbabilityField>,
-    /// Percentiles.
-    pub percentiles: Vec<PercentileField>,
-}
-
-/// A forecast as the bytes of a file. The same forecast gives the same bytes.
+/// The products of a forecast as the bytes of a file. The same ones give the same bytes.
 ///
 /// # Errors
-/// [`FileError::Malformed`] if shapes do not fit the grid and the leads; [`FileError::Io`] if no
-/// temporary file can be written.
+/// [`FileError::Malformed`] if there is nothing to write or shapes do not fit the grid and the leads;
+/// [`FileError::Io`] if no temporary file can be written.
 pub fn forecast_bytes(
     forecast: &Forecast,
-    extras: &ForecastExtras,
+    products: &[ProductField<'_>],
     options: &WriteOptions,
 ) -> Result<Vec<u8>, FileError> {
-    check(forecast, extras)?;
+    if products.is_empty() {
+        return Err(FileError::malformed("forecast", "expected at least one product to write"));
+    }
+    products.iter().try_for_each(|field| check(forecast, field))?;
     to_bytes(|file| {
         write_provenance(file, forecast, options)?;
         write_times(file, forecast)?;
         let grid = GridInFile::write(file, &forecast.grid, options)?;
-        let writer = Writer { forecast, options, grid };
-        writer.ensembles(file)?;
-        writer.precision(file)?;
-        writer.probabilities(file, &extras.probabilities)?;
-        writer.percentiles(file, &extras.percentiles)
+        let beside = products.iter().any(|field| *field.product == PRECISION).then_some(PRECISION.file.name);
+        let mut writer = Writer { options, grid, beside, axes: Vec::new() };
+        products.iter().try_for_each(|field| writer.write(file, field))
     })
 }
 
-fn check(forecast: &Forecast, extras: &ForecastExtras) -> Result<(), FileError> {
+fn check(forecast: &Forecast, field: &ProductField<'_>) -> Result<(), FileError> {
     let (rows, columns) = forecast.grid.shape();
-    let expected = (forecast.leads.len(), rows, columns);
-    let members = forecast.members();
-    let fits = |what: &str, (first, leads, y, x): (usize, usize, usize, usize), wanted: usize| {
-        if (leads, y, x) == expected && first == wanted && wanted > 0 {
-            return Ok(());
-        }
-        let reason =
-            format!("expected [{wanted}, {}, {rows}, {columns}], got [{first}, {leads}, {y}, {x}]", expected.0);
-        Err(FileError::malformed(what, reason))
-    };
-    for ensemble in &forecast.ensembles {
-        fits(ensemble.variable.name(), ensemble.values.dim(), members)?;
+    let expected = (field.levels.len(), forecast.leads.len(), rows, columns);
+    if field.values.dim() == expected && !field.levels.is_empty() {
+        return Ok(());
     }
-    for field in &extras.probabilities {
-        fits("probabilities", field.values.dim(), field.thresholds.len())?;
-    }
-    for field in &extras.percentiles {
-        fits("percentiles", field.values.dim(), field.percentiles.len())?;
-    }
-    match &forecast.precision {
-        Some(precision) if precision.dim() != expected => {
-            Err(FileError::malformed("precision", format!("expected {expected:?}, got {:?}", precision.dim())))
-        }
-        _ => Ok(()),
-    }
+    let what = field.product.name_in_file(field.variable);
+    Err(FileError::malformed(what, format!("expected the shape {expected:?}, got {:?}", field.values.dim())))
 }
 
 /// Identity and provenance as attributes of the file.
@@ -148,124 +100,103 @@ fn write_times(file: &mut FileMut, forecast: &Forecast) -> Result<(), FileError>
 /// Scalar and auxiliary times of every dense variable.
 const TIMES: &str = "forecast_reference_time forecast_period";
 
-struct Writer<'f> {
-    forecast: &'f Forecast,
-    options: &'f WriteOptions,
+/// A coordinate of levels that is in the file.
+struct WrittenAxis {
+    kind: &'static str,
+    name: String,
+    attributes: Vec<(&'static str, String)>,
+    values: Vec<f32>,
+}
+
+struct Writer<'o> {
+    options: &'o WriteOptions,
     grid: GridInFile,
+    /// What says how good each field is.
+    beside: Option<&'static str>,
+    axes: Vec<WrittenAxis>,
 }
 
 impl Writer<'_> {
-    fn packing(&self, values: &Array4<f32>) -> Option<Step> {
-        let slice = values.as_slice_memory_order().unwrap_or_default();
-        let step = || Step::for_values(rayon::iter::IntoParallelRefIterator::par_iter(slice));
-        (self.options.storage == Storage::Packed).then(step)
-    }
-
-    fn put_all(&self, out: &mut DenseWriter<'_, '_>, values: &Array4<f32>) -> Result<(), FileError> {
-        for (first, fields) in values.axis_iter(NdAxis(0)).enumerate() {
-            for (lead, field) in fields.axis_iter(NdAxis(0)).enumerate() {
-                out.put(&[first, lead], field)?;
-            }
+    fn write(&mut self, file: &mut FileMut, field: &ProductField<'_>) -> Result<(), FileError> {
+        let ProductField { product, variable, levels, values } = field;
+        let axis = product.levels.as_ref().map(|kind| self.axis(file, &kind.axis, *variable, levels)).transpose()?;
+        let leading: Vec<&str> = axis.as_deref().into_iter().chain(["time"]).collect();
+        let packing = self.packing(product.file.packed, values.view());
+        let name = product.name_in_file(*variable);
+        let mut out = DenseWriter::add(file, &name, &leading, &self.grid, packing, self.options.deflate)?;
+        if let (Quantity::Variable { cell_method }, Some(variable)) = (product.quantity, variable) {
+            let methods = [Some(own_cell_method(*variable)), cell_method];
+            let methods: Vec<&str> = methods.into_iter().flatten().collect();
+            out.describe(&[("standard_name", variable.standard_name()), ("cell_methods", &methods.join(" "))])?;
         }
-        Ok(())
-    }
-
-    fn ensembles(&self, file: &mut FileMut) -> Result<(), FileError> {
-        let members = self.forecast.members();
-        if members == 0 {
-            return Ok(());
+        let long_name = fill(product.file.long_name, *variable);
+        out.describe(&[("long_name", &long_name), ("units", product.quantity.unit(*variable))])?;
+        if let (Some(beside), Some(_)) = (self.beside, variable) {
+            out.describe(&[("ancillary_variables", beside)])?;
         }
-        let name = "realization";
-        file.add_dimension(name, members).map_err(failed(name))?;
-        let mut realization = file.add_variable::<i32>(name, &[name]).map_err(failed(name))?;
-        describe(&mut realization, &[("standard_name", name), ("units", "1")])?;
-        realization.put_values(&(0..members as i32).collect::<Vec<_>>(), ..).map_err(failed(name))?;
-        for ensemble in &self.forecast.ensembles {
-            let variable = ensemble.variable;
-            let packing = self.packing(&ensemble.values);
-            let mut out = DenseWriter::add(
-                file,
-                variable.standard_name(),
-                &[name, "time"],
-                &self.grid,
-                packing,
-                self.options.deflate,
-            )?;
-            let long_name = format!("nowcast {}", variable.name().replace('_', " "));
-            out.describe(&[
-                ("standard_name", variable.standard_name()),
-                ("long_name", &long_name),
-                ("units", variable.unit().symbol()),
-                ("cell_methods", cell_methods(variable)),
-            ])?;
-            if self.forecast.precision.is_some() {
-                out.describe(&[("ancillary_variables", "precision")])?;
-            }
-            out.coordinates(TIMES)?;
-            self.put_all(&mut out, &ensemble.values)?;
-        }
-        Ok(())
-    }
-
-    fn precision(&self, file: &mut FileMut) -> Result<(), FileError> {
-        let Some(precision) = &self.forecast.precision else { return Ok(()) };
-        let mut out = DenseWriter::add(file, "precision", &["time"], &self.grid, None, self.options.deflate)?;
-        out.describe(&[("long_name", "precision weight of the guided diffusion model"), ("units", "1")])?;
         out.coordinates(TIMES)?;
-        precision.axis_iter(NdAxis(0)).enumerate().try_for_each(|(lead, field)| out.put(&[lead], field))
-    }
-
-    fn probabilities(&self, file: &mut FileMut, fields: &[ProbabilityField]) -> Result<(), FileError> {
-        for (index, field) in fields.iter().enumerate() {
-            let threshold = if index == 0 { "threshold".to_owned() } else { format!("threshold_{index}") };
-            file.add_dimension(&threshold, field.thresholds.len()).map_err(failed(&threshold))?;
-            let mut coordinate = file.add_variable::<f32>(&threshold, &[&threshold]).map_err(failed(&threshold))?;
-            describe(
-                &mut coordinate,
-                &[
-                    ("standard_name", field.variable.standard_name()),
-                    ("units", field.variable.unit().symbol()),
-                    ("spp__relative_to_threshold", "greater_than_or_equal_to"),
-                ],
-            )?;
-            coordinate.put_values(&field.thresholds, ..).map_err(failed(&threshold))?;
-            let vicinity = if field.in_vicinity { "_in_vicinity" } else { "" };
-            let name = format!("probability_of_{}{vicinity}_above_threshold", field.variable.standard_name());
-            // Probabilities of an ensemble are multiples of 1/M: a step of 1/10000 is finer than any.
-            let packing = (self.options.storage == Storage::Packed).then_some(Step { scale: 1e-4, offset: 0.0 });
-            let leading = [threshold.as_str(), "time"];
-            let mut out = DenseWriter::add(file, &name, &leading, &self.grid, packing, self.options.deflate)?;
-            out.describe(&[("long_name", &name), ("units", "1")])?;
-            out.coordinates(TIMES)?;
-            self.put_all(&mut out, &field.values)?;
+        for (level, fields) in values.axis_iter(NdAxis(0)).enumerate() {
+            for (lead, plane) in fields.axis_iter(NdAxis(0)).enumerate() {
+                let place = [level, lead];
+                out.put(&place[place.len() - leading.len()..], plane)?;
+            }
         }
         Ok(())
     }
 
-    fn percentiles(&self, file: &mut FileMut, fields: &[PercentileField]) -> Result<(), FileError> {
-        for (index, field) in fields.iter().enumerate() {
-            let percentile = if index == 0 { "percentile".to_owned() } else { format!("percentile_{index}") };
-            file.add_dimension(&percentile, field.percentiles.len()).map_err(failed(&percentile))?;
-            let mut coordinate = file.add_variable::<f32>(&percentile, &[&percentile]).map_err(failed(&percentile))?;
-            describe(&mut coordinate, &[("long_name", "percentile"), ("units", "%")])?;
-            coordinate.put_values(&field.percentiles, ..).map_err(failed(&percentile))?;
-            let name = format!("{}_percentiles", field.variable.standard_name());
-            let (leading, packing) = ([percentile.as_str(), "time"], self.packing(&field.values));
-            let mut out = DenseWriter::add(file, &name, &leading, &self.grid, packing, self.options.deflate)?;
-            out.describe(&[
-                ("standard_name", field.variable.standard_name()),
-                ("long_name", &format!("percentiles of {}", field.variable.name().replace('_', " "))),
-                ("units", field.variable.unit().symbol()),
-                ("cell_methods", cell_methods(field.variable)),
-            ])?;
-            out.coordinates(TIMES)?;
-            self.put_all(&mut out, &field.values)?;
+    fn packing(&self, packed: bool, values: ArrayView4<'_, f32>) -> Option<Step> {
+        let wanted = packed && self.options.storage == Storage::Packed;
+        wanted.then(|| Step::for_values(values.into_par_iter()))
+    }
+
+    /// The name of a coordinate of levels, which is written unless it is there already.
+    fn axis(
+        &mut self,
+        file: &mut FileMut,
+        axis: &'static LevelAxis,
+        variable: Option<Variable>,
+        levels: &[f32],
+    ) -> Result<String, FileError> {
+        let attributes: Vec<_> = axis.attributes.iter().map(|(key, value)| (*key, fill(value, variable))).collect();
+        let values: Vec<f32> = levels.iter().map(|level| in_file(*level, axis.factor)).collect();
+        let before: Vec<&WrittenAxis> = self.axes.iter().filter(|other| other.kind == axis.name).collect();
+        if let Some(same) = before.iter().find(|other| other.attributes == attributes && other.values == values) {
+            return Ok(same.name.clone());
         }
-        Ok(())
+        let name = if before.is_empty() { axis.name.to_owned() } else { format!("{}_{}", axis.name, before.len()) };
+        write_axis(file, &name, axis.whole, &attributes, &values)?;
+        self.axes.push(WrittenAxis { kind: axis.name, name: name.clone(), attributes, values });
+        Ok(name)
     }
 }
 
-const fn cell_methods(variable: Variable) -> &'static str {
+/// A level as a file has it: exactly 10 % for the quantile 0.1, which is not exact in binary.
+fn in_file(level: f32, factor: f64) -> f32 {
+    if factor == 1.0 { level } else { ((f64::from(level) * factor * 1e4).round() / 1e4) as f32 }
+}
+
+fn write_axis(
+    file: &mut FileMut,
+    name: &str,
+    whole: bool,
+    attributes: &[(&str, String)],
+    values: &[f32],
+) -> Result<(), FileError> {
+    file.add_dimension(name, values.len()).map_err(failed(name))?;
+    let attributes: Vec<_> = attributes.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    if whole {
+        let mut coordinate = file.add_variable::<i32>(name, &[name]).map_err(failed(name))?;
+        describe(&mut coordinate, &attributes)?;
+        let values: Vec<i32> = values.iter().map(|level| *level as i32).collect();
+        return coordinate.put_values(&values, ..).map_err(failed(name));
+    }
+    let mut coordinate = file.add_variable::<f32>(name, &[name]).map_err(failed(name))?;
+    describe(&mut coordinate, &attributes)?;
+    coordinate.put_values(values, ..).map_err(failed(name))
+}
+
+/// What a value of a variable is in time.
+const fn own_cell_method(variable: Variable) -> &'static str {
     match variable {
         Variable::PrecipitationAmount => "time: sum",
         _ => "time: point",

@@ -8,9 +8,9 @@ use ndarray::{Array4, Axis as NdAxis};
 use squall_fields::{
     Conversion, Ensemble, Forecast, ForecastId, IssueTime, KnowledgeTime, LeadTime, Provenance, Variable,
 };
+use squall_operators::products::{self, PRECISION, ProductField, Source};
 
 use super::attributes::text;
-use super::forecast::{ForecastExtras, PercentileField, ProbabilityField};
 use super::placement::{Placement, placement, read_numbers};
 use super::read::{guarded, recognise};
 use super::schema::{Schema, VariableInfo};
@@ -19,11 +19,20 @@ use crate::gridded::Notes;
 use crate::gridded::unpack::{Layout, unpack};
 use crate::options::{Limits, ReadOptions};
 
+/// What a forecast's file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The forecast; without ensembles if the file has none.
+    pub forecast: Forecast,
+    /// What was computed from it.
+    pub products: Vec<ProductField<'static>>,
+}
+
 /// Reads the file of a forecast that [`super::forecast_bytes`] wrote.
 ///
 /// # Errors
 /// [`FileError`] says what was expected of the file.
-pub fn read_forecast(path: &Path, limits: &Limits) -> Result<(Forecast, ForecastExtras), FileError> {
+pub fn read_forecast(path: &Path, limits: &Limits) -> Result<Stored, FileError> {
     let bytes = std::fs::read(path).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
     forecast_from_bytes(&bytes, limits)
 }
@@ -32,7 +41,7 @@ pub fn read_forecast(path: &Path, limits: &Limits) -> Result<(Forecast, Forecast
 ///
 /// # Errors
 /// As [`read_forecast`].
-pub fn forecast_from_bytes(bytes: &[u8], limits: &Limits) -> Result<(Forecast, ForecastExtras), FileError> {
+pub fn forecast_from_bytes(bytes: &[u8], limits: &Limits) -> Result<Stored, FileError> {
     recognise(bytes)?;
     guarded("forecast", || {
         let file = ::netcdf::open_mem(None, bytes).map_err(|e| FileError::malformed("forecast", e))?;
@@ -53,28 +62,22 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn forecast(&self) -> Result<(Forecast, ForecastExtras), FileError> {
+    fn forecast(&self) -> Result<Stored, FileError> {
         let leads = self.numbers("forecast_period")?;
         let issue_time = self.numbers("forecast_reference_time")?.first().copied();
         let issue_time = issue_time.ok_or_else(|| FileError::malformed("forecast_reference_time", "it is empty"))?;
-        let (mut ensembles, mut extras) = (Vec::new(), ForecastExtras::default());
-        for variable in Variable::ALL.iter().copied() {
-            if let Some(info) = self.schema.variable(variable.standard_name()).filter(|v| v.shape.len() == 4) {
-                ensembles.push(Ensemble { variable, values: self.dense(info)? });
-            }
-            let name = |vicinity| format!("probability_of_{}{vicinity}_above_threshold", variable.standard_name());
-            for (in_vicinity, name) in [(false, name("")), (true, name("_in_vicinity"))] {
-                if let Some(info) = self.schema.variable(&name) {
-                    let (thresholds, values) = (self.leading(info)?, self.dense(info)?);
-                    extras.probabilities.push(ProbabilityField { variable, thresholds, values, in_vicinity });
+        let (mut ensembles, mut precision, mut products) = (Vec::new(), None, Vec::new());
+        for field in self.products()? {
+            match (field.product.source, field.variable) {
+                (Source::Ensemble(_), Some(variable)) => {
+                    ensembles.push(Ensemble { variable, values: field.values.into_owned() });
                 }
-            }
-            if let Some(info) = self.schema.variable(&format!("{}_percentiles", variable.standard_name())) {
-                let (percentiles, values) = (self.leading(info)?, self.dense(info)?);
-                extras.percentiles.push(PercentileField { variable, percentiles, values });
+                (Source::Forecast(_), _) if *field.product == PRECISION => {
+                    precision = Some(field.values.into_owned().index_axis_move(NdAxis(0), 0));
+                }
+                _ => products.push(field),
             }
         }
-        let precision = self.schema.variable("precision").map(|info| self.dense(info)).transpose()?;
         let forecast = Forecast {
             id: ForecastId {
                 stream: Arc::from(self.text("squall_stream")),
@@ -86,10 +89,29 @@ impl Reading<'_> {
             grid: Arc::new(self.placement.grid.clone()),
             leads: leads.into_iter().map(|seconds| LeadTime::from_seconds(seconds as i64)).collect(),
             ensembles,
-            precision: precision.map(|values: Array4<f32>| values.index_axis_move(NdAxis(0), 0)),
+            precision,
             provenance: self.provenance()?,
         };
-        Ok((forecast, extras))
+        Ok(Stored { forecast, products })
+    }
+
+    /// Every product that the file holds.
+    fn products(&self) -> Result<Vec<ProductField<'static>>, FileError> {
+        let variables = Variable::ALL.iter().copied().map(Some).chain([None]);
+        let mut fields = Vec::new();
+        for variable in variables {
+            for product in products::ALL.into_iter().filter(|p| p.is_asked_for() == variable.is_some()) {
+                let rank = 3 + usize::from(product.levels.is_some());
+                let info = self.schema.variable(&product.name_in_file(variable));
+                let Some(info) = info.filter(|info| info.shape.len() == rank) else { continue };
+                let levels = match &product.levels {
+                    Some(levels) => self.leading(info, levels.axis.factor)?,
+                    None => vec![0.0],
+                };
+                fields.push(ProductField { product, variable, levels, values: self.dense(info)?.into() });
+            }
+        }
+        Ok(fields)
     }
 
     fn text(&self, name: &str) -> &str {
@@ -115,10 +137,10 @@ impl Reading<'_> {
         read_numbers(self.file, info, self.limits.max_fields)
     }
 
-    /// The coordinate of the first dimension.
-    fn leading(&self, info: &VariableInfo) -> Result<Vec<f32>, FileError> {
-        let name = info.dimensions.first().map(String::as_str).unwrap_or_default();
-        Ok(self.numbers(name)?.into_iter().map(|v| v as f32).collect())
+    /// The coordinate of the first dimension, as levels.
+    fn leading(&self, info: &VariableInfo, factor: f64) -> Result<Vec<f32>, FileError> {
+        let name = info.dimensions.first().ok_or_else(|| FileError::malformed(&info.name, "it has no dimension"))?;
+        Ok(self.numbers(name)?.into_iter().map(|v| (v / factor) as f32).collect())
     }
 
     /// `[first, lead, y, x]` in the variable's unit; a variable without first dimension has one entry there.

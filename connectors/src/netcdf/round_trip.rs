@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, Array3, Array4};
+use ndarray::{Array2, Array3, Array4, ArrayView4};
 use proptest::prelude::*;
 use squall_fields::random::Philox;
 use squall_fields::{
     Axis, Degradation, Ensemble, Forecast, ForecastId, Frame, Grid, InputRef, IssueTime, KnowledgeTime, LeadTime,
     Provenance, ValidTime, Variable,
 };
+use squall_operators::products::{self, LevelSetting, Product, ProductsConfig};
 
 use super::create::{Step, as_stored};
 use super::*;
@@ -122,16 +123,21 @@ fn many_slots_of_one_file() {
     assert!(error.to_string().contains("one grid"), "{error}");
 }
 
-pub(crate) fn forecast(proj: &str, rows: usize, columns: usize) -> (Forecast, ForecastExtras) {
+/// Two variables of three members, with missing values, and a precision map.
+pub(crate) fn forecast(proj: &str, rows: usize, columns: usize) -> Forecast {
     let (members, leads) = (3, 2);
     let values = |seed: u64, n: usize, top: f64| {
         let random = Philox::new(seed, 2);
-        let cells = n * leads * rows * columns;
-        let values = (0..cells).map(|i| ((random.uniform(i as u64) * top * 100.0).round() / 100.0) as f32).collect();
+        let value = |i: usize| match random.uniform(i as u64) {
+            u if u > 0.95 => f32::NAN,
+            u => ((u * top * 100.0).round() / 100.0) as f32,
+        };
+        let values = (0..n * leads * rows * columns).map(value).collect();
         Array4::from_shape_vec((n, leads, rows, columns), values).unwrap()
     };
+    let ensemble = |variable, seed, top| Ensemble { variable, values: values(seed, members, top) };
     let input = InputRef { topic: Arc::from("obs"), partition: 2, offset: 41, digest: Arc::from("ab12") };
-    let forecast = Forecast {
+    Forecast {
         id: ForecastId {
             stream: Arc::from("radar"),
             model_digest: Arc::from("0123456789abcdef"),
@@ -141,7 +147,7 @@ pub(crate) fn forecast(proj: &str, rows: usize, columns: usize) -> (Forecast, Fo
         known_at: KnowledgeTime::from_unix_ms(1_475_073_950_000),
         grid: grid(proj, rows, columns),
         leads: vec![LeadTime::from_seconds(300), LeadTime::from_seconds(600)],
-        ensembles: vec![Ensemble { variable: Variable::RainRate, values: values(1, members, 20.0) }],
+        ensembles: vec![ensemble(Variable::RainRate, 1, 20.0), ensemble(Variable::XWind, 3, 400.0)],
         precision: Some(values(2, 1, 1.0).index_axis_move(ndarray::Axis(0), 0)),
         provenance: Provenance {
             inputs: vec![input],
@@ -152,50 +158,78 @@ pub(crate) fn forecast(proj: &str, rows: usize, columns: usize) -> (Forecast, Fo
             device: "cpu avx2 f32".into(),
             degraded: vec![Degradation::MissingFrames { slots: vec![ValidTime::from_unix_seconds(1_475_073_600)] }],
         },
-    };
-    let extras = ForecastExtras {
-        probabilities: vec![ProbabilityField {
-            variable: Variable::RainRate,
-            thresholds: vec![0.1, 1.0],
-            values: values(3, 2, 1.0),
-            in_vicinity: false,
-        }],
-        percentiles: vec![PercentileField {
-            variable: Variable::RainRate,
-            percentiles: vec![10.0, 50.0, 90.0],
-            values: values(4, 3, 20.0),
-        }],
-    };
-    (forecast, extras)
+    }
 }
 
-fn close(a: &Array4<f32>, b: &Array4<f32>) -> bool {
-    a.dim() == b.dim() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5)
+/// Everything, at levels that are exact in decimals only.
+pub(crate) fn all_products() -> ProductsConfig {
+    let levels =
+        |setting: &LevelSetting| if setting.name == "quantiles" { vec![0.1, 0.5, 0.9] } else { vec![0.1, 1.0] };
+    ProductsConfig::new(products::ALL, levels)
+}
+
+/// Equal but for packing into steps; missing where the other is.
+fn close(a: &ArrayView4<'_, f32>, b: &ArrayView4<'_, f32>, step: f32) -> bool {
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 0.51 * step || (a.is_nan() && b.is_nan());
+    a.dim() == b.dim() && a.iter().zip(b).all(near)
 }
 
 #[test]
 fn forecasts() {
     for proj in SYSTEMS {
-        let (forecast, extras) = forecast(proj, 11, 13);
+        let forecast = forecast(proj, 11, 13);
+        let made = products::products(&forecast, &all_products());
         let options = WriteOptions::default();
-        let bytes = forecast_bytes(&forecast, &extras, &options).unwrap();
-        assert_eq!(bytes, forecast_bytes(&forecast, &extras, &options).unwrap(), "{proj}");
-        let (back, back_extras) = forecast_from_bytes(&bytes, &Limits::default()).unwrap();
+        let bytes = forecast_bytes(&forecast, &made, &options).unwrap();
+        assert_eq!(bytes, forecast_bytes(&forecast, &made, &options).unwrap(), "{proj}");
+        let Stored { forecast: back, products } = forecast_from_bytes(&bytes, &Limits::default()).unwrap();
         assert_eq!((&back.id, back.known_at, &back.leads), (&forecast.id, forecast.known_at, &forecast.leads));
         assert_eq!(back.provenance, forecast.provenance);
         assert!(back.grid.is_same(&forecast.grid), "{proj}");
-        assert!(close(&back.ensembles[0].values, &forecast.ensembles[0].values), "{proj}");
-        assert_eq!(back.precision, forecast.precision);
-        assert_eq!(back_extras.probabilities[0].thresholds, extras.probabilities[0].thresholds);
-        assert!(close(&back_extras.probabilities[0].values, &extras.probabilities[0].values));
-        assert!(close(&back_extras.percentiles[0].values, &extras.percentiles[0].values));
+        for (back, written) in back.ensembles.iter().zip(&forecast.ensembles) {
+            assert_eq!(back.variable, written.variable);
+            assert!(close(&back.values.view(), &written.values.view(), 0.0123), "{proj}");
+        }
+        let bits = |map: &Array3<f32>| map.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(back.precision.as_ref().map(bits), forecast.precision.as_ref().map(bits));
+        let computed: Vec<_> = made.iter().filter(|f| is_computed(f.product)).collect();
+        assert_eq!(products.len(), computed.len());
+        for (back, written) in products.iter().zip(computed) {
+            let what = format!("{proj}: {:?} of {:?}", written.product, written.variable);
+            assert_eq!(
+                (back.product, back.variable, &back.levels),
+                (written.product, written.variable, &written.levels)
+            );
+            let step = if *back.product == products::PROBABILITIES { 0.0 } else { 0.0123 };
+            assert!(close(&back.values.view(), &written.values.view(), step), "{what}");
+        }
     }
+}
+
+fn is_computed(product: &Product) -> bool {
+    matches!(product.source, products::Source::Members(_) | products::Source::Sorted(_))
+}
+
+#[test]
+fn a_file_holds_what_is_wanted_and_nothing_else() {
+    let forecast = forecast("EPSG:3067", 6, 7);
+    let wanted = ProductsConfig::new([&products::PROBABILITIES], |_| vec![1.0]);
+    let made = products::products(&forecast, &wanted);
+    let bytes = forecast_bytes(&forecast, &made, &WriteOptions::default()).unwrap();
+    let back = forecast_from_bytes(&bytes, &Limits::default()).unwrap();
+    assert!(back.forecast.ensembles.is_empty() && back.forecast.precision.is_some());
+    let names: Vec<_> = back.products.iter().map(|field| (field.product.name, field.variable)).collect();
+    assert_eq!(names, [("probabilities", Some(Variable::RainRate)), ("probabilities", Some(Variable::XWind))]);
+    let error = forecast_bytes(&forecast, &[], &WriteOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("at least one product"), "{error}");
 }
 
 #[test]
 fn a_shape_that_does_not_fit_is_refused() {
-    let (mut forecast, extras) = forecast("EPSG:4326", 5, 6);
+    let mut forecast = forecast("EPSG:4326", 5, 6);
+    let other = forecast.clone();
+    let made = products::products(&other, &all_products());
     forecast.leads.pop();
-    let error = forecast_bytes(&forecast, &extras, &WriteOptions::default()).unwrap_err();
-    assert!(error.to_string().contains("expected [3, 1, 5, 6]"), "{error}");
+    let error = forecast_bytes(&forecast, &made, &WriteOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("expected the shape (3, 1, 5, 6), got (3, 2, 5, 6)"), "{error}");
 }

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use squall_fields::error::AnyError;
 use squall_fields::{Cause, ErrorKind, Forecast, Frame, InputRef};
 
+use crate::products::ProductField;
+
 /// Why bytes are not a frame. Each is what the decoder said: what was expected, and what came.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -81,7 +83,7 @@ impl EncodeError {
     }
 }
 
-/// Writes a forecast as a file. The same forecast gives the same bytes.
+/// Writes a forecast as a file. The same forecast and products give the same bytes.
 pub trait ForecastEncoder: Send + Sync {
     /// Media type of the file, such as `application/x-netcdf`.
     fn content_type(&self) -> &'static str;
@@ -89,6 +91,6 @@ pub trait ForecastEncoder: Send + Sync {
     /// Ending of the file's name, without a dot, such as `nc`.
     fn extension(&self) -> &'static str;
 
-    /// The file.
-    fn encode(&self, forecast: &Forecast) -> Result<Vec<u8>, EncodeError>;
+    /// The file, which holds these products and no others.
+    fn encode(&self, forecast: &Forecast, products: &[ProductField<'_>]) -> Result<Vec<u8>, EncodeError>;
 }

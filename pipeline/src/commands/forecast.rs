@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use squall_fields::{Forecast, IssueTime};
 use squall_operators::encode::file_name;
+use squall_operators::products::products;
 
 use super::{ConfigFile, Usage, print, write_file};
 use crate::archive::{Archive, read_options};
@@ -63,7 +64,7 @@ impl Arguments {
         for reason in &forecast.provenance.degraded {
             tracing::warn!("less than it should be: {reason:?}");
         }
-        let path = self.write(&config, &forecast)?;
+        let path = self.write(&config, stream, &forecast)?;
         print(&format!("{}\n", path.display()));
         if self.map {
             let map = path.with_extension("png");
@@ -94,9 +95,9 @@ impl Arguments {
         time.ok_or_else(|| Usage(format!("--at: expected a time such as 2016-09-28T16:00:00Z, got {text}")).into())
     }
 
-    fn write(&self, config: &Config, forecast: &Forecast) -> anyhow::Result<PathBuf> {
-        let encoder = runtime::encoder(config);
-        let bytes = encoder.encode(forecast).context("cannot write the forecast as NetCDF")?;
+    fn write(&self, config: &Config, stream: &StreamConfig, forecast: &Forecast) -> anyhow::Result<PathBuf> {
+        let (encoder, made) = (runtime::encoder(config), products(forecast, &stream.products.to_make()));
+        let bytes = encoder.encode(forecast, &made).context("cannot write the forecast as NetCDF")?;
         let path = self.output.join(file_name(forecast, &bytes, encoder.extension()));
         write_file(&path, &bytes)?;
         Ok(path)

@@ -7,9 +7,7 @@ use std::time::Duration;
 use super::fault::{quoted, suggestion};
 use squall_models::ModelError;
 
-use super::resolved::{
-    LogConfig, LogKind, ModelConfig, Product, RuntimeConfig, SourceConfig, StreamConfig, TopicsConfig,
-};
+use super::resolved::{LogConfig, LogKind, ModelConfig, RuntimeConfig, SourceConfig, StreamConfig, TopicsConfig};
 use super::section::Section;
 
 /// Whether a text is a legal Kafka topic: 1 to 249 of `A-Z a-z 0-9 . _ -`, and not `.` or `..`.
@@ -50,9 +48,6 @@ pub(super) fn source(section: &Section<'_>, source: &SourceConfig) {
 pub(super) struct StreamParts<'a> {
     pub(super) source: Option<&'a str>,
     pub(super) times: Option<(Duration, Duration)>,
-    pub(super) thresholds: Option<&'a [f32]>,
-    pub(super) quantiles: Option<&'a [f32]>,
-    pub(super) products: &'a [Product],
 }
 
 /// Checks one stream, as far as it was readable.
@@ -60,21 +55,6 @@ pub(super) fn stream(section: &Section<'_>, parts: &StreamParts<'_>) {
     if let Some((patience, horizon)) = parts.times.filter(|(patience, horizon)| patience > horizon) {
         let (patience, horizon) = (super::format_duration(patience), super::format_duration(horizon));
         section.fault("patience", format!("must not exceed the horizon: got {patience}, the horizon is {horizon}"));
-    }
-    if let Some(thresholds) = parts.thresholds {
-        ascending(section, "thresholds", thresholds);
-        if thresholds.is_empty() && parts.products.contains(&Product::Probabilities) {
-            section.fault("thresholds", "probabilities are among the products: expected thresholds = [...]");
-        }
-    }
-    if let Some(quantiles) = parts.quantiles {
-        ascending(section, "quantiles", quantiles);
-        if let Some(outside) = quantiles.iter().find(|q| !(0.0 < **q && **q < 1.0)) {
-            section.fault("quantiles", format!("expected values between 0 and 1, got {outside}"));
-        }
-        if quantiles.is_empty() && parts.products.contains(&Product::Quantiles) {
-            section.fault("quantiles", "quantiles are among the products: expected quantiles = [...]");
-        }
     }
     let sources = section.context.root().section("sources");
     let names = || sources.keys().into_iter();

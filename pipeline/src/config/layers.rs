@@ -9,8 +9,8 @@ use figment::{Figment, Metadata, Profile, Provider};
 use super::context::Context;
 use super::fault::{Fault, Faults};
 use super::file::{File, NAMED, from_scalar};
-use super::resolve;
 use super::resolved::Config;
+use super::{products, resolve};
 
 /// A kind of configuration file.
 pub(crate) struct Kind {
@@ -149,7 +149,10 @@ impl Layers {
         let mut values = File::parse("built-in defaults", defaults).values;
         for list in NAMED {
             let Some(Value::Dict(_, mut template)) = values.remove(list) else { continue };
-            let template = template.remove("default").expect("the built-in defaults have one for each named list");
+            let mut template = template.remove("default").expect("the built-in defaults have one for each named list");
+            if let ("streams", Value::Dict(_, stream)) = (list, &mut template) {
+                products::add_defaults(stream);
+            }
             let names = self.names(list).map(|name| (name.to_owned(), template.clone()));
             values.insert(list.to_owned(), names.collect::<Dict>().into());
         }

@@ -35,6 +35,7 @@ mod documents;
 mod fault;
 mod file;
 pub(crate) mod layers;
+mod products;
 pub(crate) mod quantity;
 mod resolve;
 mod resolved;
@@ -45,10 +46,11 @@ mod typed;
 
 pub use fault::{Fault, Faults};
 pub use layers::Layers;
+pub use products::{StreamProducts, StreamTopics};
 pub use quantity::{format_bytes, format_duration, parse_bytes, parse_duration};
 pub use resolved::{
-    Clock, Config, LogConfig, LogKind, MetricsConfig, ModelConfig, Product, QualityConfig, RuntimeConfig, SourceConfig,
-    StoreConfig, StreamConfig, StreamTopics, TopicsConfig,
+    Clock, Config, LogConfig, LogKind, MetricsConfig, ModelConfig, QualityConfig, RuntimeConfig, SourceConfig,
+    StoreConfig, StreamConfig, TopicsConfig,
 };
 
 impl Config {

@@ -15,6 +15,7 @@ use squall_models::Context;
 use squall_models::baselines::Baseline;
 use squall_models::diffusion::Options;
 
+use super::products::{StreamProducts, StreamTopics};
 use super::quantity::{as_bytes, as_duration, as_optional_duration, as_written};
 
 /// One running instance of Squall.
@@ -187,12 +188,9 @@ pub struct StreamConfig {
     /// A fallback is published when the model has not answered this long after the window fired; `None` waits.
     #[serde(serialize_with = "as_optional_duration", skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Duration>,
-    /// Thresholds of the exceedance probabilities, ascending, in the variable's unit.
-    pub thresholds: Vec<f32>,
-    /// Quantiles, ascending, between 0 and 1.
-    pub quantiles: Vec<f32>,
-    /// What is written and published.
-    pub products: Vec<Product>,
+    /// What is written and published, at which levels.
+    #[serde(flatten)]
+    pub products: StreamProducts,
     /// Topics of its products.
     pub topics: StreamTopics,
 }
@@ -215,31 +213,6 @@ pub enum ModelConfig {
         #[serde(flatten, serialize_with = "as_written")]
         options: Options,
     },
-}
-
-/// A product of an ensemble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Product {
-    /// Mean of the members.
-    Mean,
-    /// Quantiles over the members.
-    Quantiles,
-    /// Probabilities of exceeding each threshold.
-    Probabilities,
-    /// The members themselves.
-    Ensemble,
-}
-
-/// Topics of a stream's products.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StreamTopics {
-    /// One JSON record for each forecast.
-    pub index: Arc<str>,
-    /// Exceedance probabilities, packed in tiles.
-    pub probabilities: Arc<str>,
-    /// Quantiles, packed in tiles.
-    pub quantiles: Arc<str>,
 }
 
 fn as_name<S: Serializer>(source: &SourceConfig, serializer: S) -> Result<S::Ok, S::Error> {
@@ -274,26 +247,6 @@ impl StreamConfig {
             window_frames: self.window_frames,
             leads: self.leads,
             members: self.members,
-        }
-    }
-
-    /// Whether a product is wanted.
-    pub fn wants(&self, product: Product) -> bool {
-        self.products.contains(&product)
-    }
-}
-
-impl Product {
-    /// Every product, in the order of the file format.
-    pub const ALL: [Self; 4] = [Self::Mean, Self::Quantiles, Self::Probabilities, Self::Ensemble];
-
-    /// Name as in a configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Mean => "mean",
-            Self::Quantiles => "quantiles",
-            Self::Probabilities => "probabilities",
-            Self::Ensemble => "ensemble",
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use squall_connectors::kafka::Property;
 use squall_models::baselines::Baseline;
+use squall_operators::products::{ENSEMBLE, MEAN, PROBABILITIES};
 
-use super::{Config, Faults, Layers, LogKind, ModelConfig, Product};
+use super::{Config, Faults, Layers, LogKind, ModelConfig};
 
 const RIGHT: &str = r#"
 name = "here"
@@ -57,8 +58,8 @@ fn defaults_are_laid_under_each_table() {
     assert_eq!(&*config.sources[0].topic, "obs.radar.v1");
     assert_eq!(config.sources[0].quality.range, [0.0, 500.0]);
     assert_eq!(config.sources[1].quality.range, [-120.0, 120.0]);
-    assert_eq!(config.streams[0].thresholds, [0.1, 1.0, 5.0]);
-    assert_eq!(config.streams[1].products, [Product::Mean, Product::Ensemble]);
+    assert_eq!(config.streams[0].products.levels_of(&PROBABILITIES), [0.1, 1.0, 5.0]);
+    assert_eq!(config.streams[1].products.wanted, [&ENSEMBLE, &MEAN]);
     assert_eq!(config.streams[0].members, 8);
     assert_eq!(config.log.kind, LogKind::Kafka);
     assert!(std::sync::Arc::ptr_eq(&config.streams[1].source, &config.sources[1]));

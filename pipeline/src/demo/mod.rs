@@ -188,7 +188,7 @@ impl<'a> Watcher<'a> {
         let href = index["links"][0]["href"].as_str().context("an index record points at a file")?;
         let bytes = self.demo.store.get(href, LARGEST)?;
         let limits = Limits { max_bytes: LARGEST as usize, ..Limits::default() };
-        let (forecast, _) = forecast_from_bytes(&bytes, &limits).with_context(|| href.to_owned())?;
+        let forecast = forecast_from_bytes(&bytes, &limits).with_context(|| href.to_owned())?.forecast;
         self.board.add(&forecast, |time| self.demo.event.frames.iter().find(|f| f.slot == time).map(|f| &**f));
         let map = self.draw(&forecast)?;
         self.model.clone_from(&forecast.provenance.model);
@@ -237,8 +237,9 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Layers, Product};
+    use crate::config::Layers;
     use squall_connectors::memory::MemoryLog;
+    use squall_operators::products::ENSEMBLE;
 
     /// The demo's own configuration on a small storm.
     fn demo(folder: &Path, frames: usize) -> Demo {
@@ -258,7 +259,7 @@ mod tests {
     fn one_forecast_a_full_window_drawn_and_scored() {
         let folder = tempfile::tempdir().unwrap();
         let demo = demo(folder.path(), 6);
-        assert!(demo.config.streams[0].wants(Product::Ensemble));
+        assert!(demo.config.streams[0].products.wants(&ENSEMBLE));
         let (stop, _stopper) = Stop::by_hand();
         let outcome = demo.play(&Dashboard::silent(), &stop).unwrap();
         assert_eq!((outcome.board.forecasts(), outcome.maps), (4, 4));

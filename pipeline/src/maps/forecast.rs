@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, Axis, s};
-use squall_fields::{Forecast, Frame, LeadTime, ValidTime, Variable};
-use squall_operators::products::{Products, ProductsConfig, products};
+use ndarray::{Array2, s};
+use squall_fields::{Ensemble, Forecast, Frame, LeadTime, ValidTime, Variable};
+use squall_operators::products::{MEAN, PROBABILITIES, Product, ProductField, ProductsConfig, of_ensemble};
 
 use super::{Map, MapError, Panel, Scale, scale_of};
 use crate::config::StreamConfig;
@@ -22,11 +22,11 @@ pub fn page(
     observed: &dyn Fn(ValidTime) -> Option<Arc<Frame>>,
 ) -> Result<Vec<u8>, MapError> {
     let ensemble = forecast.ensembles.first().ok_or_else(|| MapError::new("the forecast is empty"))?;
-    let threshold = middle(&stream.thresholds);
-    let wanted = ProductsConfig { mean: true, quantiles: Vec::new(), thresholds: threshold.into_iter().collect() };
+    let threshold = middle(stream.products.levels_of(&PROBABILITIES));
+    let wanted = ProductsConfig::new([&MEAN, &PROBABILITIES], |_| threshold.into_iter().collect());
     let shown = shown(forecast.leads.len());
     let frames: Vec<_> = shown.iter().map(|lead| observed(forecast.id.issue_time.at(forecast.leads[*lead]))).collect();
-    let rows: Vec<Row> = shown.iter().map(|lead| Row::of(&products_of(ensemble, *lead, &wanted))).collect();
+    let rows: Vec<Row> = shown.iter().map(|lead| Row::of(ensemble, *lead, &wanted)).collect();
     let (scale, odds) = (scale_of(ensemble.variable), Arc::new(odds(ensemble.variable, threshold)));
     let mut all = Vec::new();
     for ((lead, frame), row) in shown.iter().zip(&frames).zip(&rows) {
@@ -34,7 +34,11 @@ pub fn page(
         let plane = frame.as_ref().and_then(|frame| frame.plane(ensemble.variable));
         let mut panels = vec![
             Panel { title: format!("Observed {when}"), values: plane, scale: Arc::clone(&scale) },
-            Panel { title: format!("Forecast {when}"), values: Some(row.mean.view()), scale: Arc::clone(&scale) },
+            Panel {
+                title: format!("Forecast {when}"),
+                values: row.mean.as_ref().map(|mean| mean.view()),
+                scale: Arc::clone(&scale),
+            },
         ];
         if let (Some(values), Some(threshold)) = (&row.probability, threshold) {
             let title = format!("Probability of {threshold} {} or more", ensemble.variable.unit().label());
@@ -56,22 +60,19 @@ pub fn page(
 
 /// What is drawn of one lead.
 struct Row {
-    mean: Array2<f32>,
+    mean: Option<Array2<f32>>,
     probability: Option<Array2<f32>>,
 }
 
 impl Row {
-    fn of(products: &Products) -> Self {
-        let mean = products.mean.as_ref().expect("a page asks for the mean");
-        let probability = products.probabilities.as_ref();
-        let probability = probability.map(|values| values.slice(s![0, 0, .., ..]).to_owned());
-        Self { mean: mean.index_axis(Axis(0), 0).to_owned(), probability }
+    fn of(ensemble: &Ensemble, lead: usize, wanted: &ProductsConfig) -> Self {
+        let values = ensemble.values.slice(s![.., lead..=lead, .., ..]).to_owned();
+        let at_lead = Ensemble { variable: ensemble.variable, values };
+        let fields = of_ensemble(&at_lead, wanted);
+        let plane = |field: &ProductField<'_>| field.values.slice(s![0, 0, .., ..]).to_owned();
+        let of = |product: &Product| fields.iter().find(|field| field.product == product).map(plane);
+        Self { mean: of(&MEAN), probability: of(&PROBABILITIES) }
     }
-}
-
-fn products_of(ensemble: &squall_fields::Ensemble, lead: usize, wanted: &ProductsConfig) -> Products {
-    let values = ensemble.values.slice(s![.., lead..=lead, .., ..]).to_owned();
-    products(&squall_fields::Ensemble { variable: ensemble.variable, values }, wanted)
 }
 
 /// Up to three leads, evenly spread, the last one among them.

@@ -12,6 +12,7 @@ use squall_fields::random::Philox;
 use squall_fields::{Axis, Ensemble, Forecast, Frame, Grid, InputRef, ValidTime, Variable};
 use squall_models::{Coordinates, Forecaster, ModelError, Prediction, Request};
 use squall_operators::ports::{DecodeError, EncodeError, LogWriter, Outgoing, Record, StoreError};
+use squall_operators::products::ProductField;
 use squall_operators::tile;
 
 mod failures;
@@ -103,7 +104,7 @@ impl ForecastEncoder for Text {
         "txt"
     }
 
-    fn encode(&self, forecast: &Forecast) -> Result<Vec<u8>, EncodeError> {
+    fn encode(&self, forecast: &Forecast, _: &[ProductField<'_>]) -> Result<Vec<u8>, EncodeError> {
         Ok(format!("{} {:?}", forecast.id, forecast.ensembles).into_bytes())
     }
 }
@@ -277,7 +278,7 @@ fn forecasts(log: &dyn Log) -> Vec<(i64, u64, Vec<bool>)> {
 fn fields(log: &dyn Log) -> Vec<(String, Vec<u32>)> {
     let line = |r: Record| {
         let (header, values) = tile::read(r.value.as_ref().unwrap()).unwrap();
-        let key = format!("{}|r{}", String::from_utf8_lossy(r.key.as_ref().unwrap()), header.revision);
+        let key = format!("{}|r{}", String::from_utf8_lossy(r.key.as_ref().unwrap()), header.field.revision);
         (key, values.iter().map(|v| v.to_bits()).collect())
     };
     let mut fields: Vec<_> = read(log, "fcst.quantile.v1").into_iter().map(line).collect();

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::model::model;
 use super::{own_name, topic};
-use crate::config::check;
-use crate::config::resolved::{Product, SourceConfig, StreamConfig, StreamTopics};
+use crate::config::resolved::{SourceConfig, StreamConfig};
 use crate::config::section::Section;
+use crate::config::{check, products};
 
 /// A stream; one whose source has faults of its own is read to its end, for its other faults.
 pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceConfig>]) -> Option<StreamConfig> {
@@ -18,17 +18,10 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
     let device = section.device("device");
     let model = model(&section.section("model"), device.as_deref());
     let deadline = section.optional_duration("deadline");
-    let (thresholds, quantiles) = (section.numbers("thresholds"), section.numbers("quantiles"));
-    let products = products(section);
-    let topics = stream_topics(&section.section("topics"));
+    let products = products::products(section);
+    let topics = products::topics(&section.section("topics"), |section, key| topic(section, key, ""));
     section.finish();
-    let parts = check::StreamParts {
-        source: source.as_deref(),
-        times: patience.zip(horizon),
-        thresholds: thresholds.as_deref(),
-        quantiles: quantiles.as_deref(),
-        products: products.as_deref().unwrap_or_default(),
-    };
+    let parts = check::StreamParts { source: source.as_deref(), times: patience.zip(horizon) };
     check::stream(section, &parts);
     let stream = StreamConfig {
         name: own?,
@@ -41,31 +34,9 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
         model: model?,
         device: device?,
         deadline,
-        thresholds: thresholds?,
-        quantiles: quantiles?,
         products: products?,
         topics: topics?,
     };
     check::fit(section, &stream);
     Some(stream)
-}
-
-fn products(section: &Section<'_>) -> Option<Vec<Product>> {
-    let choices = Product::ALL.map(|product| (product.name(), product));
-    let texts = section.texts("products")?;
-    let products: Vec<_> = texts.iter().map(|text| section.chosen("products", text, &choices)).collect();
-    let mut products: Vec<Product> = products.into_iter().collect::<Option<_>>()?;
-    products.sort_unstable();
-    products.dedup();
-    if products.is_empty() {
-        section.fault("products", "expected at least one product");
-    }
-    Some(products)
-}
-
-fn stream_topics(section: &Section<'_>) -> Option<StreamTopics> {
-    let topic = |key| topic(section, key, "");
-    let (index, probabilities, quantiles) = (topic("index"), topic("probabilities"), topic("quantiles"));
-    section.finish();
-    Some(StreamTopics { index: index?, probabilities: probabilities?, quantiles: quantiles? })
 }

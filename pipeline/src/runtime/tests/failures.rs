@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use squall_fields::{Chain, ErrorKind, Failure};
 use squall_operators::ports::{LedgerError, LogError, LogReader, LogWriter, PartitionId, TopicInfo, TopicSpec};
+use squall_operators::products::ProductField;
 use squall_operators::progress::Progress;
 use squall_operators::stream::StreamContext;
 use timely::dataflow::StreamVec;
@@ -127,7 +128,7 @@ fn a_panic_while_publishing_ends_the_program() {
         fn extension(&self) -> &'static str {
             "txt"
         }
-        fn encode(&self, _: &Forecast) -> Result<Vec<u8>, EncodeError> {
+        fn encode(&self, _: &Forecast, _: &[ProductField<'_>]) -> Result<Vec<u8>, EncodeError> {
             panic!("as asked")
         }
     }
