@@ -40,7 +40,7 @@ cadence = "5 min"
 [[streams]]
 name = "rain"
 source = "radar"
-model = { name = "extrapolation" }
+model = { name = "lagrangian-probability" }
 window_frames = 3
 leads = 2
 members = 3
@@ -136,7 +136,7 @@ fn publish(config: &Config, log: &MemoryLog) {
     let mut writer = log.writer().unwrap();
     for source in &config.sources {
         let cadence = source.cadence;
-        let settings = StormSettings { rows: 20, columns: 24, cadence, start: START, ..StormSettings::default() };
+        let settings = StormSettings { rows: 64, columns: 72, cadence, start: START, ..StormSettings::default() };
         let mut frames = frames(settings, 6, &source.variables);
         let last = Arrivals::default().of(frames[5].slot);
         if source.variables == [Variable::RainRate] {

@@ -33,6 +33,9 @@ pub fn forecast_bytes(
     to_bytes(|file| {
         write_provenance(file, forecast, options)?;
         write_times(file, forecast)?;
+        if products.iter().any(|field| field.product.is_computed()) {
+            write_realizations(file, forecast.members())?;
+        }
         let grid = GridInFile::write(file, &forecast.grid, options)?;
         let beside = products.iter().any(|field| *field.product == PRECISION).then_some(PRECISION.file.name);
         let mut writer = Writer { options, grid, beside, axes: Vec::new() };
@@ -97,6 +100,15 @@ fn write_times(file: &mut FileMut, forecast: &Forecast) -> Result<(), FileError>
     period.put_values(&leads, ..).map_err(failed(name))
 }
 
+/// Of how many members a product is made: a mean has no dimension any more that would tell.
+fn write_realizations(file: &mut FileMut, members: usize) -> Result<(), FileError> {
+    let mut realizations = file.add_variable::<i32>(REALIZATIONS, &[]).map_err(failed(REALIZATIONS))?;
+    describe(&mut realizations, &[("long_name", "number of realizations"), ("units", "1")])?;
+    realizations.put_value(members as i32, ()).map_err(failed(REALIZATIONS))
+}
+
+/// Scalar coordinate of what is computed from all members.
+const REALIZATIONS: &str = "realizations";
 /// Scalar and auxiliary times of every dense variable.
 const TIMES: &str = "forecast_reference_time forecast_period";
 
@@ -134,7 +146,8 @@ impl Writer<'_> {
         if let (Some(beside), Some(_)) = (self.beside, variable) {
             out.describe(&[("ancillary_variables", beside)])?;
         }
-        out.coordinates(TIMES)?;
+        let of_all = if product.is_computed() { REALIZATIONS } else { "" };
+        out.coordinates(format!("{TIMES} {of_all}").trim_end())?;
         for (level, fields) in values.axis_iter(NdAxis(0)).enumerate() {
             for (lead, plane) in fields.axis_iter(NdAxis(0)).enumerate() {
                 let place = [level, lead];

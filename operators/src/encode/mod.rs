@@ -2,9 +2,9 @@
 //!
 //! Three kinds, in CloudEvents' binary mode (conventions of the Kafka binding 1.0):
 //!
-//! - the [`index`]: JSON in the shape of a WIS2 notification, which says what there is, where its file lies, and all
+//! - the [`index()`]: JSON in the shape of a WIS2 notification, which says what there is, where its file lies, and all
 //!   of its provenance; key `stream|model|issue time`, so that compaction keeps the newest revision;
-//! - [`tiles`]: packed fields of its products, see [`crate::tile`];
+//! - [`tiles()`]: packed fields of its products, see [`crate::tile`];
 //! - dead letters, see [`crate::dead_letter`].
 //!
 //! Everything here is a function of the forecast: the same forecast gives the same records, to the byte.

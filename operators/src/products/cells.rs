@@ -52,32 +52,60 @@ pub(super) fn compute(values: ArrayView4<'_, f32>, steps: &[Step<'_>]) -> Vec<Ar
 
 /// One row, `[member, x]`; each step's result is `[level, x]`.
 fn compute_row(members: ArrayView2<'_, f32>, steps: &[Step<'_>], results: &mut [&mut [f32]]) {
-    let (count, columns) = members.dim();
-    let most = steps.iter().map(|step| step.levels.len()).max().unwrap_or(0);
-    let sorts = steps.iter().any(|step| step.sorted);
-    let (mut cell, mut levels) = (Vec::with_capacity(count), vec![0f32; most]);
-    let mut put = |step: &Step<'_>, cell: &[f32], column: usize, result: &mut [f32]| {
-        let levels = &mut levels[..step.levels.len()];
-        if cell.is_empty() {
-            levels.fill(f32::NAN);
-        } else {
-            (step.compute)(cell, step.levels, levels);
+    let mut cells = Cells::gather(members);
+    let mut each = |sorted: bool, cells: &Cells| {
+        for (step, result) in steps.iter().zip(results.iter_mut()).filter(|(step, _)| step.sorted == sorted) {
+            cells.compute(step, result);
         }
-        levels.iter().enumerate().for_each(|(level, value)| result[level * columns + column] = *value);
     };
-    for column in 0..columns {
-        cell.clear();
-        cell.extend(members.column(column).iter().filter(|v| !v.is_nan()));
-        let mut each = |sorted: bool, cell: &[f32]| {
-            for (step, result) in steps.iter().zip(results.iter_mut()).filter(|(step, _)| step.sorted == sorted) {
-                put(step, cell, column, result);
+    each(false, &cells);
+    if steps.iter().any(|step| step.sorted) {
+        cells.sort();
+        each(true, &cells);
+    }
+}
+
+/// The members of each cell of a row that are there.
+struct Cells {
+    /// `[x, member]`, of each cell as many as it has.
+    members: Vec<f32>,
+    counts: Vec<usize>,
+    most: usize,
+}
+
+impl Cells {
+    fn gather(members: ArrayView2<'_, f32>) -> Self {
+        let (most, columns) = members.dim();
+        let mut cells = Self { members: vec![0.0; most * columns], counts: vec![0; columns], most };
+        for row in members.rows() {
+            let places = cells.members.chunks_exact_mut(most).zip(&mut cells.counts);
+            for ((cell, count), value) in places.zip(row) {
+                // Written in any case, and written over if it is missing: without a branch.
+                cell[*count] = *value;
+                *count += usize::from(!value.is_nan());
             }
-        };
-        each(false, &cell);
-        // Most cells of a rain field are dry in every member.
-        if sorts && cell.iter().any(|v| *v != cell[0]) {
-            cell.sort_unstable_by(f32::total_cmp);
         }
-        each(true, &cell);
+        cells
+    }
+
+    fn sort(&mut self) {
+        for (cell, count) in self.members.chunks_exact_mut(self.most).zip(&self.counts) {
+            let cell = &mut cell[..*count];
+            // Most cells of a rain field are dry in every member.
+            if cell.iter().any(|v| *v != cell[0]) {
+                cell.sort_unstable_by(f32::total_cmp);
+            }
+        }
+    }
+
+    fn compute(&self, step: &Step<'_>, result: &mut [f32]) {
+        let (columns, mut levels) = (self.counts.len(), vec![0f32; step.levels.len()]);
+        for (column, (cell, count)) in self.members.chunks_exact(self.most).zip(&self.counts).enumerate() {
+            match *count {
+                0 => levels.fill(f32::NAN),
+                count => (step.compute)(&cell[..count], step.levels, &mut levels),
+            }
+            result[column..].iter_mut().step_by(columns).zip(&levels).for_each(|(place, level)| *place = *level);
+        }
     }
 }

@@ -137,6 +137,11 @@ impl Product {
         !matches!(self.source, Source::Forecast(_))
     }
 
+    /// Whether it is computed from the members of each cell.
+    pub const fn is_computed(&self) -> bool {
+        matches!(self.source, Source::Members(_) | Source::Sorted(_))
+    }
+
     /// The setting that lists its levels.
     pub fn setting(&self) -> Option<&LevelSetting> {
         self.levels.as_ref()?.setting.as_ref()
