@@ -44,11 +44,11 @@ fuzz: ## Damage what each decoder reads (SECONDS=60: for so long, each)
 	SQUALL_FUZZ_SECONDS=$(SECONDS) $(NATIVE) $(CARGO) test --release --locked --package squall-connectors --test fuzz
 
 examples: build ## Run the examples of the library: a forecast from files, a forecaster of one's own, scores
+	$(NATIVE) $(CARGO) build --release --locked --package squall-pipeline --package squall-models --examples
 	target/release/squall simulate --output out/examples/storm.nc
-	$(NATIVE) $(CARGO) run --release --locked --package squall-pipeline --example forecast_from_files -- \
-	    configs/demo.toml out/examples/storm.nc
-	$(NATIVE) $(CARGO) run --release --locked --package squall-models --example own_forecaster
-	$(NATIVE) $(CARGO) run --release --locked --package squall-models --example scores
+	target/release/examples/forecast_from_files configs/demo.toml out/examples/storm.nc
+	target/release/examples/own_forecaster
+	target/release/examples/scores
 
 bench: ## Benchmarks of the crates
 	@$(SETUP) build

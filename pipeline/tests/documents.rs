@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use squall_models::baselines::{ExtrapolationParams, LagrangianParams, NAMES};
+use squall_pipeline::config::Layers;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -83,6 +84,79 @@ fn keys(table: &toml::Table) -> BTreeSet<String> {
         None => vec![key.clone()],
     };
     table.iter().flat_map(below).collect()
+}
+
+/// What nothing can be left out of.
+const LEAST: &str = r#"
+[[sources]]
+name = "radar"
+variables = ["rain_rate"]
+cadence = "5 min"
+[[streams]]
+name = "rain"
+source = "radar"
+thresholds = [1.0]
+model = { name = "extrapolation" }
+"#;
+
+/// Names and defaults of the table of settings after a line, where each name has a default of its own.
+fn defaults(text: &str, line: &str) -> Vec<(String, String)> {
+    let rows = text.lines().skip_while(|l| !l.starts_with(line)).skip_while(|l| !l.starts_with("| setting |")).skip(2);
+    let mut found = Vec::new();
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let (names, values): (Vec<&str>, Vec<&str>) = (codes(cells[0]).collect(), codes(cells[1]).collect());
+        let parent = names[0].rsplit_once('.').map_or("", |(parent, _)| parent);
+        let full = |name: &str| if name.starts_with('.') { format!("{parent}{name}") } else { name.to_owned() };
+        if names.len() == values.len() {
+            found.extend(names.into_iter().map(full).zip(values.into_iter().map(str::to_owned)));
+        }
+    }
+    found
+}
+
+fn is_default(found: &toml::Value, written: &str) -> bool {
+    match found {
+        toml::Value::String(text) => text == &written.replace("NAME", "radar"),
+        toml::Value::Boolean(value) => written.parse() == Ok(*value),
+        toml::Value::Integer(value) => written.parse() == Ok(*value),
+        // Parameters are single precision.
+        toml::Value::Float(value) => written.parse() == Ok(*value as f32),
+        toml::Value::Table(table) => {
+            let written: toml::Table = format!("it = {written}").parse().unwrap();
+            let written = written["it"].as_table().unwrap();
+            let is_same = |(key, value): (&String, &toml::Value)| is_default(&table[key], &value.to_string());
+            written.len() == table.len() && written.iter().all(is_same)
+        }
+        _ => false,
+    }
+}
+
+#[test]
+fn the_defaults_of_the_settings_are_those_of_the_tables() {
+    let text = read("docs/operations.md");
+    let config = Layers::from_text("least.toml", LEAST).load().unwrap_or_else(|faults| panic!("{faults}"));
+    let config: toml::Table = config.to_toml().parse().unwrap();
+    let of = |list: &str| config[list][0].as_table().unwrap();
+    let mut model = toml::Table::try_from(ExtrapolationParams::default()).unwrap();
+    model.insert("km_per_minute".into(), LagrangianParams::default().km_per_minute.into());
+    let tables = [
+        ("## Configuration", &config),
+        ("Each `[[sources]]`", of("sources")),
+        ("Each `[[streams]]`", of("streams")),
+        ("The `model` of a stream that is given by name", &model),
+    ];
+    for (line, table) in tables {
+        let defaults = defaults(&text, line);
+        assert!(defaults.len() >= 5, "{line}: {defaults:?}");
+        for (name, written) in defaults {
+            let mut parts = name.split('.');
+            let first = parts.next().and_then(|part| table.get(part));
+            let found = parts.try_fold(first, |value, part| Some(value?.get(part))).flatten();
+            let found = found.unwrap_or_else(|| panic!("{name} has no default, and {written} in the table"));
+            assert!(is_default(found, &written), "{name} is {found}, and {written} in the table");
+        }
+    }
 }
 
 /// Whether a path in a document stands for one that there is, and not for an output or a thing of the user's.
