@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use squall_fields::{Ensemble, IssueTime, LeadTime, Variable, Window, random::Philox};
 
 use super::{
+    Kind,
     advection::{Displacement, displacements, extrapolate},
     digest,
     motion::{MotionField, MotionParams},
@@ -75,7 +76,7 @@ impl Default for Extrapolation {
 impl Extrapolation {
     /// With these parameters.
     pub fn new(params: ExtrapolationParams) -> Self {
-        let digest = digest("extrapolation", VERSION, &params);
+        let digest = digest(Kind::Extrapolation, VERSION, &params);
         Self { params, digest }
     }
 
@@ -139,7 +140,7 @@ impl Extrapolation {
 
 impl Forecaster for Extrapolation {
     fn name(&self) -> &str {
-        "extrapolation"
+        Kind::Extrapolation.name()
     }
 
     fn digest(&self) -> &str {

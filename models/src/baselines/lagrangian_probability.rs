@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use squall_fields::{Ensemble, LeadTime, Variable, Window, random::Philox};
 
 use super::{
-    advection::extrapolate, digest, extrapolation::rain_coordinates, motion::MotionParams, perturbation::Scale,
+    Kind, advection::extrapolate, digest, extrapolation::rain_coordinates, motion::MotionParams, perturbation::Scale,
     source::Source,
 };
 use crate::{Coordinates, Forecaster, ModelError, Prediction, Request};
@@ -123,7 +123,7 @@ pub struct LagrangianProbability {
 impl LagrangianProbability {
     /// With these parameters.
     pub fn new(params: LagrangianParams) -> Self {
-        let digest = digest("lagrangian-probability", VERSION, &params);
+        let digest = digest(Kind::LagrangianProbability, VERSION, &params);
         Self { params, digest }
     }
 
@@ -189,7 +189,7 @@ impl Default for LagrangianProbability {
 
 impl Forecaster for LagrangianProbability {
     fn name(&self) -> &str {
-        "lagrangian-probability"
+        Kind::LagrangianProbability.name()
     }
 
     fn digest(&self) -> &str {

@@ -26,8 +26,52 @@ pub use persistence::Persistence;
 
 use crate::Forecaster;
 
-/// Names that [`build`] knows.
-pub const NAMES: [&str; 3] = ["persistence", "extrapolation", "lagrangian-probability"];
+/// Which baseline: the one list of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// See [`Persistence`].
+    Persistence,
+    /// See [`Extrapolation`].
+    Extrapolation,
+    /// See [`LagrangianProbability`].
+    LagrangianProbability,
+}
+
+impl Kind {
+    /// Every baseline.
+    pub const ALL: [Self; 3] = [Self::Persistence, Self::Extrapolation, Self::LagrangianProbability];
+
+    /// Name as in a configuration.
+    ///
+    /// ```
+    /// use squall_models::baselines::Kind;
+    /// assert!(Kind::ALL.iter().all(|kind| Kind::named(kind.name()) == Some(*kind)));
+    /// assert_eq!(Kind::named("optical-flow"), None);
+    /// ```
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Persistence => "persistence",
+            Self::Extrapolation => "extrapolation",
+            Self::LagrangianProbability => "lagrangian-probability",
+        }
+    }
+
+    /// The baseline of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// The names of [`Kind::ALL`], in its order.
+pub const NAMES: [&str; Kind::ALL.len()] = {
+    let mut names = [""; Kind::ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = Kind::ALL[i].name();
+        i += 1;
+    }
+    names
+};
 
 /// A baseline with its parameters, as in a configuration; [`Baseline::read`] reads what is written.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -108,10 +152,15 @@ impl Baseline {
 
     /// Its name, one of [`NAMES`].
     pub fn name(&self) -> &'static str {
+        self.kind().name()
+    }
+
+    /// Which one it is.
+    pub const fn kind(&self) -> Kind {
         match self {
-            Self::Persistence => "persistence",
-            Self::Extrapolation(_) => "extrapolation",
-            Self::LagrangianProbability(_) => "lagrangian-probability",
+            Self::Persistence => Kind::Persistence,
+            Self::Extrapolation(_) => Kind::Extrapolation,
+            Self::LagrangianProbability(_) => Kind::LagrangianProbability,
         }
     }
 
@@ -141,10 +190,9 @@ pub fn build(name: &str, params: &serde_json::Value) -> Result<Box<dyn Forecaste
 }
 
 /// SHA-256 in hex over name, version of the algorithm and parameters.
-fn digest(name: &str, version: u32, params: &impl Serialize) -> String {
-    // Parameters are numbers and structs of numbers, which always have a JSON form.
-    let params = serde_json::to_string(params).unwrap_or_default();
-    hex::encode(Sha256::digest(format!("{name}\n{version}\n{params}")))
+fn digest(kind: Kind, version: u32, params: &impl Serialize) -> String {
+    let params = serde_json::to_string(params).expect("numbers and structs of numbers have a JSON form");
+    hex::encode(Sha256::digest(format!("{}\n{version}\n{params}", kind.name())))
 }
 
 #[cfg(test)]

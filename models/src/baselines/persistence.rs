@@ -6,7 +6,7 @@
 use ndarray::{Array4, Axis};
 use squall_fields::{Ensemble, Variable};
 
-use super::digest;
+use super::{Kind, digest};
 use crate::{Coordinates, Forecaster, ModelError, Prediction, Request};
 
 /// Counts changes of the algorithm; part of the digest.
@@ -22,13 +22,13 @@ pub struct Persistence {
 
 impl Default for Persistence {
     fn default() -> Self {
-        Self { digest: digest("persistence", VERSION, &()) }
+        Self { digest: digest(Kind::Persistence, VERSION, &()) }
     }
 }
 
 impl Forecaster for Persistence {
     fn name(&self) -> &str {
-        "persistence"
+        Kind::Persistence.name()
     }
 
     fn digest(&self) -> &str {
