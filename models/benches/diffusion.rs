@@ -2,7 +2,8 @@
 
 use squall_models::diffusion::process::step_tensor;
 use squall_models::diffusion::{
-    Condition, Grid, Guidance, Method, NetworkDenoiser, PrecisionConfig, Process, Sampler, SamplerConfig, SolverConfig,
+    Condition, Grid, Guidance, Method, NetworkDenoiser, PrecisionConfig, Process, ProcessConfig, Sampler,
+    SamplerConfig, SolverConfig,
 };
 use squall_models::network::config::UNET_PREFIX;
 use squall_models::network::{UNetConfig, VideoUNet, init};
@@ -55,7 +56,10 @@ fn sampling_10_steps(bencher: divan::Bencher, name: &str) {
         _ => Guidance::None,
     };
     let solver = SolverConfig { method: Method::Dpm2m, grid: Grid::UniformLambda, steps: 10 };
-    let sampler = Sampler { process: Process::new(0.5), config: SamplerConfig { solver, guidance } };
+    let sampler = Sampler {
+        process: Process::new(ProcessConfig::Dynamical { ratio: 0.5 }),
+        config: SamplerConfig { solver, guidance },
+    };
     let condition = Condition { channels: input(5) };
     let noise = input(3);
     let denoiser = NetworkDenoiser { network: &network, process: &sampler.process };

@@ -11,7 +11,7 @@ use std::time::Instant;
 use squall_models::device::has_native_bf16;
 use squall_models::diffusion::process::step_tensor;
 use squall_models::diffusion::{
-    Condition, Grid, Guidance, Method, NetworkDenoiser, Process, Sampler, SamplerConfig, SolverConfig,
+    Condition, Grid, Guidance, Method, NetworkDenoiser, Process, ProcessConfig, Sampler, SamplerConfig, SolverConfig,
 };
 use squall_models::network::config::UNET_PREFIX;
 use squall_models::network::layers::lay_out_for_inference;
@@ -96,7 +96,10 @@ fn sample(network: &VideoUNet, [samples, frames, channels, height, width]: [i64;
     let tensor =
         |name, channels| init::hash_tensor(name, &[samples, frames, channels, height, width], 3f64.sqrt(), 0.0);
     let solver = SolverConfig { method: Method::Ddim, grid: Grid::UniformT, steps: 10 };
-    let sampler = Sampler { process: Process::new(0.5), config: SamplerConfig { solver, guidance: Guidance::None } };
+    let sampler = Sampler {
+        process: Process::new(ProcessConfig::Dynamical { ratio: 0.5 }),
+        config: SamplerConfig { solver, guidance: Guidance::None },
+    };
     let condition = Condition { channels: tensor("condition", channels - 3) };
     let denoiser = NetworkDenoiser { network, process: &sampler.process };
     sampler.sample(&denoiser, &condition, &tensor("noise", 3)).frames

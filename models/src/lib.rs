@@ -7,7 +7,9 @@ pub mod forecaster;
 pub mod network;
 pub mod scores;
 pub mod simulate;
+mod spec;
 pub mod training;
 pub mod weights;
 
 pub use forecaster::{Context, Coordinates, Forecaster, ModelError, Prediction, Request};
+pub use spec::ModelSpec;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ndarray::Array3;
 use squall_fields::{Axis, Cadence, Frame, Grid, InputRef, IssueTime, ValidTime, Variable, Window};
-use squall_models::diffusion::{DiffusionForecaster, Options};
+use squall_models::diffusion::{DiffusionForecaster, Options, ProcessConfig};
 use squall_models::{Context, Forecaster, Prediction, Request, weights};
 
 fn path(name: &str) -> PathBuf {
@@ -33,7 +33,7 @@ fn sample(
     value: impl Fn(usize, usize, usize, usize) -> f32,
 ) -> Prediction {
     let mut options = Options::default();
-    let mut sampler = weights::describe(&path(name)).unwrap().metadata.sampler;
+    let mut sampler = weights::describe(&path(name)).unwrap().metadata.spec.sampler;
     sampler.solver.steps = 3;
     options.sampler = Some(sampler);
     let mut model = DiffusionForecaster::open(&path(name), &options).unwrap();
@@ -107,5 +107,27 @@ fn the_files_are_small_and_say_where_they_come_from() {
         let found = weights::describe(&path(name)).unwrap();
         assert!(found.bytes < 20_000_000, "{name}: {} bytes", found.bytes);
         assert!(!found.metadata.training_data.is_empty() && !found.metadata.training.is_empty(), "{name}");
+    }
+}
+
+/// The digest keys the random numbers of every forecast: files that were shipped keep theirs.
+#[test]
+fn the_shipped_files_say_their_process_and_keep_their_digest() {
+    for (name, process, digest) in [
+        (
+            "cogdpm-rain.safetensors",
+            ProcessConfig::Plain {},
+            "a57d1de00fae4b2084c949efca63eb172dcb4405154de4cf79e4eabcbb70f350",
+        ),
+        (
+            "dydiff-wind.safetensors",
+            ProcessConfig::Dynamical { ratio: 0.5 },
+            "788bd9f32a51d5e40cf0c7905cf655a9b26f683677a1ff94dd6fd93c96c12912",
+        ),
+    ] {
+        let found = weights::describe(&path(name)).unwrap();
+        assert_eq!((found.metadata.spec.process, found.digest.as_str()), (process, digest), "{name}");
+        let model = DiffusionForecaster::open(&path(name), &Options::default()).unwrap();
+        assert_eq!(model.digest(), digest);
     }
 }

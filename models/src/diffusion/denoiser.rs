@@ -40,7 +40,8 @@ pub struct ConditionParts<'a> {
 impl ConditionParts<'_> {
     /// Lays the channels side by side.
     pub fn assemble(&self) -> Condition {
-        let (samples, past, channels, height, width) = self.history.size5().unwrap_or_default();
+        let (samples, past, channels, height, width) =
+            self.history.size5().expect("of shape [sample, frame, channel, y, x]");
         let future = self.frames - past;
         let options = (Kind::Float, self.history.device());
         let known = self.history.isnan().logical_not().all_dim(2, true).to_kind(Kind::Float);

@@ -62,7 +62,7 @@ impl FirstGuess {
 pub fn complete(guess: &Tensor, past: &Tensor) -> Tensor {
     const FRAME: i64 = -4;
     let frames = past.dim() as i64 + FRAME;
-    let count = past.size().get(frames as usize).copied().unwrap_or_default();
+    let count = *past.size().get(frames as usize).expect("of shape [..., frame, channel, y, x]");
     let newest_first = (0..count).rev().map(|i| past.narrow(FRAME, i, 1));
     newest_first.fold(guess.shallow_clone(), |known, frame| known.where_self(&known.isnan().logical_not(), &frame))
 }

@@ -21,7 +21,7 @@ use super::sampler::{Sample, Sampler, SamplerConfig};
 use super::tiles::{Tiled, Tiling};
 use crate::device::{ComputeDevice, Precision};
 use crate::weights::{Metadata, Model};
-use crate::{Coordinates, Forecaster, ModelError, Prediction, Request};
+use crate::{Coordinates, Forecaster, ModelError, ModelSpec, Prediction, Request};
 
 mod conditioning;
 
@@ -118,9 +118,9 @@ impl DiffusionForecaster {
 
     /// From a model that is loaded.
     pub fn new(model: Model, device: ComputeDevice, options: &Options) -> Self {
-        let metadata = &model.metadata;
-        let process = Process::new(metadata.ratio).with_target(metadata.target);
-        let config = options.sampler.clone().unwrap_or_else(|| metadata.sampler.clone());
+        let spec = &model.metadata.spec;
+        let process = Process::new(spec.process).with_target(spec.target);
+        let config = options.sampler.clone().unwrap_or_else(|| spec.sampler.clone());
         let batch = match options.batch {
             0 if device.device.is_cuda() => 8,
             0 => 1,
@@ -129,11 +129,11 @@ impl DiffusionForecaster {
         let digest = match (&options.sampler, options.tiling) {
             (None, None) => model.digest.clone(),
             otherwise => {
-                let text = serde_json::to_string(&otherwise).unwrap_or_default();
+                let text = serde_json::to_string(&otherwise).expect("numbers and names have a JSON form");
                 hex::encode(Sha256::new().chain_update(&model.digest).chain_update(text).finalize())
             }
         };
-        let tiling = options.tiling.unwrap_or(metadata.tiling);
+        let tiling = options.tiling.unwrap_or(spec.tiling);
         let mixes = device.device.is_cuda();
         Self { sampler: Sampler { process, config }, tiling, batch, device, digest, model, mixes, warm: false }
     }
@@ -143,9 +143,13 @@ impl DiffusionForecaster {
         &self.model.metadata
     }
 
+    fn spec(&self) -> &ModelSpec {
+        &self.model.metadata.spec
+    }
+
     /// The tiles of a domain.
     fn tiles(&self, (rows, columns): (usize, usize)) -> Tiling {
-        self.tiling.fitted(rows, columns, self.model.metadata.network.stride())
+        self.tiling.fitted(rows, columns, self.spec().network.stride())
     }
 
     /// Answers requests together.
@@ -216,14 +220,14 @@ impl DiffusionForecaster {
 
     /// Samples members whose domains have one shape.
     fn sample(&self, plans: &[Plan<'_>], members: &[Member]) -> Sample {
-        let meta = &self.model.metadata;
-        let channels = meta.network.out_channels as usize;
+        let spec = self.spec();
+        let channels = spec.network.out_channels as usize;
         let noise_and_condition = |member: &Member| {
             let Open { request, prepared, .. } = plans[member.plan].open()?;
             let issue_time = request.window.issue_time;
             let random = Philox::of_member(&self.digest, &request.stream, issue_time, member.number, "noise");
             let (rows, columns) = prepared.domain;
-            let noise = noise::field(&random, meta.context + meta.leads, channels, rows, columns);
+            let noise = noise::field(&random, spec.frames(), channels, rows, columns);
             Some((noise, prepared.condition.channels.shallow_clone(), prepared.domain))
         };
         let entries: Vec<_> = members.iter().filter_map(noise_and_condition).collect();
@@ -242,11 +246,11 @@ impl DiffusionForecaster {
 
     /// Transformed future frames `[member, lead, channel, y, x]` of the request's own cells, on the CPU.
     fn physical(&self, prepared: &Prepared, frames: &Tensor) -> Tensor {
-        let meta = &self.model.metadata;
-        let future = frames.narrow(1, meta.context as i64, meta.leads as i64);
+        let spec = self.spec();
+        let future = frames.narrow(1, spec.context as i64, spec.leads as i64);
         let future = self.space().decode(&future);
         let future = future.narrow(3, 0, prepared.rows as i64).narrow(4, 0, prepared.columns as i64);
-        let values = match (&meta.residual, &prepared.guess) {
+        let values = match (&spec.residual, &prepared.guess) {
             (Some(residual), Some(guess)) => residual.inverse(&future, guess),
             _ => future,
         };
@@ -256,16 +260,16 @@ impl DiffusionForecaster {
     fn empty(&self, prepared: &Prepared, leads: usize, members: usize) -> Vec<Ensemble> {
         let shape = (members, leads, prepared.rows, prepared.columns);
         let of = |variable: &Variable| Ensemble { variable: *variable, values: Array4::zeros(shape) };
-        self.model.metadata.variables.iter().map(of).collect()
+        self.spec().variables.iter().map(of).collect()
     }
 
     /// Writes one member's transformed frames `[lead, channel, y, x]` in the units of the variables.
     fn write(&self, prepared: &Prepared, frames: &Tensor, leads: &[usize], ensembles: &mut [Ensemble], member: usize) {
-        for (channel, (ensemble, transform)) in ensembles.iter_mut().zip(&self.model.metadata.transforms).enumerate() {
+        for (channel, (ensemble, transform)) in ensembles.iter_mut().zip(&self.spec().transforms).enumerate() {
             let mut out = ensemble.values.index_axis_mut(Axis(0), member);
             for (mut plane, lead) in out.outer_iter_mut().zip(leads) {
                 let field = frames.get(*lead as i64).get(channel as i64).contiguous();
-                let Some(cells) = plane.as_slice_mut() else { continue };
+                let cells = plane.as_slice_mut().expect("a plane of an array in standard order");
                 field.copy_data(cells, cells.len());
                 cells.par_iter_mut().zip(&prepared.missing).for_each(|(v, missing)| {
                     *v = if *missing { f32::NAN } else { transform.inverse(*v) };
@@ -276,13 +280,10 @@ impl DiffusionForecaster {
 
     /// `[frame, y, x]` of the domain to `[lead, y, x]` of the request's cells.
     fn precision_map(&self, prepared: &Prepared, map: Tensor, leads: &[usize]) -> Array3<f32> {
-        let map = self.space().spread(&map.narrow(
-            0,
-            self.model.metadata.context as i64,
-            map.size()[0] - self.model.metadata.context as i64,
-        ));
+        let past = self.spec().context as i64;
+        let map = self.space().spread(&map.narrow(0, past, map.size()[0] - past));
         let map = map.narrow(1, 0, prepared.rows as i64).narrow(2, 0, prepared.columns as i64);
-        let map = match (&self.model.metadata.residual, &prepared.guess) {
+        let map = match (&self.spec().residual, &prepared.guess) {
             // What varies is the field, not its error in units of the error's usual size there.
             (Some(residual), Some(guess)) => {
                 let scale = residual.scale(guess).mean_dim(2, false, tch::Kind::Float).squeeze_dim(0);
@@ -293,10 +294,9 @@ impl DiffusionForecaster {
         let mut out = Array3::zeros((leads.len(), prepared.rows, prepared.columns));
         for (mut plane, lead) in out.outer_iter_mut().zip(leads) {
             let field = map.get(*lead as i64).to_device(tch::Device::Cpu).contiguous();
-            if let Some(cells) = plane.as_slice_mut() {
-                field.copy_data(cells, cells.len());
-                cells.iter_mut().zip(&prepared.missing).filter(|(_, m)| **m).for_each(|(v, _)| *v = f32::NAN);
-            }
+            let cells = plane.as_slice_mut().expect("a plane of an array in standard order");
+            field.copy_data(cells, cells.len());
+            cells.iter_mut().zip(&prepared.missing).filter(|(_, m)| **m).for_each(|(v, _)| *v = f32::NAN);
         }
         out
     }
@@ -304,7 +304,7 @@ impl DiffusionForecaster {
 
 impl Forecaster for DiffusionForecaster {
     fn name(&self) -> &str {
-        &self.model.metadata.name
+        &self.spec().name
     }
 
     fn digest(&self) -> &str {
@@ -312,13 +312,13 @@ impl Forecaster for DiffusionForecaster {
     }
 
     fn coordinates(&self) -> Coordinates {
-        let meta = &self.model.metadata;
+        let spec = self.spec();
         Coordinates {
-            variables: vec![meta.variables.clone()],
-            cadence: Cadence::every_seconds(meta.cadence_seconds),
-            spacing_m: Some(meta.spacing_m),
-            context_frames: meta.context,
-            max_leads: Some(meta.leads),
+            variables: vec![spec.variables.clone()],
+            cadence: Cadence::every_seconds(spec.cadence_seconds),
+            spacing_m: Some(spec.spacing_m),
+            context_frames: spec.context,
+            max_leads: Some(spec.leads),
             min_shape: (1, 1),
             max_members: None,
         }
@@ -333,12 +333,10 @@ impl Forecaster for DiffusionForecaster {
         if std::mem::replace(&mut self.warm, true) {
             return;
         }
-        let meta = &self.model.metadata;
         let (rows, columns) = self.tiling.tile;
-        let size = |channels: i64| {
-            [self.batch as i64, (meta.context + meta.leads) as i64, channels, rows as i64, columns as i64]
-        };
-        let input = Tensor::zeros(size(meta.network.in_channels), (tch::Kind::Float, self.device.device));
+        let size =
+            |channels: i64| [self.batch as i64, self.spec().frames() as i64, channels, rows as i64, columns as i64];
+        let input = Tensor::zeros(size(self.spec().network.in_channels), (tch::Kind::Float, self.device.device));
         let steps = super::process::step_tensor(&vec![981; self.batch], self.device.device);
         let _ = tch::no_grad(|| self.model.network.forward(&input, &steps));
     }

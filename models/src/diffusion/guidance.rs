@@ -123,7 +123,7 @@ impl<'a> Precision<'a> {
     fn relative_variance(&self) -> Tensor {
         let queue: Vec<&Tensor> = self.queue.iter().collect();
         let variance = Tensor::stack(&queue, 0).var_dim(0, true, false).mean_dim(2, true, Kind::Float);
-        let (samples, frames, _, height, width) = variance.size5().unwrap_or_default();
+        let (samples, frames, _, height, width) = variance.size5().expect("of shape [sample, frame, channel, y, x]");
         let s = self.config.pool.max(1) | 1;
         let flat = variance.reshape([samples * frames, 1, height, width]);
         let pooled = flat.avg_pool2d([s, s], [1, 1], [s / 2, s / 2], false, false, None::<i64>);

@@ -21,7 +21,8 @@ impl<'a> Space<'a> {
     /// latent cells.
     pub fn encode(&self, frames: &Tensor) -> Tensor {
         let Some(autoencoder) = self.autoencoder else { return frames.shallow_clone() };
-        let (samples, count, channels, rows, columns) = frames.size5().unwrap_or_default();
+        let (samples, count, channels, rows, columns) =
+            frames.size5().expect("of shape [sample, frame, channel, y, x]");
         let stride = autoencoder.config().stride() as i64;
         let flat = frames.reshape([samples * count, channels, rows, columns]);
         let padding = [0, (-columns).rem_euclid(stride), 0, (-rows).rem_euclid(stride)];
@@ -32,18 +33,18 @@ impl<'a> Space<'a> {
         let flat = flat.nan_to_num(0.0, None, None);
         let latents: Vec<Tensor> = (0..samples * count).map(|i| autoencoder.encode(&flat.narrow(0, i, 1))).collect();
         let latent = Tensor::cat(&latents, 0).masked_fill(&missing, f64::NAN);
-        let (_, z, rows, columns) = latent.size4().unwrap_or_default();
+        let (_, z, rows, columns) = latent.size4().expect("of shape [frame, channel, y, x]");
         latent.reshape([samples, count, z, rows, columns])
     }
 
     /// Diffused frames `[sample, frame, channel, y, x]` as transformed frames.
     pub fn decode(&self, frames: &Tensor) -> Tensor {
         let Some(autoencoder) = self.autoencoder else { return frames.shallow_clone() };
-        let (samples, count, z, rows, columns) = frames.size5().unwrap_or_default();
+        let (samples, count, z, rows, columns) = frames.size5().expect("of shape [sample, frame, channel, y, x]");
         let flat = frames.reshape([samples * count, z, rows, columns]);
         let decoded: Vec<Tensor> = (0..samples * count).map(|i| autoencoder.decode(&flat.narrow(0, i, 1))).collect();
         let decoded = Tensor::cat(&decoded, 0);
-        let (_, channels, rows, columns) = decoded.size4().unwrap_or_default();
+        let (_, channels, rows, columns) = decoded.size4().expect("of shape [frame, channel, y, x]");
         decoded.reshape([samples, count, channels, rows, columns])
     }
 

@@ -23,7 +23,7 @@ pub use denoiser::{Condition, ConditionParts, Denoiser, NetworkDenoiser};
 pub use first_guess::FirstGuess;
 pub use forecaster::{DiffusionForecaster, Options};
 pub use guidance::{Guidance, PrecisionConfig};
-pub use process::{Process, Target};
+pub use process::{Process, ProcessConfig, Target};
 pub use residual::Residual;
 pub use sampler::{Sample, Sampler, SamplerConfig};
 pub use schedule::{Grid, Instant, Schedule};

@@ -21,9 +21,62 @@ pub enum Target {
     Velocity,
 }
 
+/// Which process noises frames.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ProcessConfig {
+    /// Each frame is noised on its own.
+    // With braces: a unit variant would take any field beside its tag.
+    Plain {},
+    /// Each frame's noisy state also holds its past, by the operator of DyDiff.
+    Dynamical {
+        /// Share of the operator: more than 0, at most 1; above 0.9 its inverse is fragile.
+        ratio: f64,
+    },
+}
+
+impl Default for ProcessConfig {
+    fn default() -> Self {
+        Self::Plain {}
+    }
+}
+
+impl ProcessConfig {
+    /// Of the operator's share alone, in which 0 is plain diffusion.
+    ///
+    /// ```
+    /// use squall_models::diffusion::ProcessConfig;
+    /// assert_eq!(ProcessConfig::of_ratio(0.0), ProcessConfig::Plain {});
+    /// assert_eq!(ProcessConfig::of_ratio(0.5).ratio(), 0.5);
+    /// ```
+    pub fn of_ratio(ratio: f64) -> Self {
+        if ratio == 0.0 { Self::Plain {} } else { Self::Dynamical { ratio } }
+    }
+
+    /// The operator's share; 0 without one.
+    pub const fn ratio(self) -> f64 {
+        match self {
+            Self::Plain {} => 0.0,
+            Self::Dynamical { ratio } => ratio,
+        }
+    }
+
+    /// What is wrong with it, in a sentence.
+    pub fn fault(self) -> Option<String> {
+        match self {
+            Self::Dynamical { ratio } if !(ratio > 0.0 && ratio <= 1.0) => {
+                Some(format!("ratio {ratio} of the dynamical process lies outside 0 to 1"))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The noising of frames `[sample, frame, channel, y, x]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Process {
+    /// Which process it is.
+    pub config: ProcessConfig,
     /// Coefficients of each diffusion step.
     pub schedule: Schedule,
     /// What the network predicts.
@@ -42,9 +95,9 @@ pub struct Noised {
 }
 
 impl Process {
-    /// Plain diffusion for ratio 0, else dynamical; the network predicts noise.
-    pub fn new(ratio: f64) -> Self {
-        Self { schedule: Schedule::cosine(ratio), target: Target::Noise }
+    /// On the cosine schedule; the network predicts noise.
+    pub fn new(config: ProcessConfig) -> Self {
+        Self { config, schedule: Schedule::cosine(config.ratio()), target: Target::Noise }
     }
 
     /// With another meaning of the network's output.
@@ -61,8 +114,10 @@ impl Process {
             Tensor::from_slice(&values).to_device(clean.device()).reshape([-1, 1, 1, 1, 1])
         };
         let (alpha, sigma) = (column(|i| i.alpha), column(|i| i.sigma));
-        let plain = self.schedule.ratio == 0.0;
-        let through = |x: &Tensor| if plain { x.shallow_clone() } else { operator::apply_each(x, &g) };
+        let through = |x: &Tensor| match self.config {
+            ProcessConfig::Plain {} => x.shallow_clone(),
+            ProcessConfig::Dynamical { .. } => operator::apply_each(x, &g),
+        };
         let (signal, noise) = (through(clean), through(noise));
         let x = &signal * &alpha + &noise * &sigma;
         let target = match self.target {

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use crate::diffusion::guidance::PrecisionConfig;
     use crate::diffusion::operator::{apply, invert};
-    use crate::diffusion::{Grid, Method};
+    use crate::diffusion::{Grid, Method, ProcessConfig};
 
     /// Some smooth function of state, instant and condition.
     struct Smooth;
@@ -148,7 +148,7 @@ mod tests {
 
     fn sampler(ratio: f64, guidance: Guidance) -> Sampler {
         let solver = SolverConfig { method: Method::Ddim, grid: Grid::UniformT, steps: 10 };
-        Sampler { process: Process::new(ratio), config: SamplerConfig { solver, guidance } }
+        Sampler { process: Process::new(ProcessConfig::of_ratio(ratio)), config: SamplerConfig { solver, guidance } }
     }
 
     /// The dynamical method as published, step by step in x-space.

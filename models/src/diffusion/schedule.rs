@@ -12,8 +12,6 @@ pub const STEPS: usize = 1000;
 /// Everything is kept in f64 and rounded where it meets a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
-    /// Share of the dynamical operator: 0 is plain diffusion.
-    pub ratio: f64,
     /// Variance added by each step.
     pub beta: Vec<f64>,
     /// Product of `1 - beta`: the share of signal variance left.
@@ -86,7 +84,7 @@ impl Schedule {
                 .collect::<Vec<_>>()
         };
         let (beta, gamma) = (increments(&signal), increments(&operator));
-        Self { ratio, alpha_bar: products(&beta), g: products(&gamma), beta, gamma }
+        Self { alpha_bar: products(&beta), g: products(&gamma), beta, gamma }
     }
 
     /// The coefficients at a diffusion index; beyond the last index, those of the last.
@@ -123,7 +121,7 @@ impl Schedule {
     /// The index whose lambda lies nearest; lambda falls as the index grows.
     fn nearest(&self, lambda: f64) -> usize {
         let distance = |k: &usize| (self.at(*k).lambda() - lambda).abs();
-        (0..STEPS).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0)
+        (0..STEPS).min_by(|a, b| distance(a).total_cmp(&distance(b))).expect("a schedule has steps")
     }
 }
 

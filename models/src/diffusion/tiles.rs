@@ -93,19 +93,18 @@ impl<D: Denoiser> Tiled<D> {
         Self { denoiser, tiling, batch: batch.max(1), weights: tiling.weights() }
     }
 
-    /// Runs `evaluate` on batches of tiles and blends each of its `outputs` outputs over the domain.
-    fn blend(
+    /// Runs `evaluate` on batches of tiles and blends each of its outputs over the domain.
+    fn blend<const N: usize>(
         &self,
         x: &Tensor,
         condition: &Condition,
-        outputs: usize,
-        evaluate: impl Fn(&Tensor, &Condition) -> Vec<Tensor>,
-    ) -> Vec<Tensor> {
-        let (members, _, _, rows, columns) = x.size5().unwrap_or_default();
+        evaluate: impl Fn(&Tensor, &Condition) -> [Tensor; N],
+    ) -> [Tensor; N] {
+        let (members, _, _, rows, columns) = x.size5().expect("of shape [sample, frame, channel, y, x]");
         let origins = self.tiling.origins(rows as usize, columns as usize);
         let single = origins.len() == 1;
         let weights = self.weights.to_device(x.device());
-        let sums: Vec<Tensor> = (0..outputs).map(|_| x.zeros_like()).collect();
+        let sums: [Tensor; N] = std::array::from_fn(|_| x.zeros_like());
         let total = Tensor::zeros([rows, columns], (Kind::Float, x.device()));
         for (y0, x0) in &origins {
             let _ = self.cut(&total, *y0, *x0).g_add_(&weights);
@@ -134,7 +133,7 @@ impl<D: Denoiser> Tiled<D> {
                 }
             }
         }
-        if single { sums } else { sums.into_iter().map(|sum| sum / &total).collect() }
+        if single { sums } else { sums.map(|sum| sum / &total) }
     }
 
     /// The tile that starts at a row and column: a view of the last two dimensions.
@@ -145,17 +144,14 @@ impl<D: Denoiser> Tiled<D> {
 
 impl<D: Denoiser> Denoiser for Tiled<D> {
     fn noise(&self, x: &Tensor, at: &Instant, condition: &Condition) -> Tensor {
-        let mut outputs = self.blend(x, condition, 1, |x, condition| vec![self.denoiser.noise(x, at, condition)]);
-        outputs.pop().unwrap_or_default()
+        let [noise] = self.blend(x, condition, |x, condition| [self.denoiser.noise(x, at, condition)]);
+        noise
     }
 
     fn noise_pair(&self, x: &Tensor, at: &Instant, condition: &Condition) -> (Tensor, Tensor) {
-        let mut outputs = self.blend(x, condition, 2, |x, condition| {
-            let (conditional, unconditional) = self.denoiser.noise_pair(x, at, condition);
-            vec![conditional, unconditional]
-        });
-        let unconditional = outputs.pop().unwrap_or_default();
-        (outputs.pop().unwrap_or_default(), unconditional)
+        let pair = |x: &Tensor, condition: &Condition| self.denoiser.noise_pair(x, at, condition).into();
+        let [conditional, unconditional] = self.blend(x, condition, pair);
+        (conditional, unconditional)
     }
 }
 
@@ -164,7 +160,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::diffusion::{Process, Sampler, SamplerConfig};
+    use crate::diffusion::{Process, ProcessConfig, Sampler, SamplerConfig};
 
     /// Says for each tile what it could not know from inside: the noise less the tile's own mean. Neighbouring tiles
     /// then differ by the difference of their means, which shows as a seam unless tiles are blended.
@@ -193,7 +189,7 @@ mod tests {
 
     fn sampled(overlap: usize) -> Tensor {
         let tiling = Tiling { tile: (16, 32), overlap };
-        let sampler = Sampler { process: Process::new(0.0), config: SamplerConfig::default() };
+        let sampler = Sampler { process: Process::new(ProcessConfig::Plain {}), config: SamplerConfig::default() };
         let noise = Tensor::zeros([1, 2, 1, 16, 128], OPTIONS);
         sampler.sample(&Tiled::new(Biased, tiling, 2), &ramp(128), &noise).frames
     }

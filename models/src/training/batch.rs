@@ -4,7 +4,7 @@ use squall_fields::random::Philox;
 use tch::{Device, Kind, Tensor};
 
 use super::augment::Symmetry;
-use super::config::TrainingConfig;
+use super::config::Task;
 use super::data::{Archive, Crop};
 use crate::diffusion::denoiser::{Condition, ConditionParts};
 use crate::diffusion::process::Process;
@@ -39,41 +39,44 @@ struct Clean {
 }
 
 /// Batch number `index` of a run: a function of the seed and the index alone.
-pub fn assemble(config: &TrainingConfig, process: &Process, archive: &Archive, index: u64, device: Device) -> Batch {
-    let random: Vec<Philox> =
-        (0..config.batch as u64).map(|i| Philox::new(config.seed, index * config.batch as u64 + i)).collect();
-    let clean = draw(config, archive, &random, device);
+pub fn assemble(task: &Task, process: &Process, archive: &Archive, index: u64, device: Device) -> Batch {
+    let random: Vec<Philox> = (0..task.training.batch as u64)
+        .map(|i| Philox::new(task.training.seed, index * task.training.batch as u64 + i))
+        .collect();
+    let clean = draw(task, archive, &random, device);
     // Stratified over the batch, which lowers the variance of the gradient.
-    let shift = Philox::new(!config.seed, index).uniform(0);
-    let share = |i: usize| (shift + i as f64 / config.batch as f64).fract();
-    let steps: Vec<usize> = (0..config.batch).map(|i| ((share(i) * STEPS as f64) as usize).min(STEPS - 1)).collect();
+    let shift = Philox::new(!task.training.seed, index).uniform(0);
+    let share = |i: usize| (shift + i as f64 / task.training.batch as f64).fract();
+    let steps: Vec<usize> =
+        (0..task.training.batch).map(|i| ((share(i) * STEPS as f64) as usize).min(STEPS - 1)).collect();
 
-    let x = frames_to_diffuse(config, &clean);
-    let weight = weights(config, &clean, &x);
+    let x = frames_to_diffuse(task, &clean);
+    let weight = weights(task, &clean, &x);
     let x = x.nan_to_num(0.0, None, None);
     let noised = process.noised(&x, &noise(&x, &random), &steps);
-    let condition = condition(config, &clean);
+    let condition = condition(task, &clean);
     let keep: Vec<f32> =
-        random.iter().map(|r| if r.uniform(DROPOUT) < config.condition_dropout { 0.0 } else { 1.0 }).collect();
+        random.iter().map(|r| if r.uniform(DROPOUT) < task.training.condition_dropout { 0.0 } else { 1.0 }).collect();
     let condition = condition.dropped(&Tensor::from_slice(&keep));
     Batch { input: condition.join(&noised.x), steps, target: noised.target, weight }
 }
 
 /// Pairs of transformed future frames and first guesses, to fit a residual's scale to.
-pub fn pairs(config: &TrainingConfig, archive: &Archive, count: u64) -> Vec<(Tensor, Tensor)> {
+pub fn pairs(task: &Task, archive: &Archive, count: u64) -> Vec<(Tensor, Tensor)> {
     (0..count)
         .filter_map(|i| {
-            let crop = archive.draw(Philox::new(!config.seed, u64::MAX - i).uniform(CROP));
+            let crop = archive.draw(Philox::new(!task.training.seed, u64::MAX - i).uniform(CROP));
             Some((crop.future.unsqueeze(0), crop.guess?.unsqueeze(0)))
         })
         .collect()
 }
 
-fn draw(config: &TrainingConfig, archive: &Archive, random: &[Philox], device: Device) -> Clean {
+fn draw(task: &Task, archive: &Archive, random: &[Philox], device: Device) -> Clean {
     let crops: Vec<(Crop, Symmetry)> = random
         .iter()
         .map(|r| {
-            let symmetry = if config.augment { Symmetry::numbered(r.block(SYMMETRY)[0]) } else { Symmetry::IDENTITY };
+            let symmetry =
+                if task.training.augment { Symmetry::numbered(r.block(SYMMETRY)[0]) } else { Symmetry::IDENTITY };
             (archive.draw(r.uniform(CROP)), symmetry)
         })
         .collect();
@@ -85,14 +88,14 @@ fn draw(config: &TrainingConfig, archive: &Archive, random: &[Philox], device: D
     Clean {
         history: stack(&|c| c.history.shallow_clone()),
         future: stack(&|c| c.future.shallow_clone()),
-        guess: has_guess.then(|| stack(&|c| c.guess.as_ref().map(Tensor::shallow_clone).unwrap_or_default())),
+        guess: has_guess.then(|| stack(&|c| c.guess.as_ref().expect("every crop has one").shallow_clone())),
         density: crops.iter().map(|(crop, _)| crop.density).collect(),
     }
 }
 
 /// The clip that is diffused; NaN where missing.
-fn frames_to_diffuse(config: &TrainingConfig, clean: &Clean) -> Tensor {
-    match (&config.residual, &clean.guess) {
+fn frames_to_diffuse(task: &Task, clean: &Clean) -> Tensor {
+    match (&task.model.residual, &clean.guess) {
         (Some(residual), Some(guess)) => {
             let past = clean.history.zeros_like();
             Tensor::cat(&[past, residual.forward(&clean.future, guess)], 1)
@@ -101,27 +104,27 @@ fn frames_to_diffuse(config: &TrainingConfig, clean: &Clean) -> Tensor {
     }
 }
 
-fn weights(config: &TrainingConfig, clean: &Clean, x: &Tensor) -> Tensor {
+fn weights(task: &Task, clean: &Clean, x: &Tensor) -> Tensor {
     let mut weight = x.isnan().logical_not().to_kind(Kind::Float);
-    if let (Some(residual), Some(guess)) = (&config.residual, &clean.guess)
-        && config.loss.scale_power != 0.0
+    if let (Some(residual), Some(guess)) = (&task.model.residual, &clean.guess)
+        && task.training.loss.scale_power != 0.0
     {
-        let scale = residual.scale(guess).pow_tensor_scalar(config.loss.scale_power);
+        let scale = residual.scale(guess).pow_tensor_scalar(task.training.loss.scale_power);
         let scale = &scale / scale.mean(Kind::Float);
         weight = &weight * Tensor::cat(&[clean.history.ones_like(), scale], 1);
     }
-    if config.loss.unbiased {
+    if task.training.loss.unbiased {
         let factors: Vec<f32> = clean.density.iter().map(|d| (1.0 / d.max(1e-6)) as f32).collect();
         weight = &weight * Tensor::from_slice(&factors).to_device(x.device()).reshape([-1, 1, 1, 1, 1]);
     }
     weight
 }
 
-fn condition(config: &TrainingConfig, clean: &Clean) -> Condition {
+fn condition(task: &Task, clean: &Clean) -> Condition {
     // A missing first guess counts as dry rain or as no wind, like a missing pixel of the past.
     let parts = ConditionParts {
         history: &clean.history,
-        frames: config.frames() as i64,
+        frames: task.model.frames() as i64,
         first_guess: clean.guess.as_ref(),
         extra: None,
     };

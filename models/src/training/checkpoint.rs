@@ -7,15 +7,17 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::{Kind, Tensor};
 
 use super::TrainingError;
-use super::config::TrainingConfig;
+use super::config::Task;
+use super::version1;
+use crate::ModelSpec;
 
-const FORMAT: &str = "squall-checkpoint-1";
+const FORMAT: &str = "squall-checkpoint-2";
 
 /// A saved run.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The configuration, with what was fitted.
-    pub config: TrainingConfig,
+    /// What is trained and how, with what was fitted.
+    pub task: Task,
     /// Steps done.
     pub step: u64,
     /// By `group/name`, all f32.
@@ -24,8 +26,8 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Without tensors.
-    pub(super) fn new(config: TrainingConfig, step: u64) -> Self {
-        Self { config, step, tensors: BTreeMap::new() }
+    pub(super) fn new(task: Task, step: u64) -> Self {
+        Self { task, step, tensors: BTreeMap::new() }
     }
 
     /// Adds a group of tensors.
@@ -71,10 +73,10 @@ impl Checkpoint {
     /// [`TrainingError::Checkpoint`] if it cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), TrainingError> {
         let wrong = |reason: String| TrainingError::Checkpoint { path: path.display().to_string(), reason };
-        let config = serde_json::to_string(&self.config).map_err(|e| wrong(e.to_string()))?;
+        let task = serde_json::to_string(&self.task).map_err(|e| wrong(e.to_string()))?;
         let metadata = HashMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
-            ("config".to_owned(), config),
+            ("task".to_owned(), task),
             ("step".to_owned(), self.step.to_string()),
         ]);
         let mut views = Vec::with_capacity(self.tensors.len());
@@ -88,25 +90,29 @@ impl Checkpoint {
         std::fs::rename(&temporary, path).map_err(|e| wrong(e.to_string()))
     }
 
-    /// Reads one.
+    /// Reads one. Checkpoints of version 1 did not say all that a [`ModelSpec`] says: what one lacks is taken from
+    /// `asked`, the model that the run is to go on with.
     ///
     /// # Errors
     /// [`TrainingError::Checkpoint`] if it is none.
-    pub fn load(path: &Path) -> Result<Self, TrainingError> {
+    pub fn load(path: &Path, asked: &ModelSpec) -> Result<Self, TrainingError> {
         let wrong = |reason: String| TrainingError::Checkpoint { path: path.display().to_string(), reason };
         let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| wrong(e.to_string()))?;
+        // A file without entries is refused like one with others.
         let metadata = header.metadata().clone().unwrap_or_default();
         let entry = |key: &str| metadata.get(key).ok_or_else(|| wrong(format!("has no {key}; is it a checkpoint?")));
-        if entry("format")? != FORMAT {
-            return Err(wrong(format!("has the format {}, {FORMAT} was expected", entry("format")?)));
-        }
-        let config = serde_json::from_str(entry("config")?).map_err(|e| wrong(e.to_string()))?;
+        let task = match entry("format")?.as_str() {
+            FORMAT => serde_json::from_str(entry("task")?),
+            version1::FORMAT => version1::task(entry("config")?, asked),
+            other => return Err(wrong(format!("has the format {other}, {FORMAT} was expected"))),
+        };
+        let task = task.map_err(|e| wrong(e.to_string()))?;
         let step = entry("step")?.parse().map_err(|_| wrong("its step is no number".to_owned()))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(e.to_string()))?;
         let values = |data: &[u8]| data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         let tensors =
             file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), values(view.data())))).collect();
-        Ok(Self { config, step, tensors })
+        Ok(Self { task, step, tensors })
     }
 }

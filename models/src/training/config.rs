@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::diffusion::first_guess::FirstGuess;
-use crate::diffusion::residual::Residual;
-use crate::diffusion::{Target, Transform};
-use crate::network::UNetConfig;
+use crate::ModelSpec;
 
 /// The type that the network computes in. Parameters, averages and the optimizer are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +88,7 @@ impl Default for LossConfig {
     }
 }
 
-/// One training run.
+/// How a model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
@@ -109,24 +106,6 @@ pub struct TrainingConfig {
     /// Type that the network computes in.
     #[serde(default)]
     pub precision: Precision,
-    /// Frames of context.
-    pub context: usize,
-    /// Frames that are forecast.
-    pub leads: usize,
-    /// One for each variable.
-    pub transforms: Vec<Transform>,
-    /// What the future frames of the condition hold.
-    #[serde(default)]
-    pub first_guess: FirstGuess,
-    /// Diffuse the error of the first guess. An empty `factor` is fitted to the data.
-    #[serde(default)]
-    pub residual: Option<Residual>,
-    /// Share of the dynamical operator: 0 is plain diffusion.
-    #[serde(default)]
-    pub ratio: f64,
-    /// What the network predicts.
-    #[serde(default)]
-    pub target: Target,
     /// Probability of training without condition, for guidance.
     #[serde(default)]
     pub condition_dropout: f64,
@@ -145,8 +124,6 @@ pub struct TrainingConfig {
     /// Optimizer.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
-    /// Sizes of the network.
-    pub network: UNetConfig,
 }
 
 fn one() -> usize {
@@ -157,47 +134,41 @@ fn ema() -> f64 {
     0.9999
 }
 
-impl TrainingConfig {
-    /// Variables of a frame.
-    pub fn channels(&self) -> usize {
-        self.transforms.len()
-    }
+/// What is trained, and how. All of it is kept in checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// The model.
+    pub model: ModelSpec,
+    /// Its training.
+    pub training: TrainingConfig,
+}
 
-    /// Frames of a clip.
-    pub fn frames(&self) -> usize {
-        self.context + self.leads
-    }
-
+impl Task {
     /// What is wrong with it, one sentence each; empty if nothing is.
     pub fn faults(&self) -> Vec<String> {
-        let mut faults = self.network.faults();
-        let (channels, stride) = (self.channels() as i64, self.network.stride());
-        if self.network.in_channels != 2 * channels + 2 || self.network.out_channels != channels {
-            faults.push(format!(
-                "{channels} variables need {} channels in and {channels} out, the network has {} and {}",
-                2 * channels + 2,
-                self.network.in_channels,
-                self.network.out_channels
-            ));
+        let Self { model, training } = self;
+        let (mut faults, stride, crop) = (model.faults(), model.network.stride(), &training.crop);
+        if crop.size == 0 || !crop.size.is_multiple_of(stride) {
+            faults.push(format!("a crop of {} is no multiple of the network's stride {stride}", crop.size));
         }
-        if self.crop.size == 0 || !self.crop.size.is_multiple_of(stride) {
-            faults.push(format!("a crop of {} is no multiple of the network's stride {stride}", self.crop.size));
+        if crop.stride == 0 || training.batch == 0 || training.accumulate == 0 {
+            faults.push("batch, accumulate and crop.stride must be at least 1".to_owned());
         }
-        if self.crop.stride == 0 || self.batch == 0 || self.accumulate == 0 || self.context == 0 || self.leads == 0 {
-            faults.push("batch, accumulate, context, leads and crop.stride must be at least 1".to_owned());
+        if model.autoencoder.is_some() {
+            faults.push("only models in pixel space are trained, not those with an autoencoder".to_owned());
         }
-        if self.residual.is_some() && self.first_guess == FirstGuess::None {
-            faults.push("a residual needs a first_guess".to_owned());
+        if model.process.ratio() > 0.9 {
+            faults.push(format!("ratio {} lies outside 0 to 0.9", model.process.ratio()));
         }
-        if !(0.0..=0.9).contains(&self.ratio) {
-            faults.push(format!("ratio {} lies outside 0 to 0.9", self.ratio));
-        }
-        if !(0.0..1.0).contains(&self.condition_dropout) || !(0.0..1.0).contains(&self.ema) {
+        if !(0.0..1.0).contains(&training.condition_dropout) || !(0.0..1.0).contains(&training.ema) {
             faults.push("condition_dropout and ema lie in 0 to 1".to_owned());
         }
         faults
     }
+}
 
+impl TrainingConfig {
     /// Learning rate of a step (from 0).
     ///
     /// Rises linearly over the warm-up, then falls along half a cosine to `final_share`.

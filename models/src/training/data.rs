@@ -13,7 +13,7 @@ use squall_fields::{Cadence, Frame, Grid, InputRef, IssueTime, ValidTime, Variab
 use tch::{Kind, Tensor};
 
 use super::TrainingError;
-use super::config::TrainingConfig;
+use super::config::Task;
 use crate::diffusion::Transform;
 use crate::diffusion::first_guess::{self, FirstGuess};
 
@@ -80,7 +80,7 @@ impl Event {
         let (rows, columns) = self.grid.shape();
         let plane = self.variables.len() * rows * columns;
         let values = self.values[index * plane..(index + 1) * plane].iter().map(|v| v.to_f32()).collect();
-        let values = Array3::from_shape_vec((self.variables.len(), rows, columns), values).unwrap_or_default();
+        let values = Array3::from_shape_vec((self.variables.len(), rows, columns), values).expect("a plane a variable");
         let input =
             InputRef { topic: self.name.as_str().into(), partition: 0, offset: index as i64, digest: "".into() };
         Frame {
@@ -145,20 +145,20 @@ impl Archive {
     ///
     /// # Errors
     /// [`TrainingError::Data`] if no crop can be cut from any event.
-    pub fn new(events: Vec<Event>, config: &TrainingConfig, every: usize) -> Result<Self, TrainingError> {
+    pub fn new(events: Vec<Event>, task: &Task, every: usize) -> Result<Self, TrainingError> {
         let starts: Vec<(usize, usize)> = events
             .iter()
             .enumerate()
             .flat_map(|(e, event)| {
-                let count = (event.len() + 1).saturating_sub(config.frames());
+                let count = (event.len() + 1).saturating_sub(task.model.frames());
                 (0..count).step_by(every.max(1)).map(move |start| (e, start))
             })
             .collect();
         let clips = starts
             .par_iter()
             .map(|(event, start)| {
-                let guess = match config.first_guess {
-                    FirstGuess::Extrapolation => extrapolation(&events[*event], *start, config)?,
+                let guess = match task.model.first_guess {
+                    FirstGuess::Extrapolation => extrapolation(&events[*event], *start, task)?,
                     _ => Vec::new(),
                 };
                 Ok(Clip { event: *event, start: *start, guess })
@@ -166,18 +166,18 @@ impl Archive {
             .collect::<Result<Vec<_>, TrainingError>>()?;
         let mut archive = Self {
             places: Vec::new(),
-            context: config.context,
-            leads: config.leads,
-            size: config.crop.size,
-            periodic: config.crop.periodic,
-            first_guess: config.first_guess,
-            transforms: config.transforms.clone(),
+            context: task.model.context,
+            leads: task.model.leads,
+            size: task.training.crop.size,
+            periodic: task.training.crop.periodic,
+            first_guess: task.model.first_guess,
+            transforms: task.model.transforms.clone(),
             events,
             clips,
         };
-        archive.weigh(config);
+        archive.weigh(task);
         if archive.places.is_empty() {
-            let need = format!("{} frames of {1} x {1} cells", config.frames(), config.crop.size);
+            let need = format!("{} frames of {1} x {1} cells", task.model.frames(), task.training.crop.size);
             return Err(TrainingError::Data(format!("no event holds a crop of {need} with few missing cells")));
         }
         Ok(archive)
@@ -193,8 +193,8 @@ impl Archive {
         &self.events
     }
 
-    fn weigh(&mut self, config: &TrainingConfig) {
-        let crop = &config.crop;
+    fn weigh(&mut self, task: &Task) {
+        let crop = &task.training.crop;
         let of_clip = |(index, clip): (usize, &Clip)| {
             let event = &self.events[clip.event];
             let (rows, columns) = event.grid.shape();
@@ -282,9 +282,9 @@ impl Archive {
 }
 
 /// The extrapolation of a clip's context, `[lead, variable, y, x]`.
-fn extrapolation(event: &Event, start: usize, config: &TrainingConfig) -> Result<Vec<f16>, TrainingError> {
-    let window = event.window(start, config.context);
-    let guess = config.first_guess.fields(&window, &event.variables, config.leads);
+fn extrapolation(event: &Event, start: usize, task: &Task) -> Result<Vec<f16>, TrainingError> {
+    let window = event.window(start, task.model.context);
+    let guess = task.model.first_guess.fields(&window, &event.variables, task.model.leads);
     let guess = guess.map_err(|e| TrainingError::Data(format!("{}: {e}", event.name)))?;
     Ok(guess.iter().flatten().map(|v| f16::from_f32(*v)).collect())
 }

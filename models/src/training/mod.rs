@@ -20,9 +20,10 @@ pub mod optimizer;
 pub mod report;
 pub mod trainer;
 pub mod validate;
+mod version1;
 
 pub use checkpoint::Checkpoint;
-pub use config::TrainingConfig;
+pub use config::{Task, TrainingConfig};
 pub use data::{Archive, Event};
 pub use trainer::{StepReport, Trainer};
 

@@ -43,6 +43,7 @@ impl LossLog {
 /// A table whose rows start with a step: its header, and the rows up to and with step `last`. A row that was cut off
 /// when its run was killed is dropped.
 pub fn kept(path: &Path, header: &str, last: Option<u64>) -> String {
+    // A table that is not there yet has no rows.
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let step = |row: &&str| row.split(',').next().and_then(|step| step.parse::<u64>().ok());
     let whole = |row: &&str| row.matches(',').count() == header.matches(',').count();

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor, nn};
 use super::TrainingError;
 use super::batch::{self, Batch};
 use super::checkpoint::Checkpoint;
-use super::config::{Precision, TrainingConfig};
+use super::config::{Precision, Task};
 use super::data::Archive;
 use super::ema::Ema;
 use super::loss::weighted_square;
@@ -39,7 +39,7 @@ pub struct StepReport {
 /// parameters, of the type that [`Precision`] says, which is renewed after every step.
 #[derive(Debug)]
 pub struct Trainer {
-    config: TrainingConfig,
+    task: Task,
     device: Device,
     process: Process,
     network: VideoUNet,
@@ -55,30 +55,30 @@ impl Trainer {
     ///
     /// # Errors
     /// [`TrainingError::Config`] with every fault.
-    pub fn new(mut config: TrainingConfig, archive: &Archive, device: Device) -> Result<Self, TrainingError> {
-        let faults = config.faults();
+    pub fn new(mut task: Task, archive: &Archive, device: Device) -> Result<Self, TrainingError> {
+        let faults = task.faults();
         if !faults.is_empty() {
             return Err(TrainingError::Config(faults));
         }
-        let pairs = match &config.residual {
-            Some(residual) if residual.factor.is_empty() => batch::pairs(&config, archive, FIT_CROPS),
+        let pairs = match &task.model.residual {
+            Some(residual) if residual.factor.is_empty() => batch::pairs(&task, archive, FIT_CROPS),
             _ => Vec::new(),
         };
-        if let Some(residual) = config.residual.as_mut().filter(|_| !pairs.is_empty()) {
+        if let Some(residual) = task.model.residual.as_mut().filter(|_| !pairs.is_empty()) {
             residual.fit(&pairs);
         }
         let mut store = nn::VarStore::new(device);
-        let network = VideoUNet::new(&weights::at(&store, UNET_PREFIX), &config.network);
-        init::initialise(&store, config.seed);
+        let network = VideoUNet::new(&weights::at(&store, UNET_PREFIX), &task.model.network);
+        init::initialise(&store, task.training.seed);
         let parameters = copies(&store);
-        if config.precision == Precision::Bf16 {
+        if task.training.precision == Precision::Bf16 {
             store.bfloat16();
         }
         let working: BTreeMap<String, Tensor> = store.variables().into_iter().collect();
-        let optimizer = AdamW::new(config.optimizer.clone(), &parameters);
-        let ema = Ema::new(config.ema, &parameters);
-        let process = Process::new(config.ratio).with_target(config.target);
-        Ok(Self { config, device, process, network, working, parameters, ema, optimizer, step: 0 })
+        let optimizer = AdamW::new(task.training.optimizer.clone(), &parameters);
+        let ema = Ema::new(task.training.ema, &parameters);
+        let process = Process::new(task.model.process).with_target(task.model.target);
+        Ok(Self { task, device, process, network, working, parameters, ema, optimizer, step: 0 })
     }
 
     /// Goes on from a checkpoint; the next losses are those of a run that was never stopped.
@@ -86,7 +86,7 @@ impl Trainer {
     /// # Errors
     /// [`TrainingError::Checkpoint`] if it holds other parameters than the configuration in it says.
     pub fn resume(checkpoint: &Checkpoint, archive: &Archive, device: Device) -> Result<Self, TrainingError> {
-        let mut trainer = Self::new(checkpoint.config.clone(), archive, device)?;
+        let mut trainer = Self::new(checkpoint.task.clone(), archive, device)?;
         checkpoint.restore("weights", &mut trainer.parameters)?;
         checkpoint.restore("ema", trainer.ema.weights_mut())?;
         checkpoint.restore("adam_mean", &mut trainer.optimizer.mean)?;
@@ -98,7 +98,7 @@ impl Trainer {
 
     /// All that is needed to go on.
     pub fn checkpoint(&self) -> Checkpoint {
-        let mut checkpoint = Checkpoint::new(self.config.clone(), self.step);
+        let mut checkpoint = Checkpoint::new(self.task.clone(), self.step);
         checkpoint.add("weights", &self.parameters);
         checkpoint.add("ema", self.ema.weights());
         checkpoint.add("adam_mean", &self.optimizer.mean);
@@ -106,9 +106,9 @@ impl Trainer {
         checkpoint
     }
 
-    /// The configuration, with what was fitted.
-    pub fn config(&self) -> &TrainingConfig {
-        &self.config
+    /// What is trained and how, with what was fitted.
+    pub fn task(&self) -> &Task {
+        &self.task
     }
 
     /// Steps done.
@@ -126,10 +126,10 @@ impl Trainer {
     /// # Errors
     /// [`TrainingError::Diverged`] if the loss is no number.
     pub fn step(&mut self, archive: &Archive) -> Result<StepReport, TrainingError> {
-        let (step, parts) = (self.step, self.config.accumulate);
+        let (step, parts) = (self.step, self.task.training.accumulate);
         let mut losses = 0.0;
         for part in 0..parts as u64 {
-            let batch = batch::assemble(&self.config, &self.process, archive, step * parts as u64 + part, self.device);
+            let batch = batch::assemble(&self.task, &self.process, archive, step * parts as u64 + part, self.device);
             let loss = self.loss(&batch);
             (&loss / parts as f64).backward();
             losses += loss.double_value(&[]) / parts as f64;
@@ -138,7 +138,7 @@ impl Trainer {
             return Err(TrainingError::Diverged { step, loss: losses });
         }
         let gradients = self.take_gradients();
-        let learning_rate = self.config.learning_rate(step);
+        let learning_rate = self.task.training.learning_rate(step);
         let gradient_norm = self.optimizer.step(&mut self.parameters, &gradients, step, learning_rate);
         self.ema.update(&self.parameters, step);
         self.renew_working();
@@ -149,9 +149,10 @@ impl Trainer {
     /// Mean loss of the averaged weights over the first `count` batches of an archive: the same ones each time.
     pub fn validation_loss(&mut self, archive: &Archive, count: u64) -> f64 {
         copy_into(&mut self.working, self.ema.weights());
-        let config = TrainingConfig { condition_dropout: 0.0, ..self.config.clone() };
+        let mut task = self.task.clone();
+        task.training.condition_dropout = 0.0;
         let loss = tch::no_grad(|| {
-            let of = |index| self.loss(&batch::assemble(&config, &self.process, archive, index, self.device));
+            let of = |index| self.loss(&batch::assemble(&task, &self.process, archive, index, self.device));
             (0..count).map(|index| of(index).double_value(&[])).sum::<f64>() / count.max(1) as f64
         });
         self.renew_working();
@@ -200,6 +201,7 @@ mod tests {
     use squall_fields::{Axis, Cadence, Frame, Grid, InputRef, ValidTime, Variable};
 
     use super::*;
+    use crate::diffusion::ProcessConfig;
     use crate::training::data::Event;
 
     /// Showers that move east, a frame every 5 minutes.
@@ -225,24 +227,26 @@ mod tests {
         Event::new("showers", Cadence::every_seconds(300).unwrap(), &frames).unwrap()
     }
 
-    fn config(precision: &str) -> TrainingConfig {
+    fn task(precision: &str) -> Task {
         let text = format!(
-            r#"{{"steps": 40, "batch": 2, "accumulate": 2, "precision": "{precision}", "context": 2, "leads": 3,
-            "transforms": [{{"rain": {{"dry_below_mm_h": 0.05}}}}], "first_guess": "persistence",
+            r#"{{"model": {{"name": "test", "variables": ["rain_rate"], "cadence_seconds": 300, "spacing_m": [900, 1100],
+            "context": 2, "leads": 3, "transforms": [{{"rain": {{"dry_below_mm_h": 0.05}}}}],
+            "first_guess": "persistence", "target": "velocity", "tiling": {{"tile": [32, 32], "overlap": 8}},
             "residual": {{"factor": [], "local": {{"floor": 0.1, "radius": 1.0, "growth": 1.0}}}},
-            "target": "velocity", "condition_dropout": 0.2, "ema": 0.9, "augment": true,
-            "crop": {{"size": 32, "stride": 8}}, "optimizer": {{"learning_rate": 2e-3, "warm_up": 5}},
             "network": {{"in_channels": 4, "out_channels": 1, "channels": 32, "mult": [1, 1], "res_blocks": 1,
-            "attention": [], "heads": 2, "patch": 4}}}}"#
+            "attention": [], "heads": 2, "patch": 4}}}},
+            "training": {{"steps": 40, "batch": 2, "accumulate": 2, "precision": "{precision}",
+            "condition_dropout": 0.2, "ema": 0.9, "augment": true, "crop": {{"size": 32, "stride": 8}},
+            "optimizer": {{"learning_rate": 2e-3, "warm_up": 5}}}}}}"#
         );
         serde_json::from_str(&text).unwrap()
     }
 
     #[test]
     fn training_lowers_the_loss_and_resumes_exactly() {
-        let config = config("f32");
-        let archive = Archive::new(vec![event(12)], &config, 1).unwrap();
-        let mut whole = Trainer::new(config, &archive, Device::Cpu).unwrap();
+        let task = task("f32");
+        let archive = Archive::new(vec![event(12)], &task, 1).unwrap();
+        let mut whole = Trainer::new(task.clone(), &archive, Device::Cpu).unwrap();
         let before = whole.validation_loss(&archive, 4);
         let mut losses = Vec::new();
         let folder = tempfile::tempdir().unwrap();
@@ -256,7 +260,8 @@ mod tests {
         let after = whole.validation_loss(&archive, 4);
         assert!(after < 0.9 * before, "{before} -> {after}");
 
-        let mut resumed = Trainer::resume(&Checkpoint::load(&path).unwrap(), &archive, Device::Cpu).unwrap();
+        let mut resumed =
+            Trainer::resume(&Checkpoint::load(&path, &task.model).unwrap(), &archive, Device::Cpu).unwrap();
         for expected in &losses[34..] {
             assert_eq!(resumed.step(&archive).unwrap(), *expected);
         }
@@ -265,9 +270,9 @@ mod tests {
 
     #[test]
     fn sixteen_bits_follow_thirty_two() {
-        let archive = Archive::new(vec![event(12)], &config("f32"), 1).unwrap();
+        let archive = Archive::new(vec![event(12)], &task("f32"), 1).unwrap();
         let loss = |precision| {
-            let mut trainer = Trainer::new(config(precision), &archive, Device::Cpu).unwrap();
+            let mut trainer = Trainer::new(task(precision), &archive, Device::Cpu).unwrap();
             (0..3).map(|_| trainer.step(&archive).unwrap().loss).collect::<Vec<_>>()
         };
         for (a, b) in loss("f32").iter().zip(loss("bf16")) {
@@ -277,11 +282,11 @@ mod tests {
 
     #[test]
     fn faults_are_named_together() {
-        let mut config = config("f32");
-        config.crop.size = 30;
-        config.ratio = 1.0;
-        let archive = Archive::new(vec![event(12)], &self::config("f32"), 1).unwrap();
-        let error = Trainer::new(config, &archive, Device::Cpu).unwrap_err().to_string();
+        let mut wrong = task("f32");
+        wrong.training.crop.size = 30;
+        wrong.model.process = ProcessConfig::Dynamical { ratio: 1.0 };
+        let archive = Archive::new(vec![event(12)], &task("f32"), 1).unwrap();
+        let error = Trainer::new(wrong, &archive, Device::Cpu).unwrap_err().to_string();
         assert!(error.contains("crop of 30") && error.contains("ratio 1"), "{error}");
     }
 }

@@ -3,15 +3,14 @@
 //! Scores are sums over all cases, cells and (for winds) components; means of scores would weigh a dry case like a wet
 //! one. Every model is asked through the same trait, with the same windows, and is judged where all of them have a value.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView2, ArrayView3, Axis, s};
-use squall_fields::{Axis as GridAxis, Frame, Grid, Window};
+use ndarray::{ArrayView2, Axis, s};
+use squall_fields::{Axis as GridAxis, Frame, Grid, LeadTime, Window};
 
 use super::TrainingError;
 use super::data::Event;
-use crate::scores::{Contingency, Crps, Event as Threshold, Spread, spearman};
+use crate::scores::{AnyScore, Pair, Scoreboard, common};
 use crate::{Forecaster, ModelError, Prediction, Request};
 
 /// A window and the frames that followed it.
@@ -70,7 +69,7 @@ fn fullest(field: ArrayView2<'_, f32>, height: usize, width: usize) -> (usize, u
     let count = |(row, column): &(usize, usize)| {
         field.slice(s![*row..row + height;4, *column..column + width;4]).iter().filter(|v| v.abs() >= 0.1).count()
     };
-    places.max_by_key(count).unwrap_or_default()
+    places.max_by_key(count).expect("a part is no larger than the field, so one place is there")
 }
 
 fn part(frame: &Frame, row: usize, column: usize, height: usize, width: usize) -> Frame {
@@ -79,31 +78,6 @@ fn part(frame: &Frame, row: usize, column: usize, height: usize, width: usize) -
         Grid { x: along(&frame.grid.x, column, width), y: along(&frame.grid.y, row, height), ..(*frame.grid).clone() };
     let values = frame.values.slice(s![.., row..row + height, column..column + width]).to_owned();
     Frame { grid: Arc::new(grid), values, quality: None, ..frame.clone() }
-}
-
-/// Scores of one model at one lead.
-#[derive(Clone, Debug)]
-pub struct LeadScores {
-    /// Continuous ranked probability score; of a single member, the mean absolute error.
-    pub crps: Crps,
-    /// Spread and error of the mean.
-    pub spread: Spread,
-    /// Of the ensemble mean at or above each threshold.
-    pub hits: Vec<Contingency>,
-}
-
-/// Scores of one model.
-#[derive(Clone, Debug)]
-pub struct ModelScores {
-    /// Name for people.
-    pub name: String,
-    /// One for each lead.
-    pub leads: Vec<LeadScores>,
-    /// Rank correlation of the precision map with the absolute error of the ensemble mean, over all cells and leads;
-    /// and over those cells alone where rain is forecast or came.
-    pub precision: Option<(f64, f64)>,
-    /// Seconds that its forecasts took together.
-    pub seconds: f64,
 }
 
 /// One model to score, and how many members to ask of it.
@@ -116,7 +90,16 @@ pub struct Contestant<'a> {
     pub members: usize,
 }
 
-/// Scores models on the same cases and cells. `progress` is called after each forecast.
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// The scores, by the order of the contestants.
+    pub board: Scoreboard,
+    /// Seconds that the forecasts of each contestant took together.
+    pub seconds: Vec<f64>,
+}
+
+/// Scores models on the same cases and cells. `scores` are empty; `progress` is called after each forecast.
 ///
 /// # Errors
 /// The error of any model that cannot forecast a case.
@@ -124,22 +107,15 @@ pub fn score(
     contestants: &mut [Contestant<'_>],
     cases: &[Case],
     leads: usize,
-    thresholds: &[f32],
+    scores: Vec<Box<dyn AnyScore>>,
     mut progress: impl FnMut(),
-) -> Result<Vec<ModelScores>, ModelError> {
-    let empty = LeadScores {
-        crps: Crps::default(),
-        spread: Spread::default(),
-        hits: vec![Contingency::default(); thresholds.len()],
-    };
-    let mut scores: Vec<ModelScores> = contestants
-        .iter()
-        .map(|c| ModelScores { name: c.name.clone(), leads: vec![empty.clone(); leads], precision: None, seconds: 0.0 })
-        .collect();
-    let mut ranks: Vec<Vec<(f32, f32, bool)>> = vec![Vec::new(); contestants.len()];
+) -> Result<Comparison, ModelError> {
+    let mut board = Scoreboard::new(scores);
+    let mut seconds = vec![0.0; contestants.len()];
+    contestants.iter().for_each(|contestant| drop(board.enter(&contestant.name)));
     for case in cases {
         let mut predictions = Vec::with_capacity(contestants.len());
-        for (contestant, scores) in contestants.iter_mut().zip(&mut scores) {
+        for (contestant, seconds) in contestants.iter_mut().zip(&mut seconds) {
             let request = Request {
                 stream: "validation".into(),
                 window: case.window.clone(),
@@ -151,110 +127,29 @@ pub fn score(
             let none =
                 || ModelError::Answer { model: contestant.model.name().to_owned(), reason: "gave no answer".into() };
             predictions.push(answer.ok_or_else(none)??);
-            scores.seconds += start.elapsed().as_secs_f64();
+            *seconds += start.elapsed().as_secs_f64();
             progress();
         }
-        for lead in 0..leads {
-            let known = Known::of(case, &predictions, lead);
-            for (i, prediction) in predictions.iter().enumerate() {
-                known.add(prediction, lead, thresholds, &mut scores[i].leads[lead], &mut ranks[i]);
-            }
+        for (index, lead) in case.window.cadence.leads(leads).into_iter().enumerate() {
+            judge(&mut board, &predictions, lead, index, &case.truth[index]);
         }
     }
-    for (scores, ranks) in scores.iter_mut().zip(ranks) {
-        let all = spearman(ranks.iter().map(|(p, e, _)| (*p, *e)));
-        let wet = spearman(ranks.iter().filter(|r| r.2).map(|(p, e, _)| (*p, *e)));
-        scores.precision = all.zip(wet);
-    }
-    Ok(scores)
+    Ok(Comparison { board, seconds })
 }
 
-/// What came at one lead, NaN wherever a model has no value.
-struct Known {
-    planes: Vec<Array2<f32>>,
-}
-
-impl Known {
-    fn of(case: &Case, predictions: &[Prediction], lead: usize) -> Self {
-        let truth = &case.truth[lead];
-        let count = predictions.first().map_or(0, |p| p.ensembles.len());
-        let planes = (0..count).map(|variable| {
-            let name = predictions[0].ensembles[variable].variable;
-            let mut plane = truth.plane(name).map(|p| p.to_owned()).unwrap_or_default();
-            for prediction in predictions {
-                for member in prediction.ensembles[variable].values.index_axis(Axis(1), lead).outer_iter() {
-                    plane.zip_mut_with(&member, |t, f| {
-                        if f.is_nan() {
-                            *t = f32::NAN
-                        }
-                    });
-                }
-            }
-            plane
-        });
-        Self { planes: planes.collect() }
-    }
-
-    fn add(
-        &self,
-        prediction: &Prediction,
-        lead: usize,
-        thresholds: &[f32],
-        scores: &mut LeadScores,
-        ranks: &mut Vec<(f32, f32, bool)>,
-    ) {
-        /// Every so many cells along each axis take part in the rank correlation: neighbours say the same.
-        const SPARSE: usize = 3;
-        for (plane, ensemble) in self.planes.iter().zip(&prediction.ensembles) {
-            let members: ArrayView3<'_, f32> = ensemble.values.index_axis(Axis(1), lead);
-            scores.crps.add(members, plane.view());
-            scores.spread.add(members, plane.view());
-            let mean = members.mean_axis(Axis(0)).unwrap_or_default();
-            for (table, threshold) in scores.hits.iter_mut().zip(thresholds) {
-                table.add(mean.view(), plane.view(), Threshold::AtLeast(*threshold));
-            }
-            let Some(map) = &prediction.precision else { continue };
-            let map = map.index_axis(Axis(0), lead);
-            let sparse = s![..;SPARSE, ..;SPARSE];
-            let cells = map.slice(sparse).into_iter().zip(mean.slice(sparse)).zip(plane.slice(sparse));
-            ranks.extend(cells.filter(|(_, t)| !t.is_nan()).map(|((p, m), t)| (*p, (m - t).abs(), m.max(*t) >= 0.1)));
+/// Adds one lead of every model, each variable where all of them have a value.
+fn judge(board: &mut Scoreboard, predictions: &[Prediction], lead: LeadTime, index: usize, truth: &Frame) {
+    let variables = predictions.first().map_or(0, |prediction| prediction.ensembles.len());
+    for variable in 0..variables {
+        let members = |prediction: &'_ Prediction| prediction.ensembles[variable].values.index_axis(Axis(1), index);
+        let observed = truth.plane(predictions[0].ensembles[variable].variable);
+        let observed = observed.expect("the frames of an event have one set of variables");
+        let observed = common(observed, predictions.iter().map(members));
+        for (model, prediction) in predictions.iter().enumerate() {
+            let precision = prediction.precision.as_ref().map(|map| map.index_axis(Axis(0), index));
+            board.add(model, lead, &Pair::new(members(prediction), observed.view()).with_precision(precision));
         }
     }
-}
-
-/// The scores as a Markdown table, a row for each lead and columns for each model.
-pub fn markdown(scores: &[ModelScores], thresholds: &[f32], minutes: f64) -> String {
-    let mut text = String::from("| lead (min) |");
-    for model in scores {
-        let _ = write!(text, " {} CRPS |", model.name);
-    }
-    for threshold in thresholds {
-        for model in scores {
-            let _ = write!(text, " {} CSI {threshold} |", model.name);
-        }
-    }
-    for model in scores.iter().filter(|m| m.leads.iter().any(|l| l.spread.count() > 0.0)) {
-        let _ = write!(text, " {} spread/skill |", model.name);
-    }
-    let columns = text.matches('|').count() - 1;
-    let _ = writeln!(text, "\n|{}", "---|".repeat(columns));
-    let number = |value: Option<f64>| value.map_or_else(|| " |".to_owned(), |v| format!(" {v:.4} |"));
-    for lead in 0..scores.first().map_or(0, |m| m.leads.len()) {
-        let _ = write!(text, "| {:.0} |", minutes * (lead + 1) as f64);
-        for model in scores {
-            text += &number(model.leads[lead].crps.biased());
-        }
-        for i in 0..thresholds.len() {
-            for model in scores {
-                text += &number(model.leads[lead].hits[i].csi());
-            }
-        }
-        for model in scores.iter().filter(|m| m.leads.iter().any(|l| l.spread.count() > 0.0)) {
-            text += &number(model.leads[lead].spread.ratio());
-        }
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]
@@ -264,6 +159,7 @@ mod tests {
 
     use super::*;
     use crate::baselines::{Extrapolation, Persistence};
+    use crate::scores::list;
 
     fn event() -> Event {
         let axis = |step| GridAxis { first: 0.0, step, len: 96 };
@@ -296,12 +192,13 @@ mod tests {
             Contestant { name: "persistence".into(), model: &mut persistence, members: 1 },
             Contestant { name: "extrapolation".into(), model: &mut extrapolation, members: 1 },
         ];
-        let scores = score(&mut contestants, &cases, 3, &[1.0], || ()).unwrap();
-        for lead in 0..3 {
-            let crps = |i: usize| scores[i].leads[lead].crps.biased().unwrap();
+        let scores = list::start(&["crps", "csi", "spread-skill"], &[1.0]).unwrap();
+        let board = score(&mut contestants, &cases, 3, scores, || ()).unwrap().board;
+        for lead in board.leads() {
+            let crps = |i: usize| board.value(i, lead, 0).unwrap();
             assert!(crps(1) < crps(0), "lead {lead}: {} {}", crps(1), crps(0));
         }
-        let table = markdown(&scores, &[1.0], 5.0);
+        let table = board.markdown();
         assert_eq!(table.lines().count(), 5);
         assert!(table.starts_with("| lead (min) | persistence CRPS | extrapolation CRPS | persistence CSI 1 |"));
     }

@@ -27,7 +27,7 @@ pub struct Imported {
 pub fn import(source: &Path, metadata: &Metadata, target: &Path, kind: Kind) -> Result<Imported, ModelError> {
     let bytes = std::fs::read(source).map_err(|e| wrong(source, e))?;
     let tensors: BTreeMap<String, Tensor> = pickle::state_dict(&bytes).map_err(|reason| wrong(source, reason))?;
-    let wanted = parameters(metadata);
+    let wanted = parameters(&metadata.spec);
     let faults: Vec<String> = wanted
         .iter()
         .filter_map(|(name, shape)| match tensors.get(name).map(Tensor::size) {

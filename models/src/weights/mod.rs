@@ -7,6 +7,7 @@
 pub mod import;
 pub mod metadata;
 mod pickle;
+mod version1;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -16,14 +17,14 @@ use sha2::{Digest, Sha256};
 use squall_fields::error::AnyError;
 use tch::{Kind, Tensor, nn};
 
-use crate::ModelError;
 use crate::device::ComputeDevice;
 use crate::network::config::{AUTOENCODER_PREFIX, UNET_PREFIX};
 use crate::network::layers::lay_out_for_inference;
 use crate::network::{Autoencoder, VideoUNet};
+use crate::{ModelError, ModelSpec};
 
 pub use import::import;
-pub use metadata::Metadata;
+pub use metadata::{Metadata, MetadataError};
 
 /// A weights file opened: its networks on a device.
 #[derive(Debug)]
@@ -53,6 +54,17 @@ pub struct Description {
     pub bytes: usize,
 }
 
+/// Why a parameter cannot be taken from where it is.
+#[derive(Debug, thiserror::Error)]
+enum ParameterError {
+    #[error("parameter {name} is missing")]
+    Missing { name: String },
+    #[error("parameter {name} has the shape {found:?}, {expected:?} was expected")]
+    Shape { name: String, found: Vec<i64>, expected: Vec<i64> },
+    #[error("parameter {name} is stored as {found:?}; F32, F16 or BF16 was expected")]
+    Type { name: String, found: Dtype },
+}
+
 fn wrong(path: &Path, reason: impl Into<AnyError>) -> ModelError {
     ModelError::file(path.display().to_string(), reason)
 }
@@ -69,16 +81,15 @@ pub fn save(
     tensors: &BTreeMap<String, Tensor>,
     kind: Kind,
 ) -> Result<(), ModelError> {
-    let faults = metadata.faults();
+    let faults = metadata.spec.faults();
     if !faults.is_empty() {
         return Err(wrong(path, faults.join("; ")));
     }
     let mut stored = Vec::new();
-    for (name, shape) in parameters(metadata) {
-        let tensor = tensors.get(&name).ok_or_else(|| wrong(path, format!("parameter {name} is missing")))?;
+    for (name, shape) in parameters(&metadata.spec) {
+        let Some(tensor) = tensors.get(&name) else { return Err(wrong(path, ParameterError::Missing { name })) };
         if tensor.size() != shape {
-            let found = tensor.size();
-            return Err(wrong(path, format!("parameter {name} has the shape {found:?}, {shape:?} was expected")));
+            return Err(wrong(path, ParameterError::Shape { name, found: tensor.size(), expected: shape }));
         }
         let shape: Vec<usize> = shape.iter().map(|n| *n as usize).collect();
         stored.push((name, shape, bytes_of(tensor, kind)));
@@ -110,10 +121,10 @@ fn bytes_of(tensor: &Tensor, kind: Kind) -> Vec<u8> {
 }
 
 /// Names and shapes of all parameters of a model.
-fn parameters(metadata: &Metadata) -> BTreeMap<String, Vec<i64>> {
+fn parameters(spec: &ModelSpec) -> BTreeMap<String, Vec<i64>> {
     let store = nn::VarStore::new(tch::Device::Cpu);
-    VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.network);
-    if let Some(config) = &metadata.autoencoder {
+    VideoUNet::new(&at(&store, UNET_PREFIX), &spec.network);
+    if let Some(config) = &spec.autoencoder {
         Autoencoder::new(&at(&store, AUTOENCODER_PREFIX), config);
     }
     store.variables().into_iter().map(|(name, tensor)| (name, tensor.size())).collect()
@@ -146,6 +157,7 @@ pub fn describe(path: &Path) -> Result<Description, ModelError> {
 
 fn header(path: &Path, bytes: &[u8]) -> Result<Metadata, ModelError> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| wrong(path, e))?;
+    // A file without entries is refused like one with others.
     let entries: HashMap<String, String> = header.metadata().clone().unwrap_or_default();
     Metadata::from_entries(&entries).map_err(|reason| wrong(path, reason))
 }
@@ -160,14 +172,14 @@ impl Model {
         let metadata = header(path, &bytes)?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(path, e))?;
         let mut store = nn::VarStore::new(tch::Device::Cpu);
-        let network = VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.network);
+        let network = VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.spec.network);
         fill(&store, &file).map_err(|reason| wrong(path, reason))?;
         store.freeze();
         store.set_kind(device.kind);
         store.set_device(device.device);
         lay_out_for_inference(&store);
         let mut store = nn::VarStore::new(tch::Device::Cpu);
-        let autoencoder = metadata.autoencoder.as_ref();
+        let autoencoder = metadata.spec.autoencoder.as_ref();
         let autoencoder = autoencoder.map(|config| Autoencoder::new(&at(&store, AUTOENCODER_PREFIX), config));
         fill(&store, &file).map_err(|reason| wrong(path, reason))?;
         store.freeze();
@@ -177,19 +189,18 @@ impl Model {
 }
 
 /// Fills every parameter of a store from a file.
-fn fill(store: &nn::VarStore, file: &SafeTensors) -> Result<(), String> {
+fn fill(store: &nn::VarStore, file: &SafeTensors) -> Result<(), ParameterError> {
     for (name, mut parameter) in store.variables() {
-        let view = file.tensor(&name).map_err(|_| format!("parameter {name} is missing"))?;
+        let Ok(view) = file.tensor(&name) else { return Err(ParameterError::Missing { name }) };
         let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
         if shape != parameter.size() {
-            let expected = parameter.size();
-            return Err(format!("parameter {name} has the shape {shape:?}, {expected:?} was expected"));
+            return Err(ParameterError::Shape { name, found: shape, expected: parameter.size() });
         }
         let kind = match view.dtype() {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
             Dtype::BF16 => Kind::BFloat16,
-            other => return Err(format!("parameter {name} is stored as {other:?}; F32, F16 or BF16 was expected")),
+            found => return Err(ParameterError::Type { name, found }),
         };
         let value = Tensor::from_data_size(view.data(), &shape, kind);
         tch::no_grad(|| parameter.copy_(&value));

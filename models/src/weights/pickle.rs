@@ -9,16 +9,45 @@ use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
+use PickleError::{Damaged, EndsEarly};
+
+/// Why a file gives no tensors.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PickleError {
+    #[error("is no zip archive as torch.save writes it")]
+    NoZip,
+    #[error("is in the format of PyTorch before 1.6; load it with PyTorch and save it again")]
+    Legacy,
+    #[error("its zip directory is damaged or larger than 4 GB")]
+    Directory,
+    #[error("{0} is compressed, which PyTorch never does")]
+    Compressed(String),
+    #[error("has no data.pkl; is it a PyTorch checkpoint?")]
+    NoPickle,
+    #[error("its pickle ends early")]
+    EndsEarly,
+    #[error("its pickle is damaged")]
+    Damaged,
+    #[error("its pickle uses the unknown instruction {0:#x}")]
+    Instruction(u8),
+    #[error("holds no dictionary of tensors")]
+    NoDictionary,
+    #[error("holds no tensors by name, only: {}", .0.join(", "))]
+    NoTensors(Vec<String>),
+    #[error("{name}: storage {storage} is missing")]
+    NoStorage { name: String, storage: String },
+    #[error("{name}: its shape {shape:?} does not fit its storage of {count} values")]
+    Shape { name: String, shape: Vec<i64>, count: i64 },
+}
+
 /// The tensors of a checkpoint by name.
-pub(super) fn state_dict(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
+pub(super) fn state_dict(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, PickleError> {
     let files = zip_entries(bytes)?;
-    let (pickle_name, pickle) = files
-        .iter()
-        .find(|(name, _)| name.ends_with("data.pkl"))
-        .ok_or("has no data.pkl; is it a PyTorch checkpoint?")?;
+    let (pickle_name, pickle) =
+        files.iter().find(|(name, _)| name.ends_with("data.pkl")).ok_or(PickleError::NoPickle)?;
     let folder = pickle_name.trim_end_matches("data.pkl");
     let root = Machine::new(pickle).run()?;
-    let Value::Dict(entries) = &root else { return Err("holds no dictionary of tensors".to_owned()) };
+    let Value::Dict(entries) = &root else { return Err(PickleError::NoDictionary) };
     let inner = entries.borrow().iter().find_map(|(key, value)| match (key, value) {
         (Value::Text(key), Value::Dict(inner)) if key == "state_dict" => Some(inner.clone()),
         _ => None,
@@ -28,49 +57,53 @@ pub(super) fn state_dict(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Strin
     for (key, value) in entries.borrow().iter() {
         if let (Value::Text(name), Value::Tensor(tensor)) = (key, value) {
             let storage = format!("{folder}data/{}", tensor.storage.key);
-            let data = files.get(&storage).ok_or_else(|| format!("{name}: storage {storage} is missing"))?;
-            tensors.insert(name.clone(), tensor.read(data).map_err(|reason| format!("{name}: {reason}"))?);
+            let name = name.clone();
+            let Some(data) = files.get(&storage) else { return Err(PickleError::NoStorage { name, storage }) };
+            let value = match tensor.read(data) {
+                Ok(value) => value,
+                Err(count) => return Err(PickleError::Shape { name, shape: tensor.size.clone(), count }),
+            };
+            tensors.insert(name, value);
         }
     }
     if tensors.is_empty() {
-        let borrowed = entries.borrow();
-        let names =
-            borrowed.iter().filter_map(|(key, _)| if let Value::Text(key) = key { Some(key.as_str()) } else { None });
-        return Err(format!("holds no tensors by name, only: {}", names.collect::<Vec<_>>().join(", ")));
+        let name = |(key, _): &(Value, Value)| if let Value::Text(key) = key { Some(key.clone()) } else { None };
+        return Err(PickleError::NoTensors(entries.borrow().iter().filter_map(name).collect()));
     }
     Ok(tensors)
 }
 
 /// Files of a zip archive that are stored as they are, as PyTorch writes them.
-fn zip_entries(bytes: &[u8]) -> Result<HashMap<String, &[u8]>, String> {
-    const NO_ZIP: &str = "is no zip archive as torch.save writes it";
+fn zip_entries(bytes: &[u8]) -> Result<HashMap<String, &[u8]>, PickleError> {
     // The magic number that PyTorch before 1.6 pickled first.
     if bytes.get(2..).is_some_and(|rest| rest.starts_with(b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19")) {
-        return Err("is in the format of PyTorch before 1.6; load it with PyTorch and save it again".to_owned());
+        return Err(PickleError::Legacy);
     }
     let u16_at = |at: usize| bytes.get(at..at + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
     let u32_at = |at: usize| bytes.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
-    let last = bytes.len().checked_sub(22).ok_or(NO_ZIP)?;
+    let last = bytes.len().checked_sub(22).ok_or(PickleError::NoZip)?;
     let end = (last.saturating_sub(65_536)..=last).rev().find(|at| bytes[*at..].starts_with(b"PK\x05\x06"));
-    let end = end.ok_or(NO_ZIP)?;
-    let (count, mut at) = (u16_at(end + 10).ok_or(NO_ZIP)?, u32_at(end + 16).ok_or(NO_ZIP)?);
+    let end = end.ok_or(PickleError::NoZip)?;
+    let (count, mut at) = (u16_at(end + 10).ok_or(PickleError::NoZip)?, u32_at(end + 16).ok_or(PickleError::NoZip)?);
     let mut files = HashMap::new();
     for _ in 0..count {
-        let damaged = "its zip directory is damaged or larger than 4 GB";
         if u32_at(at) != Some(0x0201_4b50) {
-            return Err(damaged.to_owned());
+            return Err(PickleError::Directory);
         }
         let (method, size, lengths, local) =
             (u16_at(at + 10), u32_at(at + 20), [u16_at(at + 28), u16_at(at + 30), u16_at(at + 32)], u32_at(at + 42));
-        let [Some(name_length), Some(extra), Some(comment)] = lengths else { return Err(damaged.to_owned()) };
-        let (Some(size), Some(local)) = (size, local) else { return Err(damaged.to_owned()) };
-        let name = bytes.get(at + 46..at + 46 + name_length).ok_or(damaged)?;
+        let [Some(name_length), Some(extra), Some(comment)] = lengths else { return Err(PickleError::Directory) };
+        let (Some(size), Some(local)) = (size, local) else { return Err(PickleError::Directory) };
+        let name = bytes.get(at + 46..at + 46 + name_length).ok_or(PickleError::Directory)?;
         let name = String::from_utf8_lossy(name).into_owned();
         if method != Some(0) {
-            return Err(format!("{name} is compressed, which PyTorch never does"));
+            return Err(PickleError::Compressed(name));
         }
-        let start = local + 30 + u16_at(local + 26).ok_or(damaged)? + u16_at(local + 28).ok_or(damaged)?;
-        files.insert(name, bytes.get(start..start + size).ok_or(damaged)?);
+        let start = local
+            + 30
+            + u16_at(local + 26).ok_or(PickleError::Directory)?
+            + u16_at(local + 28).ok_or(PickleError::Directory)?;
+        files.insert(name, bytes.get(start..start + size).ok_or(PickleError::Directory)?);
         at += 46 + name_length + extra + comment;
     }
     Ok(files)
@@ -91,7 +124,8 @@ struct TensorRef {
 }
 
 impl TensorRef {
-    fn read(&self, data: &[u8]) -> Result<Tensor, String> {
+    /// From the bytes of its storage; the number of values in them, if its shape asks for others.
+    fn read(&self, data: &[u8]) -> Result<Tensor, i64> {
         let width = self.storage.kind.elt_size_in_bytes();
         let count = (data.len() / width) as i64;
         let steps = self.size.iter().zip(&self.stride).map(|(n, s)| n.saturating_sub(1).max(0).saturating_mul(*s));
@@ -104,7 +138,7 @@ impl TensorRef {
             || values > count.max(1 << 24)
             || !empty && (self.offset < 0 || self.offset.saturating_add(reach) >= count)
         {
-            return Err(format!("its shape {:?} does not fit its storage of {count} values", self.size));
+            return Err(count);
         }
         if empty {
             return Ok(Tensor::zeros(&self.size, (self.storage.kind, tch::Device::Cpu)));
@@ -143,42 +177,42 @@ impl<'a> Machine<'a> {
         Self { code, at: 0, stack: Vec::new(), memo: HashMap::new() }
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
-        let end = self.at.checked_add(count).ok_or("its pickle is damaged")?;
-        let part = self.code.get(self.at..end).ok_or("its pickle ends early")?;
+    fn take(&mut self, count: usize) -> Result<&'a [u8], PickleError> {
+        let end = self.at.checked_add(count).ok_or(Damaged)?;
+        let part = self.code.get(self.at..end).ok_or(EndsEarly)?;
         self.at = end;
         Ok(part)
     }
 
     /// A little-endian unsigned number of so many bytes.
-    fn number(&mut self, bytes: usize) -> Result<usize, String> {
+    fn number(&mut self, bytes: usize) -> Result<usize, PickleError> {
         Ok(self.take(bytes)?.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b)))
     }
 
-    fn text(&mut self, length: usize) -> Result<Value, String> {
+    fn text(&mut self, length: usize) -> Result<Value, PickleError> {
         Ok(Value::Text(String::from_utf8_lossy(self.take(length)?).into_owned()))
     }
 
-    fn line(&mut self) -> Result<String, String> {
-        let length = self.code[self.at..].iter().position(|b| *b == b'\n').ok_or("its pickle ends early")?;
+    fn line(&mut self) -> Result<String, PickleError> {
+        let length = self.code[self.at..].iter().position(|b| *b == b'\n').ok_or(EndsEarly)?;
         let line = String::from_utf8_lossy(self.take(length)?).into_owned();
         self.take(1)?;
         Ok(line)
     }
 
-    fn pop(&mut self) -> Result<Value, String> {
-        self.stack.pop().ok_or_else(|| "its pickle is damaged".to_owned())
+    fn pop(&mut self) -> Result<Value, PickleError> {
+        self.stack.pop().ok_or(Damaged)
     }
 
-    fn pop_to_mark(&mut self) -> Result<Vec<Value>, String> {
-        let mark = self.stack.iter().rposition(|v| matches!(v, Value::Mark)).ok_or("its pickle is damaged")?;
+    fn pop_to_mark(&mut self) -> Result<Vec<Value>, PickleError> {
+        let mark = self.stack.iter().rposition(|v| matches!(v, Value::Mark)).ok_or(Damaged)?;
         let items = self.stack.split_off(mark + 1);
         self.stack.pop();
         Ok(items)
     }
 
-    fn pop_tuple(&mut self, count: usize) -> Result<Value, String> {
-        let start = self.stack.len().checked_sub(count).ok_or("its pickle is damaged")?;
+    fn pop_tuple(&mut self, count: usize) -> Result<Value, PickleError> {
+        let start = self.stack.len().checked_sub(count).ok_or(Damaged)?;
         Ok(Value::Tuple(self.stack.split_off(start)))
     }
 
@@ -201,7 +235,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn run(mut self) -> Result<Value, String> {
+    fn run(mut self) -> Result<Value, PickleError> {
         loop {
             let code = self.number(1)? as u8;
             let value = match code {
@@ -301,18 +335,18 @@ impl<'a> Machine<'a> {
                     self.pop()?;
                     None
                 }
-                other => return Err(format!("its pickle uses the unknown instruction {other:#x}")),
+                other => return Err(PickleError::Instruction(other)),
             };
             self.stack.extend(value);
         }
     }
 
-    fn skip(&mut self, count: usize) -> Result<Option<Value>, String> {
+    fn skip(&mut self, count: usize) -> Result<Option<Value>, PickleError> {
         self.take(count)?;
         Ok(None)
     }
 
-    fn long(&mut self) -> Result<Value, String> {
+    fn long(&mut self) -> Result<Value, PickleError> {
         let length = self.number(1)?;
         let bytes = self.take(length)?;
         if length > 8 {

@@ -6,16 +6,15 @@ use squall_fields::{Chain, Variable};
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::diffusion::{FirstGuess, SamplerConfig, Target, Tiling, Transform};
+use crate::diffusion::{FirstGuess, ProcessConfig, SamplerConfig, Target, Tiling, Transform};
 use crate::network::{AutoencoderConfig, UNetConfig, init};
 
-fn metadata() -> Metadata {
+fn spec() -> ModelSpec {
     let mut network = UNetConfig::tiny(1);
     network.attention = vec![2];
-    Metadata {
+    ModelSpec {
         name: "test".to_owned(),
         variables: vec![Variable::RainRate],
-        units: vec![],
         transforms: vec![Transform::of(Variable::RainRate)],
         cadence_seconds: 300,
         spacing_m: (1000.0, 2000.0),
@@ -23,21 +22,22 @@ fn metadata() -> Metadata {
         leads: 3,
         network,
         autoencoder: None,
-        ratio: 0.0,
+        process: ProcessConfig::Plain {},
         target: Target::Velocity,
         first_guess: FirstGuess::None,
         residual: None,
         tiling: Tiling { tile: (16, 16), overlap: 4 },
         sampler: SamplerConfig::default(),
-        training_data: vec!["an event".to_owned()],
-        training: "none".to_owned(),
-        code_version: String::new(),
     }
+}
+
+fn metadata() -> Metadata {
+    Metadata::of(spec())
 }
 
 fn filled(metadata: &Metadata) -> BTreeMap<String, Tensor> {
     let store = nn::VarStore::new(Device::Cpu);
-    VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.network);
+    VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.spec.network);
     init::fill_by_hash(&store);
     store.variables().into_iter().collect()
 }
@@ -51,7 +51,7 @@ fn a_model_comes_back_as_it_was() {
         save(&path, &metadata, &filled(&metadata), kind).unwrap();
         let model = Model::load(&path, ComputeDevice::CPU_F32).unwrap();
         assert_eq!(model.metadata.units, ["mm h-1"]);
-        assert_eq!((model.metadata.leads, model.metadata.target), (3, Target::Velocity));
+        assert_eq!((model.metadata.spec.leads, model.metadata.spec.target), (3, Target::Velocity));
         let described = describe(&path).unwrap();
         assert_eq!(
             (described.digest.as_str(), described.parameters),
@@ -61,7 +61,7 @@ fn a_model_comes_back_as_it_was() {
         let step = Tensor::from_slice(&[401i64]);
         let reference = {
             let store = nn::VarStore::new(Device::Cpu);
-            let network = VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.network);
+            let network = VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.spec.network);
             init::fill_by_hash(&store);
             tch::no_grad(|| network.forward(&input, &step))
         };
@@ -69,6 +69,69 @@ fn a_model_comes_back_as_it_was() {
         let scale = reference.abs().max().double_value(&[]);
         let difference = (output - reference).abs().max().double_value(&[]) / scale;
         assert!(difference <= 10.0 * tolerance, "{kind:?}: {difference}");
+    }
+}
+
+/// A weights file whose header has one entry.
+fn with_header(path: &Path, name: &str, text: String) {
+    let stored: Vec<_> =
+        filled(&metadata()).into_iter().map(|(n, t)| (n, t.size(), bytes_of(&t, Kind::Float))).collect();
+    let views = stored.iter().map(|(name, size, bytes)| {
+        let shape = size.iter().map(|n| *n as usize).collect();
+        (name.as_str(), TensorView::new(Dtype::F32, shape, bytes).unwrap())
+    });
+    let entries = HashMap::from([(name.to_owned(), text)]);
+    std::fs::write(path, safetensors::serialize(views, Some(entries)).unwrap()).unwrap();
+}
+
+/// What a file of version 1 said of the model of these tests, with the share of the dynamical operator.
+fn version_1(ratio: f64) -> String {
+    let mut old = serde_json::to_value(spec()).unwrap();
+    let fields = old.as_object_mut().unwrap();
+    fields.remove("process");
+    fields.insert("ratio".to_owned(), ratio.into());
+    fields.insert("units".to_owned(), serde_json::json!(["mm h-1"]));
+    fields.insert("training".to_owned(), "none".into());
+    old.to_string()
+}
+
+#[test]
+fn files_of_version_1_are_read_and_written_as_version_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.safetensors");
+    for (ratio, process) in [(0.0, ProcessConfig::Plain {}), (0.5, ProcessConfig::Dynamical { ratio: 0.5 })] {
+        with_header(&path, "squall-model-1", version_1(ratio));
+        let found = describe(&path).unwrap().metadata;
+        assert_eq!((&found.spec, found.training.as_str()), (&ModelSpec { process, ..spec() }, "none"));
+        assert_eq!(Model::load(&path, ComputeDevice::CPU_F32).unwrap().metadata, found);
+        assert_eq!(Metadata::from_json(&version_1(ratio)).unwrap(), found);
+        let again = folder.path().join("new.safetensors");
+        save(&again, &found, &filled(&found), Kind::Float).unwrap();
+        let bytes = std::fs::read(&again).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        assert_eq!(header.metadata().as_ref().unwrap().keys().collect::<Vec<_>>(), ["squall-model-2"]);
+        assert_eq!(describe(&again).unwrap().metadata.spec, found.spec);
+        let json = serde_json::to_string(&found).unwrap();
+        assert_eq!(Metadata::from_json(&json).unwrap(), found, "what inspect --json prints is what import takes");
+    }
+}
+
+#[test]
+fn what_a_header_says_too_much_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let text = serde_json::to_string(&metadata()).unwrap();
+    let plain = r#"{"kind":"plain"}"#;
+    assert!(text.contains(plain), "{text}");
+    for (process, reason) in [
+        (r#"{"kind":"plain","ratio":0.5}"#, "unknown field `ratio`"),
+        (r#"{"kind":"bridge"}"#, "unknown variant `bridge`"),
+        (r#"{"kind":"dynamical","ratio":1.5}"#, "ratio 1.5 of the dynamical process lies outside 0 to 1"),
+    ] {
+        let text = text.replace(plain, process).replace(r#""units":[]"#, r#""units":["mm h-1"]"#);
+        with_header(&path, "squall-model-2", text);
+        let error = Chain(&describe(&path).unwrap_err()).to_string();
+        assert!(error.contains(reason), "{error}");
     }
 }
 
@@ -81,11 +144,11 @@ fn what_does_not_fit_is_refused_with_its_reason() {
     tensors.remove("model.diffusion_model.out.2.bias");
     let error = Chain(&save(&path, &metadata, &tensors, Kind::Float).unwrap_err()).to_string();
     assert!(error.contains("model.diffusion_model.out.2.bias is missing"), "{error}");
-    let wrong = Metadata { tiling: Tiling { tile: (15, 16), overlap: 0 }, ..metadata.clone() };
+    let wrong = Metadata::of(ModelSpec { tiling: Tiling { tile: (15, 16), overlap: 0 }, ..spec() });
     let error = Chain(&save(&path, &wrong, &filled(&metadata), Kind::Float).unwrap_err()).to_string();
     assert!(error.contains("no multiple of the network's stride 2"), "{error}");
     let autoencoder = Some(AutoencoderConfig { channels: 48, ..AutoencoderConfig::tiny() });
-    let latent = Metadata { network: UNetConfig::tiny(3), autoencoder, ..metadata.clone() };
+    let latent = Metadata::of(ModelSpec { network: UNetConfig::tiny(3), autoencoder, ..spec() });
     let error = Chain(&save(&path, &latent, &filled(&metadata), Kind::Float).unwrap_err()).to_string();
     assert!(error.contains("takes frames of 2 channels, there are 1 variables"), "{error}");
     assert!(error.contains("width of 48 channels is no multiple of 32"), "{error}");
@@ -176,12 +239,12 @@ fn checkpoints_of_pytorch_are_read() {
 
 #[test]
 fn what_is_no_checkpoint_of_today_is_refused_with_its_reason() {
-    let error = pickle::state_dict(include_bytes!("../../tests/data/checkpoint_legacy.pt")).unwrap_err();
+    let error = pickle::state_dict(include_bytes!("../../tests/data/checkpoint_legacy.pt")).unwrap_err().to_string();
     assert!(error.contains("PyTorch before 1.6; load it with PyTorch and save it again"), "{error}");
-    let error = pickle::state_dict(b"a text that is long enough for the end of an archive").unwrap_err();
+    let error = pickle::state_dict(b"a text that is long enough for the end of an archive").unwrap_err().to_string();
     assert!(error.contains("no zip archive"), "{error}");
     let pickle = b"\x80\x02}X\x05\x00\x00\x00epochK\x03s.";
-    let error = pickle::state_dict(&zip(&[("archive/data.pkl", pickle)])).unwrap_err();
+    let error = pickle::state_dict(&zip(&[("archive/data.pkl", pickle)])).unwrap_err().to_string();
     assert!(error.contains("no tensors by name, only: epoch"), "{error}");
 }
 

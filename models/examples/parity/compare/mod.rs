@@ -10,7 +10,7 @@ mod schedules;
 
 use std::str::FromStr;
 
-use squall_models::diffusion::Process;
+use squall_models::diffusion::{Process, ProcessConfig};
 
 pub(crate) use fixture::{Fixture, Outcome};
 
@@ -35,7 +35,7 @@ impl FromStr for Size {
 
 /// Compares all that a fixture holds with what networks of a size and a process of a ratio give.
 pub(crate) fn check(fixture: &Fixture, size: Size, ratio: f64) -> Vec<Outcome> {
-    let process = Process::new(ratio);
+    let process = Process::new(ProcessConfig::of_ratio(ratio));
     let mut comparison = fixture.comparison();
     schedules::check(&mut comparison, ratio);
     comparison.group("op.", |comparison| schedules::operator(comparison, &process));

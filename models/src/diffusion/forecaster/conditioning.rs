@@ -32,7 +32,7 @@ impl DiffusionForecaster {
     /// Steps of the cadence, from 0, of each lead that is asked for.
     pub(super) fn lead_indices(&self, request: &Request) -> Result<Vec<usize>, ModelError> {
         let step = request.window.cadence.step_seconds();
-        let most = self.model.metadata.leads;
+        let most = self.spec().leads;
         let index = |lead: &squall_fields::LeadTime| {
             let seconds = lead.seconds();
             let steps = usize::try_from(seconds / step).unwrap_or(0);
@@ -46,14 +46,14 @@ impl DiffusionForecaster {
 
     /// The newest frames that the model takes, checked to have its variables on one grid.
     pub(super) fn frames(&self, window: &Window) -> Result<Vec<Option<Arc<Frame>>>, ModelError> {
-        let meta = &self.model.metadata;
-        if window.cadence.step_seconds() != i64::from(meta.cadence_seconds) {
+        let spec = self.spec();
+        if window.cadence.step_seconds() != i64::from(spec.cadence_seconds) {
             let found = window.cadence.step_seconds();
-            return Err(wrong(window, format!("has frames every {found} s, {} s was expected", meta.cadence_seconds)));
+            return Err(wrong(window, format!("has frames every {found} s, {} s was expected", spec.cadence_seconds)));
         }
-        let skip = window.frames.len().checked_sub(meta.context);
+        let skip = window.frames.len().checked_sub(spec.context);
         let skip = skip.ok_or_else(|| {
-            wrong(window, format!("has {} frames, {} were expected", window.frames.len(), meta.context))
+            wrong(window, format!("has {} frames, {} were expected", window.frames.len(), spec.context))
         })?;
         let frames = window.frames[skip..].to_vec();
         let mut present = frames.iter().flatten();
@@ -61,7 +61,7 @@ impl DiffusionForecaster {
         if present.any(|frame| frame.grid.shape() != first.grid.shape()) {
             return Err(wrong(window, "its frames differ in their grid".to_owned()));
         }
-        for (frame, variable) in frames.iter().flatten().flat_map(|f| meta.variables.iter().map(move |v| (f, v))) {
+        for (frame, variable) in frames.iter().flatten().flat_map(|f| spec.variables.iter().map(move |v| (f, v))) {
             if frame.plane(*variable).is_none() {
                 return Err(wrong(window, format!("the frame of {} has no {}", frame.slot, variable.name())));
             }
@@ -71,12 +71,12 @@ impl DiffusionForecaster {
 
     /// Whether there is rain nowhere, in a model of rain alone.
     pub(super) fn is_dry(&self, frames: &[Option<Arc<Frame>>]) -> bool {
-        let meta = &self.model.metadata;
+        let spec = self.spec();
         let threshold = |variable: &Variable, transform: &Transform| match transform {
             Transform::Rain { dry_below_mm_h } => Some((*variable, *dry_below_mm_h)),
             Transform::Scale { .. } => None,
         };
-        let rain: Option<Vec<_>> = meta.variables.iter().zip(&meta.transforms).map(|(v, t)| threshold(v, t)).collect();
+        let rain: Option<Vec<_>> = spec.variables.iter().zip(&spec.transforms).map(|(v, t)| threshold(v, t)).collect();
         rain.is_some_and(|rain| {
             rain.iter().all(|(variable, below)| {
                 let planes = frames.iter().flatten().filter_map(|frame| frame.plane(*variable));
@@ -93,15 +93,16 @@ impl DiffusionForecaster {
         let plane: Vec<f32> = missing.iter().map(|m| if *m { f32::NAN } else { 0.0 }).collect();
         let of = |variable: &Variable| {
             let values: Vec<f32> = plane.iter().copied().cycle().take(plane.len() * leads * members).collect();
-            let values = Array4::from_shape_vec((members, leads, rows, columns), values).unwrap_or_default();
+            let values =
+                Array4::from_shape_vec((members, leads, rows, columns), values).expect("a plane a lead and member");
             Ensemble { variable: *variable, values }
         };
         let guided = self.sampler.config.guidance != Guidance::None;
         Prediction {
-            ensembles: self.model.metadata.variables.iter().map(of).collect(),
+            ensembles: self.spec().variables.iter().map(of).collect(),
             precision: guided.then(|| {
                 let values = plane.iter().copied().cycle().take(plane.len() * leads).collect();
-                Array3::from_shape_vec((leads, rows, columns), values).unwrap_or_default()
+                Array3::from_shape_vec((leads, rows, columns), values).expect("a plane a lead")
             }),
         }
     }
@@ -110,7 +111,7 @@ impl DiffusionForecaster {
     pub(super) fn missing(&self, frames: &[Option<Arc<Frame>>], cells: usize) -> Vec<bool> {
         let mut missing = vec![true; cells];
         for frame in frames.iter().flatten() {
-            for plane in self.model.metadata.variables.iter().filter_map(|v| frame.plane(*v)) {
+            for plane in self.spec().variables.iter().filter_map(|v| frame.plane(*v)) {
                 missing.iter_mut().zip(plane).for_each(|(m, v)| *m &= v.is_nan());
             }
         }
@@ -118,9 +119,9 @@ impl DiffusionForecaster {
     }
 
     pub(super) fn prepare(&self, request: &Request, frames: Vec<Option<Arc<Frame>>>) -> Result<Prepared, ModelError> {
-        let meta = &self.model.metadata;
+        let spec = self.spec();
         let (rows, columns) = shape(&frames);
-        let guess = meta.first_guess.fields(&self.context_window(request, &frames), &meta.variables, meta.leads)?;
+        let guess = spec.first_guess.fields(&self.context_window(request, &frames), &spec.variables, spec.leads)?;
         let missing = self.missing(&frames, rows * columns);
         let space = self.space();
         let device = self.device.device;
@@ -128,7 +129,7 @@ impl DiffusionForecaster {
         let guess = guess.map(|fields| first_guess::complete(&self.transformed(&fields).to_device(device), &history));
         let history = space.encode(&history);
         let encoded_guess = guess.as_ref().map(|guess| space.encode(guess));
-        let (_, _, _, height, width) = history.size5().unwrap_or_default();
+        let (_, _, _, height, width) = history.size5().expect("of shape [sample, frame, channel, y, x]");
         let domain = self.tiles((height as usize, width as usize)).domain(height as usize, width as usize);
         let pad = |x: &Tensor, value: f64| {
             let right = domain.1 as i64 - x.size()[4];
@@ -138,7 +139,7 @@ impl DiffusionForecaster {
         // Outside the domain nothing is known.
         let condition = ConditionParts {
             history: &pad(&history, f64::NAN),
-            frames: (meta.context + meta.leads) as i64,
+            frames: spec.frames() as i64,
             first_guess: encoded_guess.as_ref().map(|guess| pad(guess, f64::NAN)).as_ref(),
             extra: None,
         }
@@ -154,7 +155,7 @@ impl DiffusionForecaster {
 
     /// Transformed frames `[1, frame, channel, y, x]`, NaN where missing.
     fn history(&self, frames: &[Option<Arc<Frame>>], rows: usize, columns: usize) -> Tensor {
-        let variables = &self.model.metadata.variables;
+        let variables = &self.spec().variables;
         let mut values = Array4::from_elem((frames.len(), variables.len(), rows, columns), f32::NAN);
         for (mut planes, frame) in values.outer_iter_mut().zip(frames) {
             for (i, plane) in variables.iter().enumerate().filter_map(|(i, v)| Some((i, frame.as_ref()?.plane(*v)?))) {
@@ -167,7 +168,7 @@ impl DiffusionForecaster {
     /// `[frame, variable, y, x]` in the variables' units as `[1, frame, channel, y, x]`.
     fn transformed(&self, fields: &Array4<f32>) -> Tensor {
         let (frames, channels, rows, columns) = fields.dim();
-        let transforms = &self.model.metadata.transforms;
+        let transforms = &self.spec().transforms;
         let mut values: Vec<f32> = fields.iter().copied().collect();
         values.par_chunks_mut((rows * columns).max(1)).enumerate().for_each(|(plane, values)| {
             let transform = transforms[plane % channels];

@@ -10,21 +10,20 @@ use super::*;
 use crate::diffusion::FirstGuess;
 use crate::diffusion::guidance::{Guidance, PrecisionConfig};
 use crate::diffusion::residual::{Local, Residual};
-use crate::diffusion::{Method, SolverConfig, Target, Transform, schedule};
+use crate::diffusion::{Method, ProcessConfig, SolverConfig, Target, Transform, schedule};
 use crate::network::config::{AUTOENCODER_PREFIX, UNET_PREFIX};
 use crate::network::{Autoencoder, UNetConfig, VideoUNet, init};
 use crate::weights::{self, at};
 
 mod latent;
 
-fn metadata() -> Metadata {
+fn spec() -> ModelSpec {
     let mut network = UNetConfig::tiny(1);
     network.attention = vec![2];
     let solver = SolverConfig { method: Method::Dpm2m, grid: schedule::Grid::UniformLambda, steps: 4 };
-    Metadata {
+    ModelSpec {
         name: "test".to_owned(),
         variables: vec![Variable::RainRate],
-        units: vec![],
         transforms: vec![Transform::of(Variable::RainRate)],
         cadence_seconds: 300,
         spacing_m: (1000.0, 2000.0),
@@ -32,7 +31,7 @@ fn metadata() -> Metadata {
         leads: 3,
         network,
         autoencoder: None,
-        ratio: 0.5,
+        process: ProcessConfig::Dynamical { ratio: 0.5 },
         target: Target::Velocity,
         first_guess: FirstGuess::Persistence,
         residual: Some(Residual {
@@ -42,18 +41,19 @@ fn metadata() -> Metadata {
         }),
         tiling: Tiling { tile: (16, 16), overlap: 4 },
         sampler: SamplerConfig { solver, guidance: Guidance::None },
-        training_data: vec![],
-        training: String::new(),
-        code_version: String::new(),
     }
+}
+
+fn metadata() -> Metadata {
+    Metadata::of(spec())
 }
 
 fn forecaster(metadata: &Metadata, options: &Options) -> DiffusionForecaster {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let store = nn::VarStore::new(Device::Cpu);
-    VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.network);
-    if let Some(config) = &metadata.autoencoder {
+    VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.spec.network);
+    if let Some(config) = &metadata.spec.autoencoder {
         Autoencoder::new(&at(&store, AUTOENCODER_PREFIX), config);
     }
     init::fill_by_hash(&store);
@@ -198,7 +198,7 @@ fn a_lead_that_the_model_does_not_give_is_refused() {
 #[test]
 fn guided_models_give_a_precision_map() {
     let guidance = Guidance::Precision(PrecisionConfig { strength: 1.5, queue: 2, ..Default::default() });
-    let sampler = SamplerConfig { guidance, ..metadata().sampler };
+    let sampler = SamplerConfig { guidance, ..spec().sampler };
     let options = Options { sampler: Some(sampler), ..Default::default() };
     let mut guided = forecaster(&metadata(), &options);
     let plain = forecaster(&metadata(), &Options::default());

@@ -50,7 +50,7 @@ impl Solver for Ghvb {
             1 => self.velocities[0].shallow_clone(),
             _ => {
                 let terms = self.velocities.iter().zip(self.weights());
-                terms.map(|(v, w)| v * (w / self.beta)).reduce(|a, b| a + b).unwrap_or_default()
+                terms.map(|(v, w)| v * (w / self.beta)).reduce(|a, b| a + b).expect("a velocity was just added")
             }
         };
         (y / from.alpha + direction * (to.kappa() - from.kappa())) * to.alpha

@@ -9,7 +9,7 @@ fn latent() -> Metadata {
     let variables = vec![Variable::EastwardWind, Variable::NorthwardWind];
     let mut network = UNetConfig::tiny(3);
     network.attention = vec![2];
-    Metadata {
+    Metadata::of(ModelSpec {
         transforms: variables.iter().map(|v| Transform::of(*v)).collect(),
         variables,
         network,
@@ -18,8 +18,8 @@ fn latent() -> Metadata {
         first_guess: FirstGuess::None,
         residual: None,
         tiling: Tiling { tile: (8, 8), overlap: 2 },
-        ..metadata()
-    }
+        ..spec()
+    })
 }
 
 /// Two frames of wind; the first `missing` rows and columns are always missing together.
@@ -73,7 +73,7 @@ fn a_member_does_not_change_with_the_ensemble_the_batch_or_other_requests() {
 fn a_forecast_is_the_decoded_sample_of_the_encoded_history() {
     let mut forecaster = forecaster(&latent(), &Options::default());
     let request = wind(16, 16, 1, 0);
-    let meta = latent();
+    let meta = latent().spec;
     let autoencoder = forecaster.model.autoencoder.as_ref().unwrap();
     let expected = tch::no_grad(|| {
         let encoded = request.window.frames.iter().flatten().map(|frame| {
@@ -118,7 +118,7 @@ fn a_latent_cell_is_missing_where_all_its_pixels_are() {
 #[test]
 fn the_precision_map_lies_on_the_pixels() {
     let guidance = Guidance::Precision(PrecisionConfig { strength: 1.5, queue: 2, ..Default::default() });
-    let sampler = SamplerConfig { guidance, ..latent().sampler };
+    let sampler = SamplerConfig { guidance, ..latent().spec.sampler };
     let mut guided = forecaster(&latent(), &Options { sampler: Some(sampler), ..Default::default() });
     let precision = guided.forecast(&[wind(21, 19, 2, 2)]).remove(0).unwrap().precision.unwrap();
     assert_eq!(precision.dim(), (3, 21, 19));

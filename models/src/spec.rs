@@ -1,0 +1,95 @@
+//! What a diffusion model is, described once: a weights file says it, and a training configuration asks for it.
+
+use serde::{Deserialize, Serialize};
+use squall_fields::Variable;
+
+use crate::diffusion::first_guess::FirstGuess;
+use crate::diffusion::residual::Residual;
+use crate::diffusion::{ProcessConfig, SamplerConfig, Target, Tiling, Transform};
+use crate::network::{AutoencoderConfig, UNetConfig};
+
+/// All that is needed to run a model beside its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Name for people, such as `cogdpm-rain`.
+    pub name: String,
+    /// Variables of a frame, in the order of its channels.
+    pub variables: Vec<Variable>,
+    /// Normalisation of each variable.
+    pub transforms: Vec<Transform>,
+    /// Seconds from frame to frame.
+    pub cadence_seconds: u32,
+    /// Smallest and largest grid spacing in metres that it is made for.
+    pub spacing_m: (f64, f64),
+    /// Frames of context.
+    pub context: usize,
+    /// Frames that are forecast.
+    pub leads: usize,
+    /// Sizes of the denoising network.
+    pub network: UNetConfig,
+    /// Sizes of the autoencoder, of a latent model.
+    #[serde(default)]
+    pub autoencoder: Option<AutoencoderConfig>,
+    /// How frames are noised.
+    #[serde(default)]
+    pub process: ProcessConfig,
+    /// What the network predicts.
+    #[serde(default)]
+    pub target: Target,
+    /// What the future frames of the condition hold.
+    #[serde(default)]
+    pub first_guess: FirstGuess,
+    /// Set if the error of the first guess is diffused and not the field itself. In a training configuration an empty
+    /// `factor` is fitted to the data.
+    #[serde(default)]
+    pub residual: Option<Residual>,
+    /// How to cover a domain; cells of the latent space for a latent model.
+    pub tiling: Tiling,
+    /// How to sample unless told otherwise.
+    #[serde(default)]
+    pub sampler: SamplerConfig,
+}
+
+impl ModelSpec {
+    /// Frames of a clip: context and leads.
+    pub fn frames(&self) -> usize {
+        self.context + self.leads
+    }
+
+    /// What does not fit together, one sentence each; empty if all does.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.network.faults();
+        faults.extend(self.autoencoder.iter().flat_map(|autoencoder| autoencoder.faults(self.variables.len())));
+        faults.extend(self.process.fault());
+        let channels = match &self.autoencoder {
+            Some(autoencoder) => autoencoder.latent_channels,
+            None => self.variables.len() as i64,
+        };
+        if self.network.in_channels != 2 * channels + 2 || self.network.out_channels != channels {
+            let (i, o) = (self.network.in_channels, self.network.out_channels);
+            faults.push(format!(
+                "frames of {channels} channels need {} channels in and {channels} out, the network has {i} and {o}",
+                2 * channels + 2
+            ));
+        }
+        if self.transforms.len() != self.variables.len() {
+            faults.push(format!("{} variables have {} transforms", self.variables.len(), self.transforms.len()));
+        }
+        let stride = self.network.stride();
+        let (rows, columns) = self.tiling.tile;
+        if rows == 0 || rows % stride != 0 || columns == 0 || columns % stride != 0 {
+            faults.push(format!("a tile of {rows} x {columns} is no multiple of the network's stride {stride}"));
+        }
+        if self.residual.is_some() && self.first_guess == FirstGuess::None {
+            faults.push("a residual needs a first_guess".to_owned());
+        }
+        if self.residual.is_some() && self.autoencoder.is_some() {
+            faults.push("a residual is for models in pixel space".to_owned());
+        }
+        if self.context == 0 || self.leads == 0 || self.variables.is_empty() || self.cadence_seconds == 0 {
+            faults.push("context, leads, variables and cadence must not be empty".to_owned());
+        }
+        faults
+    }
+}
