@@ -79,11 +79,11 @@ impl ComputeDevice {
 
 /// A CUDA device, after its library has been loaded: nothing links to it, so it must be opened by hand.
 fn cuda(name: &str, index: &str) -> Result<Device, ModelError> {
-    static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
+    static LOADED: OnceLock<Result<(), libloading::Error>> = OnceLock::new();
     let refuse = |reason: String| Err(ModelError::device(name, reason));
     let Ok(index) = index.parse::<usize>() else { return refuse("cuda:N was expected".to_owned()) };
-    if let Err(reason) = LOADED.get_or_init(load_cuda) {
-        return refuse(reason.clone());
+    if let Err(error) = LOADED.get_or_init(load_cuda) {
+        return refuse(format!("libtorch_cuda.so cannot be loaded, is this libtorch made for CUDA? {error}"));
     }
     let count = if Cuda::is_available() { Cuda::device_count() } else { 0 };
     if index as i64 >= count {
@@ -92,22 +92,18 @@ fn cuda(name: &str, index: &str) -> Result<Device, ModelError> {
     Ok(Device::Cuda(index))
 }
 
-fn load_cuda() -> Result<(), String> {
+fn load_cuda() -> Result<(), libloading::Error> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LAZY};
     // SAFETY: libtorch's own library, whose initialisers register its kernels; it stays loaded to the end.
-    match unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_LAZY | RTLD_GLOBAL) } {
-        Ok(library) => {
-            std::mem::forget(library);
-            Ok(())
-        }
-        Err(error) => Err(format!("libtorch_cuda.so cannot be loaded, is this libtorch made for CUDA? {error}")),
-    }
+    std::mem::forget(unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_LAZY | RTLD_GLOBAL) }?);
+    Ok(())
 }
 
 /// What the CPU can do, as far as networks care.
 fn cpu_flags() -> &'static [String] {
     static FLAGS: OnceLock<Vec<String>> = OnceLock::new();
     FLAGS.get_or_init(|| {
+        // Where this file or its line is missing, as on other architectures, nothing is known to be there.
         let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
         line.split_whitespace().map(str::to_owned).collect()

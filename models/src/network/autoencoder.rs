@@ -63,7 +63,7 @@ impl Attention {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let (n, c, height, width) = x.size4().unwrap_or_default();
+        let (n, c, height, width) = x.size4().expect("of shape [frame, channel, y, x]");
         let h = self.norm.forward(x);
         let tokens = |conv: &Conv| conv.forward(&h).permute([0, 2, 3, 1]).reshape([n, 1, height * width, c]);
         let out = attention(&tokens(&self.q), &tokens(&self.k), &tokens(&self.v));
@@ -227,7 +227,7 @@ impl Autoencoder {
                 h = block.forward(&h);
             }
             if let Some(conv) = &level.resample {
-                let (_, _, height, width) = h.size4().unwrap_or_default();
+                let (_, _, height, width) = h.size4().expect("of shape [frame, channel, y, x]");
                 h = conv.forward(&h.upsample_nearest2d([2 * height, 2 * width], None, None));
             }
         }

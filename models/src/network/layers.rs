@@ -95,7 +95,7 @@ impl GroupNorm {
             if x.requires_grad() {
                 return self.forward_for_gradient(x);
             }
-            let (_, _, height, width) = x.size4().unwrap_or_default();
+            let (_, _, height, width) = x.size4().expect("of shape [frame, channel, y, x]");
             if height * width < FEW_PIXELS {
                 return self.forward_few_pixels(x);
             }
@@ -105,7 +105,7 @@ impl GroupNorm {
 
     /// The same from whole-tensor operations, its sums over pixels being matrix products.
     fn forward_few_pixels(&self, x: &Tensor) -> Tensor {
-        let (n, c, height, width) = x.size4().unwrap_or_default();
+        let (n, c, height, width) = x.size4().expect("of shape [frame, channel, y, x]");
         let (pixels, members) = (height * width, c / 32);
         let rows = x.permute([0, 2, 3, 1]).reshape([n, pixels, c]).to_kind(Kind::Float);
         let share = 1.0 / (members * pixels) as f64;
@@ -123,7 +123,7 @@ impl GroupNorm {
     /// The same through a copy that is not channels-last: on a CPU, the backward pass of the fused kernel then takes a
     /// fifth of the time, both copies included.
     fn forward_for_gradient(&self, x: &Tensor) -> Tensor {
-        let (n, c, height, width) = x.size4().unwrap_or_default();
+        let (n, c, height, width) = x.size4().expect("of shape [frame, channel, y, x]");
         let rows = x.permute([0, 2, 3, 1]).reshape([n, height * width, c]).transpose(1, 2).contiguous();
         let out = rows.group_norm(32, Some(&self.weight), Some(&self.bias), self.eps, true);
         out.transpose(1, 2).contiguous().view([n, height, width, c]).permute([0, 3, 1, 2])

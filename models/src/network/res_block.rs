@@ -80,12 +80,12 @@ impl VideoResBlock {
 
 /// `[sample * frame, c, y, x]`, channels last, as `[sample, c, frame, y * x]`: a view.
 fn over_time(x: &Tensor, samples: i64) -> Tensor {
-    let (rows, c, y, w) = x.size4().unwrap_or_default();
+    let (rows, c, y, w) = x.size4().expect("of shape [frame, channel, y, x]");
     x.permute([0, 2, 3, 1]).reshape([samples, rows / samples.max(1), y * w, c]).permute([0, 3, 1, 2])
 }
 
 /// Undoes [`over_time`]; `like` has the shape wanted.
 fn over_space(x: &Tensor, like: &Tensor) -> Tensor {
-    let (rows, c, y, w) = like.size4().unwrap_or_default();
+    let (rows, c, y, w) = like.size4().expect("of shape [frame, channel, y, x]");
     x.permute([0, 2, 3, 1]).reshape([rows, y, w, c]).permute([0, 3, 1, 2])
 }

@@ -23,7 +23,7 @@ impl SelfAttention {
 
     /// Tokens `[frame, pixel, c]`; each attends to the tokens of its frame.
     fn within_frames(&self, x: &Tensor) -> Tensor {
-        let (frames, pixels, c) = x.size3().unwrap_or_default();
+        let (frames, pixels, c) = x.size3().expect("of shape [frame, pixel, channel]");
         let split = |t: Tensor| t.view([frames, pixels, self.heads, c / self.heads]).transpose(1, 2);
         let out = attention(&split(self.q.forward(x)), &split(self.k.forward(x)), &split(self.v.forward(x)));
         self.out.forward(&out.transpose(1, 2).reshape([frames, pixels, c]))
@@ -32,7 +32,7 @@ impl SelfAttention {
     /// Tokens `[sample * frame, pixel, c]`; each attends to the tokens at its pixel. The heads of all pixels are laid
     /// side by side as heads of one attention over frames, which needs no copy.
     fn across_frames(&self, x: &Tensor, frames: i64) -> Tensor {
-        let (rows, pixels, c) = x.size3().unwrap_or_default();
+        let (rows, pixels, c) = x.size3().expect("of shape [frame, pixel, channel]");
         let samples = rows / frames.max(1);
         let split = |t: Tensor| t.view([samples, frames, pixels * self.heads, c / self.heads]).transpose(1, 2);
         let out = attention(&split(self.q.forward(x)), &split(self.k.forward(x)), &split(self.v.forward(x)));
@@ -63,7 +63,7 @@ impl FeedForward {
             return self.contract.forward(&(&parts[0] * parts[1].gelu("none")));
         }
         // Without gradients the halves are made apart and combined in place: half the time on a CPU.
-        let half = 4 * x.size().last().copied().unwrap_or_default();
+        let half = 4 * x.size().last().expect("of shape [..., channel]");
         let mut gate = self.expand.forward_part(x, half, half);
         let _ = gate.gelu_("none");
         self.contract.forward(&gate.g_mul_(&self.expand.forward_part(x, 0, half)))
@@ -131,7 +131,7 @@ impl SpatialVideoTransformer {
 
     /// `[sample * frame, c, y, x]`, channels last.
     pub fn forward(&self, input: &Tensor, frames: i64) -> Tensor {
-        let (rows, c, height, width) = input.size4().unwrap_or_default();
+        let (rows, c, height, width) = input.size4().expect("of shape [frame, channel, y, x]");
         let x = self.proj_in.forward(&self.norm.forward(input));
         let x = x.permute([0, 2, 3, 1]).reshape([rows, height * width, c]);
         let x = self.spatial.forward(&x, |a, x| a.within_frames(x));
@@ -145,7 +145,7 @@ impl SpatialVideoTransformer {
 
     /// Adds to each token the embedding of its frame's number.
     fn with_frame(&self, x: &Tensor, frames: i64) -> Tensor {
-        let (rows, pixels, c) = x.size3().unwrap_or_default();
+        let (rows, pixels, c) = x.size3().expect("of shape [frame, pixel, channel]");
         let numbers = sinusoids(&positions(frames, x.device()), self.channels).to_kind(x.kind());
         let embedding = self.frame_out.forward(&silu(self.frame_in.forward(&numbers)));
         let x = x.view([rows / frames.max(1), frames, pixels, c]) + embedding.view([1, frames, 1, c]);

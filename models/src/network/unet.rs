@@ -25,7 +25,7 @@ impl Layer {
             Self::Res(block) => block.forward(x, embedding),
             Self::Transformer(block) => block.forward(x, frames),
             Self::Upsample(conv) => {
-                let (_, _, height, width) = x.size4().unwrap_or_default();
+                let (_, _, height, width) = x.size4().expect("of shape [frame, channel, y, x]");
                 conv.forward(&x.upsample_nearest2d([2 * height, 2 * width], None, None))
             }
         }
@@ -148,7 +148,7 @@ impl VideoUNet {
 
     /// As [`VideoUNet::forward`], showing each block's output to `tap`.
     pub fn forward_tapped(&self, x: &Tensor, step: &Tensor, tap: Tap) -> Tensor {
-        let (samples, frames, channels, height, width) = x.size5().unwrap_or_default();
+        let (samples, frames, channels, height, width) = x.size5().expect("of shape [sample, frame, channel, y, x]");
         let kind = self.kind();
         let time = sinusoids(step, self.config.channels).to_kind(kind);
         let time = self.time_out.forward(&silu(self.time_in.forward(&time)));
@@ -172,7 +172,7 @@ impl VideoUNet {
         h = run(&self.middle_block, h);
         tap("middle_block", &h);
         for (i, layers) in self.output_blocks.iter().enumerate() {
-            let skip = skips.pop().unwrap_or_default();
+            let skip = skips.pop().expect("as many blocks out as in");
             h = run(layers, Tensor::cat(&[h, skip], 1));
             tap(&format!("output_blocks.{i}"), &h);
         }

@@ -3,6 +3,7 @@
 use ndarray::{ArrayView2, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
+use super::score::{Pair, Score};
 use super::{over_cells, ratio};
 
 /// Sums of errors (forecast minus observation) of single values.
@@ -78,6 +79,33 @@ impl Error {
     }
 }
 
+/// The absolute error of the ensemble mean.
+impl Score for Error {
+    fn name(&self) -> &'static str {
+        "MAE"
+    }
+
+    fn has_unit(&self) -> bool {
+        true
+    }
+
+    fn add(&mut self, pair: &Pair<'_>) {
+        Self::add(self, pair.mean().view(), pair.observed);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        *self = Self::merge(self, other);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0.0
+    }
+
+    fn finish(&self) -> Option<f64> {
+        self.mae()
+    }
+}
+
 /// Sums of ensemble variance and of the squared error of the ensemble mean.
 ///
 /// Spread is the root of the mean variance (with M-1 in the denominator), skill the root mean squared
@@ -142,6 +170,28 @@ impl Spread {
     /// Spread to skill, corrected for the number of members; 1 is reliable, less is overconfident.
     pub fn ratio(&self) -> Option<f64> {
         ratio(self.inflated, self.squared_error).map(f64::sqrt)
+    }
+}
+
+impl Score for Spread {
+    fn name(&self) -> &'static str {
+        "spread/skill"
+    }
+
+    fn add(&mut self, pair: &Pair<'_>) {
+        Self::add(self, pair.members, pair.observed);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        *self = Self::merge(self, other);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0.0
+    }
+
+    fn finish(&self) -> Option<f64> {
+        self.ratio()
     }
 }
 

@@ -7,6 +7,7 @@
 use ndarray::{ArrayView2, ArrayView3};
 use serde::{Deserialize, Serialize};
 
+use super::score::{Pair, Score};
 use super::{over_cells, ratio};
 
 /// Of one case, `(biased, fair)`; `members` are sorted on the way. Fair is `None` with one member, both
@@ -90,6 +91,63 @@ impl Crps {
     /// Mean of the fair estimator, over the cases with two members or more.
     pub fn fair(&self) -> Option<f64> {
         ratio(self.fair, self.fair_weight)
+    }
+}
+
+impl Score for Crps {
+    fn name(&self) -> &'static str {
+        "CRPS"
+    }
+
+    fn has_unit(&self) -> bool {
+        true
+    }
+
+    fn add(&mut self, pair: &Pair<'_>) {
+        Self::add(self, pair.members, pair.observed);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        *self = Self::merge(self, other);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.weight == 0.0
+    }
+
+    /// The biased one.
+    fn finish(&self) -> Option<f64> {
+        self.biased()
+    }
+}
+
+/// The fair CRPS; of single members, which have none, their absolute error.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FairCrps(Crps);
+
+impl Score for FairCrps {
+    fn name(&self) -> &'static str {
+        "CRPS"
+    }
+
+    fn has_unit(&self) -> bool {
+        true
+    }
+
+    fn add(&mut self, pair: &Pair<'_>) {
+        self.0.add(pair.members, pair.observed);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.0 = Crps::merge(&self.0, &other.0);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.weight == 0.0
+    }
+
+    fn finish(&self) -> Option<f64> {
+        self.0.fair().or(self.0.biased())
     }
 }
 

@@ -5,24 +5,36 @@
 //! (`merge`, in any grouping: by lead, region, worker or day) and is computed at the very end. What
 //! cannot be computed, such as a ratio whose denominator is empty, is `None`: never 0, never 1.
 //!
+//! What a board of scores keeps for each model and lead is a [`Score`]; [`list`] names all of them.
+//!
 //! A pair with a missing value (NaN in the forecast or the observation) does not count. An event is a
 //! value **at or above** a threshold ([`Event::AtLeast`]) unless said otherwise; the choice matters at
 //! the grain of the data.
 
+pub mod board;
 pub mod brier;
 pub mod contingency;
 pub mod continuous;
 pub mod correlation;
 pub mod crps;
+pub mod csi;
 pub mod fss;
+pub mod list;
+pub mod precision;
+pub mod score;
+mod table;
 pub mod wind;
 
+pub use board::{Scoreboard, common};
 pub use brier::Brier;
 pub use contingency::{Contingency, Event};
 pub use continuous::{Error, Spread};
 pub use correlation::{pearson, spearman};
-pub use crps::{Crps, crps};
+pub use crps::{Crps, FairCrps, crps};
+pub use csi::Csi;
 pub use fss::Fss;
+pub use precision::PrecisionRank;
+pub use score::{AnyScore, Pair, Score};
 pub use wind::{EnergyScore, VectorError, energy_score};
 
 use ndarray::{ArrayView2, ArrayView3, s};

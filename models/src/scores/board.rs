@@ -1,0 +1,113 @@
+//! Scores of several models side by side, by lead.
+
+use std::collections::BTreeMap;
+
+use ndarray::{Array2, ArrayView2, ArrayView3};
+use squall_fields::LeadTime;
+
+use super::score::{AnyScore, Pair};
+
+/// Every score of every model at every lead.
+///
+/// A model is judged on the pairs that it is given; [`common`] makes observations that are fair to several at once.
+///
+/// ```
+/// use ndarray::{Array2, Array3};
+/// use squall_fields::LeadTime;
+/// use squall_models::scores::{Pair, Scoreboard, list};
+///
+/// let mut board = Scoreboard::new(list::start(&["crps", "csi"], &[1.0]).unwrap());
+/// let model = board.enter("dry");
+/// let (dry, wet) = (Array3::zeros((2, 4, 4)), Array2::from_elem((4, 4), 2.0));
+/// board.add(model, LeadTime::from_seconds(300), &Pair::new(dry.view(), wet.view()));
+/// assert_eq!(board.value(model, LeadTime::from_seconds(300), 0), Some(2.0));
+/// assert_eq!(board.pooled(model, 1), Some(0.0));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Scoreboard {
+    /// Empty sums of each score, in the order of a table.
+    empty: Vec<Box<dyn AnyScore>>,
+    models: Vec<Entry>,
+}
+
+/// The scores of one model.
+#[derive(Clone, Debug)]
+struct Entry {
+    name: String,
+    leads: BTreeMap<LeadTime, Vec<Box<dyn AnyScore>>>,
+}
+
+impl Scoreboard {
+    /// Of scores that are all empty, and no model yet.
+    pub fn new(scores: Vec<Box<dyn AnyScore>>) -> Self {
+        Self { empty: scores, models: Vec::new() }
+    }
+
+    /// Adds a model and says which number it has, counted from 0.
+    pub fn enter(&mut self, name: &str) -> usize {
+        self.models.push(Entry { name: name.to_owned(), leads: BTreeMap::new() });
+        self.models.len() - 1
+    }
+
+    /// Takes a forecast of a model at a lead, and what came.
+    pub fn add(&mut self, model: usize, lead: LeadTime, pair: &Pair<'_>) {
+        let scores = self.models[model].leads.entry(lead).or_insert_with(|| self.empty.clone());
+        scores.iter_mut().for_each(|score| score.add(pair));
+    }
+
+    /// The names of the models, in the order of their numbers.
+    pub fn models(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.models.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// The scores that it keeps, empty.
+    pub fn scores(&self) -> &[Box<dyn AnyScore>] {
+        &self.empty
+    }
+
+    /// The number of the score that a table calls so, such as `CRPS`; of several, the first.
+    pub fn score(&self, name: &str) -> Option<usize> {
+        self.empty.iter().position(|score| score.name() == name)
+    }
+
+    /// The leads at which any model was judged, ascending.
+    pub fn leads(&self) -> Vec<LeadTime> {
+        let mut leads: Vec<LeadTime> = self.models.iter().flat_map(|entry| entry.leads.keys().copied()).collect();
+        leads.sort_unstable();
+        leads.dedup();
+        leads
+    }
+
+    /// A score of a model at a lead.
+    pub fn value(&self, model: usize, lead: LeadTime, score: usize) -> Option<f64> {
+        self.models[model].leads.get(&lead)?[score].finish()
+    }
+
+    /// A score of a model over all leads.
+    pub fn pooled(&self, model: usize, score: usize) -> Option<f64> {
+        let mut all = self.empty[score].clone();
+        self.models[model].leads.values().for_each(|scores| all.merge(&*scores[score]));
+        all.finish()
+    }
+
+    /// Whether a score has counted anything for a model; the spread of a single member never does.
+    pub fn has(&self, model: usize, score: usize) -> bool {
+        self.models[model].leads.values().any(|scores| !scores[score].is_empty())
+    }
+}
+
+/// An observation `[y, x]`, NaN wherever a member of any of these ensembles `[member, y, x]` is: judged by it, all of
+/// them are judged on the same cells.
+pub fn common<'a>(observed: ArrayView2<'_, f32>, ensembles: impl Iterator<Item = ArrayView3<'a, f32>>) -> Array2<f32> {
+    let mut common = observed.to_owned();
+    for ensemble in ensembles {
+        for member in ensemble.outer_iter() {
+            common.zip_mut_with(&member, |observed, forecast| {
+                if forecast.is_nan() {
+                    *observed = f32::NAN;
+                }
+            });
+        }
+    }
+    common
+}

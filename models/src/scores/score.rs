@@ -1,0 +1,153 @@
+//! What a score is, as far as a board of scores is concerned.
+
+use std::any::Any;
+use std::cell::OnceCell;
+use std::fmt::Debug;
+
+use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
+
+/// A forecast of one variable at one lead, and what came.
+#[derive(Clone, Debug)]
+pub struct Pair<'a> {
+    /// `[member, y, x]`, at least one member.
+    pub members: ArrayView3<'a, f32>,
+    /// `[y, x]`; NaN where nothing was observed or where the forecast shall not be judged.
+    pub observed: ArrayView2<'a, f32>,
+    /// `[y, x]`, of guided models: where the forecast is sure of itself.
+    pub precision: Option<ArrayView2<'a, f32>>,
+    mean: OnceCell<Array2<f32>>,
+}
+
+impl<'a> Pair<'a> {
+    /// Without a precision map.
+    pub fn new(members: ArrayView3<'a, f32>, observed: ArrayView2<'a, f32>) -> Self {
+        Self { members, observed, precision: None, mean: OnceCell::new() }
+    }
+
+    /// With a precision map, if there is one.
+    #[must_use]
+    pub fn with_precision(self, precision: Option<ArrayView2<'a, f32>>) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Mean of the members, `[y, x]`; computed once.
+    pub fn mean(&self) -> &Array2<f32> {
+        self.mean.get_or_init(|| self.members.mean_axis(Axis(0)).expect("an ensemble has a member"))
+    }
+
+    /// The first member, `[y, x]`: the control, which a mean would smooth.
+    pub fn control(&self) -> ArrayView2<'_, f32> {
+        self.members.index_axis(Axis(0), 0)
+    }
+}
+
+/// A score as a monoid: sums that start empty, take pairs, merge in any grouping, and give a number at the very end.
+///
+/// The value of a type is the sums; a new one, such as [`Default`] gives, is empty. A new score is a file with this
+/// trait for its sums, and a line in [`super::list`].
+pub trait Score: Clone + Debug + Send + 'static {
+    /// Name in tables, such as `CRPS`.
+    fn name(&self) -> &'static str;
+
+    /// The threshold of its event, in the unit of the variable.
+    fn threshold(&self) -> Option<f32> {
+        None
+    }
+
+    /// Whether its number has the unit of the variable.
+    fn has_unit(&self) -> bool {
+        false
+    }
+
+    /// Whether it says something about each lead; otherwise it is of all leads together.
+    fn is_by_lead(&self) -> bool {
+        true
+    }
+
+    /// Takes a forecast and what came. What is missing in either does not count.
+    fn add(&mut self, pair: &Pair<'_>);
+
+    /// Takes the sums of another, which started as this one did.
+    fn merge(&mut self, other: &Self);
+
+    /// Whether nothing counted yet.
+    fn is_empty(&self) -> bool;
+
+    /// The number; `None` where it cannot be computed.
+    fn finish(&self) -> Option<f64>;
+}
+
+/// Any [`Score`], so that a board can hold those of several kinds.
+pub trait AnyScore: Debug + Send {
+    /// See [`Score::name`].
+    fn name(&self) -> &'static str;
+    /// See [`Score::threshold`].
+    fn threshold(&self) -> Option<f32>;
+    /// See [`Score::has_unit`].
+    fn has_unit(&self) -> bool;
+    /// See [`Score::is_by_lead`].
+    fn is_by_lead(&self) -> bool;
+    /// See [`Score::add`].
+    fn add(&mut self, pair: &Pair<'_>);
+    /// See [`Score::merge`].
+    ///
+    /// # Panics
+    /// If the other is a score of another kind.
+    fn merge(&mut self, other: &dyn AnyScore);
+    /// See [`Score::is_empty`].
+    fn is_empty(&self) -> bool;
+    /// See [`Score::finish`].
+    fn finish(&self) -> Option<f64>;
+    /// A copy.
+    fn boxed(&self) -> Box<dyn AnyScore>;
+    /// Itself, to be asked for its kind.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<S: Score> AnyScore for S {
+    fn name(&self) -> &'static str {
+        Score::name(self)
+    }
+
+    fn threshold(&self) -> Option<f32> {
+        Score::threshold(self)
+    }
+
+    fn has_unit(&self) -> bool {
+        Score::has_unit(self)
+    }
+
+    fn is_by_lead(&self) -> bool {
+        Score::is_by_lead(self)
+    }
+
+    fn add(&mut self, pair: &Pair<'_>) {
+        Score::add(self, pair);
+    }
+
+    fn merge(&mut self, other: &dyn AnyScore) {
+        Score::merge(self, other.as_any().downcast_ref().expect("merged with a score of its own kind"));
+    }
+
+    fn is_empty(&self) -> bool {
+        Score::is_empty(self)
+    }
+
+    fn finish(&self) -> Option<f64> {
+        Score::finish(self)
+    }
+
+    fn boxed(&self) -> Box<dyn AnyScore> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Clone for Box<dyn AnyScore> {
+    fn clone(&self) -> Self {
+        (**self).boxed()
+    }
+}
