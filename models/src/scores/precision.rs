@@ -5,6 +5,11 @@ use ndarray::s;
 use super::score::{Pair, Score};
 use super::spearman;
 
+/// Name of [`PrecisionRank::everywhere`].
+pub const PRECISION: &str = "precision";
+/// Name of [`PrecisionRank::where_wet`].
+pub const PRECISION_WET: &str = "precision where wet";
+
 /// Rank correlation of the precision map with the absolute error of the ensemble mean.
 ///
 /// Ranks are of all cells together, so the sums are the pairs themselves.
@@ -30,7 +35,7 @@ impl PrecisionRank {
 
 impl Score for PrecisionRank {
     fn name(&self) -> &'static str {
-        if self.wet { "precision where wet" } else { "precision" }
+        if self.wet { PRECISION_WET } else { PRECISION }
     }
 
     fn is_by_lead(&self) -> bool {

@@ -147,8 +147,15 @@ pub struct Task {
 impl Task {
     /// What is wrong with it, one sentence each; empty if nothing is.
     pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.model.faults();
+        faults.extend(self.training_faults());
+        faults
+    }
+
+    /// Of these, what is wrong with the training of this model and not with the model itself.
+    pub fn training_faults(&self) -> Vec<String> {
         let Self { model, training } = self;
-        let (mut faults, stride, crop) = (model.faults(), model.network.stride(), &training.crop);
+        let (mut faults, stride, crop) = (Vec::new(), model.network.stride(), &training.crop);
         if crop.size == 0 || !crop.size.is_multiple_of(stride) {
             faults.push(format!("a crop of {} is no multiple of the network's stride {stride}", crop.size));
         }

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use squall_fields::{Cadence, ValidTime};
+use squall_models::ModelSpec;
 use squall_models::device::Precision;
-use squall_models::diffusion::{Options, SamplerConfig, Tiling, Transform};
+use squall_models::diffusion::{Options, ProcessConfig, SamplerConfig, Tiling, Transform};
 use squall_models::network::{AutoencoderConfig, UNetConfig};
-use squall_models::training::validate::{self, ModelScores};
+use squall_models::scores::list;
+use squall_models::scores::precision::{PRECISION, PRECISION_WET};
+use squall_models::training::validate::{self, Comparison};
 use squall_models::weights::{self, Metadata};
 
 use super::{Usage, print, time, train};
@@ -69,27 +72,31 @@ impl Inspect {
             return Ok(());
         }
         let json = |value: serde_json::Result<String>| value.expect("what was read from JSON can be written as JSON");
+        let spec = &meta.spec;
         let names: Vec<String> =
-            meta.variables.iter().zip(&meta.units).map(|(v, u)| format!("{} ({u})", v.name())).collect();
-        let process = if meta.ratio == 0.0 { "plain".to_owned() } else { format!("dynamical, ratio {}", meta.ratio) };
+            spec.variables.iter().zip(&meta.units).map(|(v, u)| format!("{} ({u})", v.name())).collect();
+        let process = match spec.process {
+            ProcessConfig::Plain {} => "plain".to_owned(),
+            ProcessConfig::Dynamical { ratio } => format!("dynamical, ratio {ratio}"),
+        };
         let rows = [
             ("file", format!("{}, {} bytes", self.file.display(), found.bytes)),
             ("digest", found.digest.clone()),
-            ("name", meta.name.clone()),
+            ("name", spec.name.clone()),
             ("variables", names.join(", ")),
-            ("transforms", json(serde_json::to_string(&meta.transforms))),
-            ("cadence", format!("{} s", meta.cadence_seconds)),
-            ("spacing", format!("{} to {} m", meta.spacing_m.0, meta.spacing_m.1)),
-            ("context", format!("{} frames", meta.context)),
-            ("leads", format!("{}", meta.leads)),
-            ("process", format!("{process}; the network predicts the {}", json(serde_json::to_string(&meta.target)))),
-            ("first guess", json(serde_json::to_string(&meta.first_guess))),
-            ("residual", meta.residual.as_ref().map_or("none".into(), |r| json(serde_json::to_string(r)))),
-            ("network", json(serde_json::to_string(&meta.network))),
-            ("autoencoder", meta.autoencoder.as_ref().map_or("none".into(), |a| json(serde_json::to_string(a)))),
+            ("transforms", json(serde_json::to_string(&spec.transforms))),
+            ("cadence", format!("{} s", spec.cadence_seconds)),
+            ("spacing", format!("{} to {} m", spec.spacing_m.0, spec.spacing_m.1)),
+            ("context", format!("{} frames", spec.context)),
+            ("leads", format!("{}", spec.leads)),
+            ("process", format!("{process}; the network predicts the {}", json(serde_json::to_string(&spec.target)))),
+            ("first guess", json(serde_json::to_string(&spec.first_guess))),
+            ("residual", spec.residual.as_ref().map_or("none".into(), |r| json(serde_json::to_string(r)))),
+            ("network", json(serde_json::to_string(&spec.network))),
+            ("autoencoder", spec.autoencoder.as_ref().map_or("none".into(), |a| json(serde_json::to_string(a)))),
             ("parameters", format!("{} as {}", found.parameters, found.storage.join(", "))),
-            ("sampler", json(serde_json::to_string(&meta.sampler))),
-            ("tiling", json(serde_json::to_string(&meta.tiling))),
+            ("sampler", json(serde_json::to_string(&spec.sampler))),
+            ("tiling", json(serde_json::to_string(&spec.tiling))),
             ("training data", meta.training_data.join("; ")),
             ("training", meta.training.clone()),
             ("made by", format!("squall {}", meta.code_version)),
@@ -141,7 +148,7 @@ impl Import {
             (Some(path), _) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))?;
-                serde_json::from_str(&text).map_err(|error| Usage(format!("{}: {error}", path.display())))?
+                Metadata::from_json(&text).map_err(|error| Usage(format!("{}: {error}", path.display())))?
             }
             (None, sizes) => self.published(sizes.unwrap_or(Sizes::Full)),
         };
@@ -161,27 +168,24 @@ impl Import {
             Sizes::Full => (UNetConfig::full(3), AutoencoderConfig::full(), 16),
         };
         let variables = vec![squall_fields::Variable::EastwardWind, squall_fields::Variable::NorthwardWind];
-        Metadata {
+        let spec = ModelSpec {
             name: "dydiff-imported".to_owned(),
             transforms: variables.iter().map(|v| Transform::of(*v)).collect(),
             variables,
-            units: Vec::new(),
             cadence_seconds: self.cadence,
             spacing_m: (self.spacing[0], self.spacing[1]),
             context: 2,
             leads: 8,
             network,
             autoencoder: Some(autoencoder),
-            ratio: self.ratio,
+            process: ProcessConfig::of_ratio(self.ratio),
             target: Default::default(),
             first_guess: Default::default(),
             residual: None,
             tiling: Tiling { tile: (tile, tile), overlap: tile / 4 },
             sampler: SamplerConfig::default(),
-            training_data: Vec::new(),
-            training: format!("imported from {}", self.checkpoint.display()),
-            code_version: String::new(),
-        }
+        };
+        Metadata { training: format!("imported from {}", self.checkpoint.display()), ..Metadata::of(spec) }
     }
 }
 
@@ -223,36 +227,42 @@ pub struct Score {
     /// Thresholds of the CSI of the ensemble mean.
     #[arg(long, value_delimiter = ',', default_values_t = [0.1, 1.0, 5.0])]
     thresholds: Vec<f32>,
+    /// Scores, in the order of the table: crps, fair-crps, csi, csi-control, mae, spread-skill, and below the table
+    /// precision and precision-wet.
+    #[arg(long, value_delimiter = ',', default_value = "crps,csi,spread-skill,precision,precision-wet")]
+    scores: Vec<String>,
 }
 
 impl Score {
     fn run(self) -> anyhow::Result<()> {
-        let meta = weights::describe(&self.file)?.metadata;
-        let cadence = Cadence::every_seconds(meta.cadence_seconds).context("the model has no cadence")?;
+        let scores =
+            list::start(&self.scores, &self.thresholds).map_err(|error| Usage(format!("--scores: {error}")))?;
+        let spec = weights::describe(&self.file)?.metadata.spec;
+        let cadence = Cadence::every_seconds(spec.cadence_seconds).context("the model has no cadence")?;
         let mut events = Vec::new();
         for file in &self.data {
             let file = DataFile { file: file.clone(), from: self.from, until: None, cadence: None };
-            events.extend(file.events(&meta.variables, cadence, meta.context + meta.leads)?);
+            events.extend(file.events(&spec.variables, cadence, spec.frames())?);
         }
-        let cases = validate::cases(&events, meta.context, meta.leads, self.size, self.cases)?;
+        let cases = validate::cases(&events, spec.context, spec.leads, self.size, self.cases)?;
         let precision = match self.precision {
             Numbers::Auto => Precision::Auto,
             Numbers::F32 => Precision::F32,
             Numbers::Bf16 => Precision::Bf16,
         };
         let options = Options { device: self.device.clone(), precision, ..Options::default() };
-        let scores = train::compare(&self.file, &options, &cases, meta.leads, self.members, &self.thresholds)?;
-        let minutes = f64::from(meta.cadence_seconds) / 60.0;
-        print(&validate::markdown(&scores, &self.thresholds, minutes));
-        print(&self.summary(&scores, cases.len()));
+        let comparison = train::compare(&self.file, &options, &cases, spec.leads, self.members, scores)?;
+        print(&comparison.board.markdown());
+        print(&self.summary(&comparison, cases.len()));
         Ok(())
     }
 
-    fn summary(&self, scores: &[ModelScores], cases: usize) -> String {
+    fn summary(&self, Comparison { board, seconds }: &Comparison, cases: usize) -> String {
         let mut text = format!("\n{cases} cases of {} x {} cells, {} members\n", self.size, self.size, self.members);
-        for model in scores {
-            text += &format!("{}: {:.1} s a forecast", model.name, model.seconds / cases as f64);
-            if let Some((all, wet)) = model.precision {
+        for (model, name) in board.models().enumerate() {
+            text += &format!("{name}: {:.1} s a forecast", seconds[model] / cases as f64);
+            let precision = |name| board.pooled(model, board.score(name)?);
+            if let Some((all, wet)) = precision(PRECISION).zip(precision(PRECISION_WET)) {
                 text += &format!(
                     "; rank correlation of the precision map with the absolute error of the ensemble mean {all:.3}, \
                      where it rains {wet:.3}"

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use squall_fields::Chain;
+use squall_fields::{Chain, LeadTime};
+use squall_models::Forecaster;
 use squall_models::baselines::{Extrapolation, Persistence};
 use squall_models::device::{ComputeDevice, Precision};
 use squall_models::diffusion::forecaster::{DiffusionForecaster, Options};
+use squall_models::scores::{AnyScore, Scoreboard, list};
 use squall_models::training::report::{self, LossLog};
-use squall_models::training::validate::{self, Case, Contestant, ModelScores};
-use squall_models::training::{Archive, Checkpoint, Event, Trainer};
-use squall_models::{Forecaster, weights};
+use squall_models::training::validate::{self, Case, Comparison, Contestant};
+use squall_models::training::{Archive, Checkpoint, Event, Task, Trainer};
+use squall_models::weights::{self, Metadata};
 
 use super::{ConfigFile, Usage, print};
 use crate::signals::Stop;
@@ -28,6 +30,11 @@ pub const EXAMPLES: &str = "Examples:
 The output folder then holds checkpoint.safetensors, losses.csv, scores.csv, losses.png, scores.png and
 model.safetensors, which a stream names as model = { file = \"...\" }. The first SIGINT or SIGTERM writes a checkpoint
 and exits 0; a second one exits at once. A run that is stopped and resumed gives the losses of one that was not.";
+
+/// What a training is judged by, in the order of its board: the CRPS first, spread and skill last.
+const SCORES: [&str; 3] = ["crps", "csi", "spread-skill"];
+/// Its place on the board.
+const CRPS: usize = 0;
 
 /// Arguments of `squall train`.
 #[derive(Debug, Args)]
@@ -51,22 +58,23 @@ impl Arguments {
         if run.threads > 0 {
             tch::set_num_threads(i32::try_from(run.threads).unwrap_or(i32::MAX));
         }
-        let checkpoint = self.resume.as_deref().map(Checkpoint::load).transpose()?;
-        let config = match (&checkpoint, &self.resume) {
-            (Some(checkpoint), Some(path)) => resume::config(&run.training, checkpoint, path)?,
-            _ => run.training.clone(),
+        let checkpoint = self.resume.as_deref().map(|path| Checkpoint::load(path, &run.model)).transpose()?;
+        let task = match (&checkpoint, &self.resume) {
+            (Some(checkpoint), Some(path)) => resume::task(&run.task(), checkpoint, path)?,
+            _ => run.task(),
         };
         eprintln!("reading events and making first guesses");
-        let train = Archive::new(events(&run, &run.data.train)?, &config, run.data.clip_every)?;
+        let train = Archive::new(events(&run, &run.data.train)?, &task, run.data.clip_every)?;
         let judged = events(&run, &run.data.validation)?;
-        let cases = validate::cases(&judged, config.context, config.leads, run.validation.size, run.validation.cases)?;
-        let held_out = Archive::new(judged, &config, 8 * run.data.clip_every)?;
+        let (context, leads) = (task.model.context, task.model.leads);
+        let cases = validate::cases(&judged, context, leads, run.validation.size, run.validation.cases)?;
+        let held_out = Archive::new(judged, &task, 8 * run.data.clip_every)?;
         let mut trainer = match checkpoint {
             Some(mut checkpoint) => {
-                checkpoint.config = config;
+                checkpoint.task = task;
                 Trainer::resume(&checkpoint, &train, device)?
             }
-            None => Trainer::new(config, &train, device)?,
+            None => Trainer::new(task, &train, device)?,
         };
         let course = Course { file: self.config.path(), run: &run, train: &train, held_out: &held_out, cases: &cases };
         course.follow(&mut trainer, self.minutes.map(|m| Duration::from_secs_f64(60.0 * m)))
@@ -75,10 +83,10 @@ impl Arguments {
 
 /// The events of files.
 pub(super) fn events(run: &RunConfig, files: &[DataFile]) -> anyhow::Result<Vec<Event>> {
-    let least = run.training.frames();
+    let least = run.model.frames();
     let mut events = Vec::new();
     for file in files {
-        events.extend(file.events(&run.model.variables, run.model.cadence, least)?);
+        events.extend(file.events(&run.model.variables, run.cadence(), least)?);
     }
     if events.is_empty() {
         return Err(Usage(format!("no file holds {least} frames without a gap")).into());
@@ -97,7 +105,7 @@ struct Course<'a> {
 
 impl Course<'_> {
     fn follow(&self, trainer: &mut Trainer, limit: Option<Duration>) -> anyhow::Result<()> {
-        let steps = trainer.config().steps;
+        let steps = trainer.task().training.steps;
         let bar = ProgressBar::new(steps)
             .with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} steps, {per_sec}, {eta} left, {msg}")?);
         bar.set_position(trainer.steps_done());
@@ -142,9 +150,9 @@ impl Course<'_> {
     /// Writes the model, scores it and draws the curves.
     fn judge(&self, trainer: &Trainer) -> anyhow::Result<()> {
         let (run, output) = (self.run, &self.run.output);
-        let config = trainer.config();
-        let names = self.train.events().iter().map(|event| event.name.clone()).collect();
-        let how = format!(
+        let Task { model, training: config } = trainer.task();
+        let training_data = self.train.events().iter().map(|event| event.name.clone()).collect();
+        let training = format!(
             "{} steps of {} crops of {} cells, AdamW to {:e}, average {}",
             trainer.steps_done(),
             config.batch * config.accumulate,
@@ -153,19 +161,15 @@ impl Course<'_> {
             config.ema
         );
         let path = output.join("model.safetensors");
-        weights::save(&path, &run.metadata(config, names, how), trainer.averaged(), tch::Kind::BFloat16)?;
-        let scores = compare(
-            &path,
-            &Options::default(),
-            self.cases,
-            config.leads,
-            run.validation.members,
-            &run.validation.thresholds,
-        )?;
-        print(&validate::markdown(&scores, &run.validation.thresholds, run.model.cadence.step_seconds() as f64 / 60.0));
+        let metadata = Metadata { training_data, training, ..Metadata::of(model.clone()) };
+        weights::save(&path, &metadata, trainer.averaged(), tch::Kind::BFloat16)?;
+        let scores = list::start(&SCORES, &run.validation.thresholds)?;
+        let options = Options::default();
+        let board = compare(&path, &options, self.cases, model.leads, run.validation.members, scores)?.board;
+        print(&board.markdown());
         // What is drawn can be drawn again; hours of training cannot be had again.
-        record(output, trainer.steps_done(), &scores)?;
-        if let Err(error) = draw(output, &scores) {
+        record(output, trainer.steps_done(), &board)?;
+        if let Err(error) = draw(output, &board) {
             tracing::warn!("no plots in {}: {}", output.display(), Chain(error.as_ref()));
         }
         Ok(())
@@ -179,12 +183,12 @@ pub(super) fn compare(
     cases: &[Case],
     leads: usize,
     members: usize,
-    thresholds: &[f32],
-) -> anyhow::Result<Vec<ModelScores>> {
+    scores: Vec<Box<dyn AnyScore>>,
+) -> anyhow::Result<Comparison> {
     let mut model = DiffusionForecaster::open(path, options)?;
     model.warm_up();
-    let rain = model.metadata().variables.contains(&squall_fields::Variable::RainRate);
-    let name = model.metadata().name.clone();
+    let rain = model.metadata().spec.variables.contains(&squall_fields::Variable::RainRate);
+    let name = model.metadata().spec.name.clone();
     let (mut persistence, mut extrapolation, mut perturbed) =
         (Persistence::default(), Extrapolation::default(), Extrapolation::default());
     let entry = |name: &str, model, members| Contestant { name: name.to_owned(), model, members };
@@ -196,32 +200,31 @@ pub(super) fn compare(
     }
     let bar = ProgressBar::new((cases.len() * contestants.len()) as u64)
         .with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} forecasts scored")?);
-    let scores = validate::score(&mut contestants, cases, leads, thresholds, || bar.inc(1))?;
+    let comparison = validate::score(&mut contestants, cases, leads, scores, || bar.inc(1))?;
     bar.finish_and_clear();
-    Ok(scores)
+    Ok(comparison)
 }
 
 /// Adds scores to `scores.csv`.
-fn record(output: &Path, step: u64, scores: &[ModelScores]) -> anyhow::Result<()> {
+fn record(output: &Path, step: u64, board: &Scoreboard) -> anyhow::Result<()> {
     let path = output.join("scores.csv");
     let mut table = report::kept(&path, "step,model,lead,crps,spread_skill", step.checked_sub(1));
-    for model in scores {
-        for (lead, s) in model.leads.iter().enumerate() {
-            let number = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:.6}"));
-            let (crps, ratio) = (number(s.crps.biased()), number(s.spread.ratio()));
-            table += &format!("{step},{},{},{crps},{ratio}\n", model.name, lead + 1);
+    for (model, name) in board.models().enumerate() {
+        for (row, lead) in board.leads().into_iter().enumerate() {
+            let number = |score| board.value(model, lead, score).map_or_else(String::new, |v| format!("{v:.6}"));
+            table += &format!("{step},{name},{},{},{}\n", row + 1, number(CRPS), number(board.scores().len() - 1));
         }
     }
     std::fs::write(&path, table).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Draws the scores by lead, and the losses.
-fn draw(output: &Path, scores: &[ModelScores]) -> anyhow::Result<()> {
-    let by_lead = |model: &ModelScores| {
-        let point = |(lead, s): (usize, &validate::LeadScores)| Some(((lead + 1) as f64, s.crps.biased()?));
-        (model.name.clone(), model.leads.iter().enumerate().filter_map(point).collect())
+fn draw(output: &Path, board: &Scoreboard) -> anyhow::Result<()> {
+    let by_lead = |(model, name): (usize, &str)| {
+        let point = |(row, lead): (usize, LeadTime)| Some(((row + 1) as f64, board.value(model, lead, CRPS)?));
+        (name.to_owned(), board.leads().into_iter().enumerate().filter_map(point).collect())
     };
-    let lines: Vec<plot::Line> = scores.iter().map(by_lead).collect();
+    let lines: Vec<plot::Line> = board.models().enumerate().map(by_lead).collect();
     plot::lines(&output.join("scores.png"), "CRPS on the validation events", "lead (steps)", "CRPS", &lines)?;
     let losses = output.join("losses.csv");
     let losses = std::fs::read_to_string(&losses).with_context(|| format!("cannot read {}", losses.display()))?;

@@ -91,6 +91,11 @@ pub(super) fn as_bytes<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::O
     serializer.serialize_str(&format_bytes(*bytes))
 }
 
+/// Seconds from slot to slot as a person writes them.
+pub(crate) fn format_cadence(seconds: u32) -> String {
+    format_duration(Duration::from_secs(seconds.into()))
+}
+
 pub(crate) fn as_cadence<S: Serializer>(cadence: &Cadence, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format_duration(Duration::from_secs(cadence.step_seconds() as u64)))
 }

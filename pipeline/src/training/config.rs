@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde::Serialize;
-use squall_fields::{Cadence, Variable};
-use squall_models::diffusion::{SamplerConfig, Tiling};
-use squall_models::training::TrainingConfig;
-use squall_models::weights::Metadata;
+use serde::{Serialize, Serializer};
+use squall_fields::Cadence;
+use squall_models::ModelSpec;
+use squall_models::training::{Task, TrainingConfig};
 
 use super::DataFile;
 use super::read::{self, TRAINING};
 use crate::commands::Usage;
-use crate::config::quantity::{as_cadence, as_duration, as_written};
+use crate::config::quantity::{as_duration, as_written, format_cadence};
 use crate::config::{Faults, Layers, to_toml};
 
 /// A training run.
@@ -29,8 +28,9 @@ pub struct RunConfig {
     /// How often a checkpoint is written. One is written at the end, too.
     #[serde(serialize_with = "as_duration")]
     pub checkpoint_every: Duration,
-    /// What the model is called, and where it may be used.
-    pub model: About,
+    /// What the model is.
+    #[serde(serialize_with = "as_model")]
+    pub model: ModelSpec,
     /// Files.
     pub data: Data,
     /// How it is scored on the way and at the end.
@@ -38,25 +38,6 @@ pub struct RunConfig {
     /// The training itself.
     #[serde(serialize_with = "as_written")]
     pub training: TrainingConfig,
-}
-
-/// What the weights file says about the model, apart from what training knows.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct About {
-    /// Name for people.
-    pub name: String,
-    /// Variables, in the order of `training.transforms`.
-    pub variables: Vec<Variable>,
-    /// From frame to frame.
-    #[serde(serialize_with = "as_cadence")]
-    pub cadence: Cadence,
-    /// Smallest and largest grid spacing in metres that it may be used on.
-    pub spacing_m: (f64, f64),
-    /// How it covers a domain.
-    pub tiling: Tiling,
-    /// How it is sampled.
-    #[serde(serialize_with = "as_written")]
-    pub sampler: SamplerConfig,
 }
 
 /// Files to learn from and to be judged by: different events, never frames of one.
@@ -101,29 +82,14 @@ impl RunConfig {
         to_toml(self)
     }
 
-    /// What the weights file of a trained model says.
-    pub fn metadata(&self, training: &TrainingConfig, events: Vec<String>, how: String) -> Metadata {
-        Metadata {
-            name: self.model.name.clone(),
-            variables: self.model.variables.clone(),
-            units: Vec::new(),
-            transforms: training.transforms.clone(),
-            cadence_seconds: self.model.cadence.step_seconds() as u32,
-            spacing_m: self.model.spacing_m,
-            context: training.context,
-            leads: training.leads,
-            network: training.network.clone(),
-            autoencoder: None,
-            ratio: training.ratio,
-            target: training.target,
-            first_guess: training.first_guess,
-            residual: training.residual.clone(),
-            tiling: self.model.tiling,
-            sampler: self.model.sampler.clone(),
-            training_data: events,
-            training: how,
-            code_version: String::new(),
-        }
+    /// What is trained, and how.
+    pub fn task(&self) -> Task {
+        Task { model: self.model.clone(), training: self.training.clone() }
+    }
+
+    /// The step from frame to frame.
+    pub fn cadence(&self) -> Cadence {
+        Cadence::every_seconds(self.model.cadence_seconds).expect("read as a cadence, which is never 0")
     }
 
     /// Looks whether every file of its data is there.
@@ -148,4 +114,13 @@ impl RunConfig {
             .and_then(|()| std::fs::remove_file(&probe))
             .with_context(|| format!("cannot write to the output {}", folder.display()))
     }
+}
+
+/// As [`read::run`] reads it: with a cadence instead of seconds.
+fn as_model<S: Serializer>(model: &ModelSpec, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut json = serde_json::to_value(model).map_err(serde::ser::Error::custom)?;
+    let fields = json.as_object_mut().expect("a struct with names");
+    fields.remove("cadence_seconds");
+    fields.insert("cadence".to_owned(), format_cadence(model.cadence_seconds).into());
+    as_written(&json, serializer)
 }

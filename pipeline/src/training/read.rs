@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use squall_fields::ValidTime;
+use squall_models::ModelSpec;
 
 use super::DataFile;
-use super::config::{About, Data, RunConfig, Validation};
+use super::config::{Data, RunConfig, Validation};
 use crate::config::layers::Kind;
 use crate::config::section::{Context, Section, variables};
 
@@ -14,13 +15,8 @@ pub(crate) const TRAINING: Kind = Kind { defaults: include_str!("defaults.toml")
 
 pub(crate) fn run(context: &Context<'_>) -> Option<RunConfig> {
     let run = root(&context.root())?;
-    let faults = run.training.faults();
-    if faults.is_empty() {
-        // The same rules and more, of what the run will write.
-        let written = run.metadata(&run.training, Vec::new(), String::new());
-        written.faults().into_iter().for_each(|fault| context.fault("model", fault));
-    }
-    faults.into_iter().for_each(|fault| context.fault("training", fault));
+    run.model.faults().into_iter().for_each(|fault| context.fault("model", fault));
+    run.task().training_faults().into_iter().for_each(|fault| context.fault("training", fault));
     Some(run)
 }
 
@@ -29,10 +25,10 @@ fn root(section: &Section<'_>) -> Option<RunConfig> {
     let device = section.device("device");
     let threads = section.count("threads", 0..=4096);
     let checkpoint_every = section.duration("checkpoint_every");
-    let model = about(&section.section("model"));
+    let model = model(&section.section("model"));
     let data = data(&section.section("data"));
     let validation = validation(&section.section("validation"));
-    let training = section.typed("training", "{ steps = ..., network = { ... }, ... }");
+    let training = section.typed("training", "{ steps = ..., ... }");
     section.finish();
     Some(RunConfig {
         output: output?.into(),
@@ -46,25 +42,40 @@ fn root(section: &Section<'_>) -> Option<RunConfig> {
     })
 }
 
-fn about(section: &Section<'_>) -> Option<About> {
+fn model(section: &Section<'_>) -> Option<ModelSpec> {
     if !section.is_given() {
-        section.fault("", "expected [model] with name, variables, cadence, spacing_m and tiling");
+        section.fault("", "expected [model] with name, variables, cadence, context, leads, transforms, network, ...");
     }
     let name = section.text("name");
     let variables = section.choices("variables", &variables());
+    let transforms = section.typed("transforms", "[{ rain = { dry_below_mm_h = 0.05 } }]");
     let cadence = section.cadence("cadence");
     let spacing_m: Option<(f64, f64)> = section.typed("spacing_m", "[900.0, 2000.0]");
+    let (context, leads) = (section.count("context", 1..=1000), section.count("leads", 1..=1000));
+    let network = section.typed("network", "{ in_channels = ..., channels = ..., ... }");
+    let process = section.optional_typed("process");
+    let (target, first_guess) = (section.optional_typed("target"), section.optional_typed("first_guess"));
+    let residual = section.optional_typed("residual");
     let tiling = section.typed("tiling", "{ tile = [256, 256], overlap = 32 }");
     let sampler = section.optional_typed("sampler");
     section.finish();
     if let Some((least, most)) = spacing_m.filter(|(least, most)| !(0.0 < *least && least <= most)) {
         section.fault("spacing_m", format!("expected [smallest, largest], got [{least}, {most}]"));
     }
-    Some(About {
+    Some(ModelSpec {
         name: name?,
         variables: variables?,
-        cadence: cadence?,
+        transforms: transforms?,
+        cadence_seconds: cadence?.step_seconds() as u32,
         spacing_m: spacing_m?,
+        context: context? as usize,
+        leads: leads? as usize,
+        network: network?,
+        autoencoder: None,
+        process: process.unwrap_or_default(),
+        target: target.unwrap_or_default(),
+        first_guess: first_guess.unwrap_or_default(),
+        residual,
         tiling: tiling?,
         sampler: sampler.unwrap_or_default(),
     })

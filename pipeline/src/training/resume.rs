@@ -6,36 +6,43 @@
 use std::path::Path;
 
 use serde_json::Value;
-use squall_models::training::{Checkpoint, TrainingConfig};
+use squall_models::ModelSpec;
+use squall_models::training::{Checkpoint, Task, TrainingConfig};
 
 use crate::commands::Usage;
 
 /// Numbers that went through text may differ in their last digit.
 const ROUNDING: f64 = 1e-12;
 
-/// The configuration with which a run goes on: the checkpoint's, with the steps, optimizer and average that are asked
-/// for.
+/// The task with which a run goes on: the checkpoint's, with the steps, optimizer and average that are asked for, and
+/// with what it says of its use alone: name, grid spacing, tiles and sampler.
 ///
 /// # Errors
 /// Anything else differs; every difference is named.
-pub fn config(asked: &TrainingConfig, checkpoint: &Checkpoint, path: &Path) -> anyhow::Result<TrainingConfig> {
-    let mut config = checkpoint.config.clone();
-    config.steps = asked.steps;
-    config.optimizer = asked.optimizer.clone();
-    config.ema = asked.ema;
+pub fn task(asked: &Task, checkpoint: &Checkpoint, path: &Path) -> anyhow::Result<Task> {
+    let mut task = checkpoint.task.clone();
+    let (steps, optimizer) = (asked.training.steps, asked.training.optimizer.clone());
+    task.training = TrainingConfig { steps, optimizer, ema: asked.training.ema, ..task.training };
+    let ModelSpec { name, spacing_m, tiling, sampler, .. } = asked.model.clone();
+    task.model = ModelSpec { name, spacing_m, tiling, sampler, ..task.model };
     let mut wanted = asked.clone();
-    if let (Some(wanted), Some(fitted)) = (&mut wanted.residual, &config.residual)
+    if let (Some(wanted), Some(fitted)) = (&mut wanted.model.residual, &task.model.residual)
         && wanted.factor.is_empty()
     {
         wanted.factor.clone_from(&fitted.factor);
     }
     let mut found = Vec::new();
-    differences("training", &serde_json::to_value(&wanted)?, &serde_json::to_value(&config)?, &mut found);
-    if checkpoint.step > asked.steps {
-        found.push(format!("training.steps is {}, the checkpoint has done {}", asked.steps, checkpoint.step));
+    for (name, wanted, kept) in [
+        ("model", serde_json::to_value(&wanted.model)?, serde_json::to_value(&task.model)?),
+        ("training", serde_json::to_value(&wanted.training)?, serde_json::to_value(&task.training)?),
+    ] {
+        differences(name, &wanted, &kept, &mut found);
+    }
+    if checkpoint.step > steps {
+        found.push(format!("training.steps is {steps}, the checkpoint has done {}", checkpoint.step));
     }
     if found.is_empty() {
-        return Ok(config);
+        return Ok(task);
     }
     Err(Usage(format!("{} is the checkpoint of another run: {}", path.display(), found.join("; "))).into())
 }
@@ -45,7 +52,7 @@ fn differences(name: &str, asked: &Value, kept: &Value, found: &mut Vec<String>)
     match (asked, kept) {
         (Value::Object(a), Value::Object(b)) => {
             let names = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
-            let value = |map: &serde_json::Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or_default();
+            let value = |map: &serde_json::Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or(Value::Null);
             names.for_each(|key| differences(&format!("{name}.{key}"), &value(a, key), &value(b, key), found));
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
