@@ -43,22 +43,53 @@ impl<'a> Once<'a> {
     /// # Errors
     /// The archive holds no usable frame of the window, or neither the model nor its fallback gave a forecast.
     pub fn forecast(&mut self, archive: &Archive, issue_time: IssueTime) -> anyhow::Result<Forecast> {
-        let fired = self.window(archive, issue_time)?;
+        let wanted = self.oldest(issue_time)..=issue_time.slot();
+        let places = archive.slots().enumerate().filter(|(_, slot)| wanted.contains(slot));
+        self.forecast_from(places.map(|(place, _)| Ok(Arc::new(archive.frame(place)?))), issue_time)
+    }
+
+    /// The same from frames in the order of their slots; others than those of the window do no harm.
+    ///
+    /// # Errors
+    /// As [`Once::forecast`], and the first error of the frames.
+    pub fn forecast_from(
+        &mut self,
+        frames: impl Iterator<Item = anyhow::Result<Arc<Frame>>>,
+        issue_time: IssueTime,
+    ) -> anyhow::Result<Forecast> {
+        let fired = self.window(frames, issue_time)?;
         let asked = request(&self.config, &fired);
         let answer = self.model.answer(&self.stream.device, &[asked]).pop().context("the model gave no answer")?;
         assemble(&self.config, &fired, answer).with_context(|| format!("no forecast for {issue_time}"))
     }
 
-    fn window(&self, archive: &Archive, issue_time: IssueTime) -> anyhow::Result<Fired> {
-        let cadence = self.stream.source.cadence;
-        // Telling stale frames takes some before the window.
+    /// Asks for another number of members from now on.
+    pub fn set_members(&mut self, members: usize) {
+        self.config.members = members;
+    }
+
+    /// The oldest slot that a forecast looks at: telling stale frames takes some before the window.
+    fn oldest(&self, issue_time: IssueTime) -> ValidTime {
         let before = self.stream.window_frames as i64 - 1 + i64::from(self.stream.source.quality.stale.unwrap_or(0));
-        let oldest = cadence.step(issue_time.slot(), -before);
+        self.stream.source.cadence.step(issue_time.slot(), -before)
+    }
+
+    fn window(
+        &self,
+        frames: impl Iterator<Item = anyhow::Result<Arc<Frame>>>,
+        issue_time: IssueTime,
+    ) -> anyhow::Result<Fired> {
+        let wanted = self.oldest(issue_time)..=issue_time.slot();
         let mut quality = Quality::new(graph::quality_config(self.stream));
         let mut windows = WindowBuffer::new(graph::window_config(self.stream));
         let mut refused = Vec::new();
-        for (place, slot) in archive.slots().enumerate().filter(|(_, s)| (oldest..=issue_time.slot()).contains(s)) {
-            match self.accept(&mut quality, archive.frame(place)?) {
+        for frame in frames {
+            let frame = frame?;
+            let slot = frame.slot;
+            if !wanted.contains(&slot) {
+                continue;
+            }
+            match self.accept(&mut quality, frame) {
                 Ok(frame) => {
                     windows.push(frame, known_at(slot), 0);
                 }
@@ -78,9 +109,9 @@ impl<'a> Once<'a> {
         Ok(Fired { window, revision: 0, known_at: known_at(issue_time.slot()), read_at_us: 0 })
     }
 
-    fn accept(&self, quality: &mut Quality, frame: Frame) -> Result<Arc<Frame>, (Reason, String)> {
+    fn accept(&self, quality: &mut Quality, frame: Arc<Frame>) -> Result<Arc<Frame>, (Reason, String)> {
         let known_at = known_at(frame.slot);
-        quality.check(self.cleaner.clean(Arc::new(frame)), known_at).map(|(frame, _)| frame)
+        quality.check(self.cleaner.clean(frame), known_at).map(|(frame, _)| frame)
     }
 }
 

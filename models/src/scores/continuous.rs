@@ -138,7 +138,7 @@ impl Spread {
     /// Adds every cell of members `[member, y, x]` and an observation `[y, x]`.
     pub fn add(&mut self, members: ArrayView3<'_, f32>, observed: ArrayView2<'_, f32>) {
         let add = |sum: &mut Self, case: &mut [f32], y| sum.add_case(case.iter().copied(), y);
-        *self = self.merge(&over_cells(members, observed, add, Self::merge));
+        *self = Self::merge(self, &over_cells(members, observed, add, Self::merge));
     }
 
     /// The sums of both.

@@ -64,7 +64,7 @@ impl Crps {
     /// Adds every cell of members `[member, y, x]` and an observation `[y, x]`.
     pub fn add(&mut self, members: ArrayView3<'_, f32>, observed: ArrayView2<'_, f32>) {
         let sums = over_cells(members, observed, |sum: &mut Self, case, y| sum.add_case(case, y, 1.0), Self::merge);
-        *self = self.merge(&sums);
+        *self = Self::merge(self, &sums);
     }
 
     /// The sums of both.

@@ -33,6 +33,7 @@ pub use correlation::{pearson, spearman};
 pub use crps::{Crps, FairCrps, crps};
 pub use csi::Csi;
 pub use fss::Fss;
+pub use list::UnknownScore;
 pub use precision::PrecisionRank;
 pub use score::{AnyScore, Pair, Score};
 pub use wind::{EnergyScore, VectorError, energy_score};

@@ -112,7 +112,9 @@ pub fn score(
 ) -> Result<Comparison, ModelError> {
     let mut board = Scoreboard::new(scores);
     let mut seconds = vec![0.0; contestants.len()];
-    contestants.iter().for_each(|contestant| drop(board.enter(&contestant.name)));
+    for contestant in contestants.iter() {
+        board.enter(&contestant.name);
+    }
     for case in cases {
         let mut predictions = Vec::with_capacity(contestants.len());
         for (contestant, seconds) in contestants.iter_mut().zip(&mut seconds) {
@@ -141,13 +143,13 @@ pub fn score(
 fn judge(board: &mut Scoreboard, predictions: &[Prediction], lead: LeadTime, index: usize, truth: &Frame) {
     let variables = predictions.first().map_or(0, |prediction| prediction.ensembles.len());
     for variable in 0..variables {
-        let members = |prediction: &'_ Prediction| prediction.ensembles[variable].values.index_axis(Axis(1), index);
+        let members = |i: usize| predictions[i].ensembles[variable].values.index_axis(Axis(1), index);
         let observed = truth.plane(predictions[0].ensembles[variable].variable);
         let observed = observed.expect("the frames of an event have one set of variables");
-        let observed = common(observed, predictions.iter().map(members));
+        let observed = common(observed, (0..predictions.len()).map(members));
         for (model, prediction) in predictions.iter().enumerate() {
             let precision = prediction.precision.as_ref().map(|map| map.index_axis(Axis(0), index));
-            board.add(model, lead, &Pair::new(members(prediction), observed.view()).with_precision(precision));
+            board.add(model, lead, &Pair::new(members(model), observed.view()).with_precision(precision));
         }
     }
 }

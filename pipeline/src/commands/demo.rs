@@ -1,16 +1,18 @@
 //! `squall demo`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use squall_fields::Chain;
 
 use super::publish::{Speed, speed};
-use super::{Overrides, print};
+use super::{Overrides, duration, print};
 use crate::broker::DevBroker;
 use crate::config::Layers;
 use crate::connect;
 use crate::dashboard::Dashboard;
-use crate::demo::{Demo, event::Event};
+use crate::demo::{Demo, compare, event::Event};
 use crate::signals::Stop;
 
 /// Examples that `--help` shows.
@@ -22,7 +24,8 @@ pub const EXAMPLES: &str = "Examples:
 
 Plays a storm through the whole pipeline: frames are published, forecasts are made, stored and committed, and read
 again by the demo, which draws each one (observed, forecast, probability) and scores it against persistence.
-The configuration is configs/demo.toml.";
+The configuration is configs/demo.toml. Then CogDPM, a trained model, forecasts some of the same issue times, as many as
+fit in --model-time, and both models and persistence are drawn and scored side by side.";
 
 const CONFIG: &str = include_str!("../../../configs/demo.toml");
 
@@ -59,6 +62,12 @@ pub struct Arguments {
     /// Timely workers.
     #[arg(long, default_value_t = 1, value_name = "N")]
     workers: u16,
+    /// Trained model to compare with; default: models/weights/cogdpm-rain.safetensors from here or above the program.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// How long the trained model may forecast, but at least one issue time; "0 s" leaves it out.
+    #[arg(long, default_value = "2 min", value_name = "DURATION", value_parser = duration)]
+    model_time: Duration,
     #[command(flatten)]
     overrides: Overrides,
 }
@@ -86,6 +95,22 @@ impl Arguments {
         let demo = Demo { config, event, speed: self.speed, output: self.output, connect, store };
         let outcome = demo.play(&Dashboard::new(), &stop)?;
         print(&outcome.summary(&demo.output));
+        if self.model_time.is_zero() || stop.is_set() || outcome.board.forecasts() == 0 {
+            return Ok(());
+        }
+        let Some(weights) = self.weights.clone().or_else(compare::shipped_weights) else {
+            let text = "CogDPM is left out: models/weights/cogdpm-rain.safetensors is neither here nor above the program \
+                        (--weights FILE names it)";
+            println!("\n{text}");
+            return Ok(());
+        };
+        println!("\nthe same by {}, for at most {:.0} s", weights.display(), self.model_time.as_secs_f64());
+        match demo.compare(&weights, self.model_time, &outcome, &Dashboard::new(), &stop) {
+            Ok(compared) => print(&compared.summary()),
+            // What nobody asked for must not spoil what was.
+            Err(error) if self.weights.is_none() => println!("it is left out: {}", Chain(error.as_ref())),
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 }

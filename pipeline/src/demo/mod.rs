@@ -5,8 +5,10 @@
 //! forecast from the store, draws it and scores it.
 
 pub mod board;
+pub mod compare;
 pub mod event;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{Scope, ScopedJoinHandle};
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use squall_connectors::netcdf::forecast_from_bytes;
 use squall_connectors::options::Limits;
-use squall_fields::{Failure, Forecast};
+use squall_fields::{Failure, Forecast, IssueTime};
 use squall_operators::ports::{Connect, FieldStore, LogReader, Record};
 
 use crate::commands::publish::Speed;
@@ -32,6 +34,8 @@ use event::Event;
 
 /// Most bytes of one forecast's file.
 const LARGEST: u64 = 1 << 30;
+/// Rates from which on rain counts as an event of the scores.
+const EVENT_MM_H: f32 = 1.0;
 /// How long the last records are waited for after the runtime has ended.
 const LAST: Duration = Duration::from_secs(30);
 
@@ -58,6 +62,8 @@ pub struct Outcome {
     pub board: Board,
     /// Name of the model.
     pub model: String,
+    /// Where the forecast of each issue time is in the store.
+    pub files: BTreeMap<IssueTime, String>,
     /// Maps that were drawn.
     pub maps: usize,
     /// How long it took.
@@ -94,7 +100,24 @@ impl Demo {
         watcher.rest()?;
         publishing.end("");
         forecasting.end("");
-        Ok(Outcome { board: watcher.board, model: watcher.model, maps: watcher.maps, took: started.elapsed() })
+        let Watcher { board, model, files, maps, .. } = watcher;
+        Ok(Outcome { board, model, files, maps, took: started.elapsed() })
+    }
+
+    /// A forecast from the store.
+    fn fetch(&self, href: &str) -> anyhow::Result<Forecast> {
+        let bytes = self.store.get(href, LARGEST)?;
+        let limits = Limits { max_bytes: LARGEST as usize, ..Limits::default() };
+        let (forecast, _) = forecast_from_bytes(&bytes, &limits).with_context(|| href.to_owned())?;
+        Ok(forecast)
+    }
+
+    /// Writes a map of an issue time and says where.
+    fn write_map(&self, name: &str, issue_time: IssueTime, page: &[u8]) -> anyhow::Result<PathBuf> {
+        let time = issue_time.to_rfc3339().replace([':', '-'], "");
+        let path = self.output.join("maps").join(format!("{name}-{time}.png"));
+        write_file(&path, page)?;
+        Ok(path)
     }
 
     /// Publishes the event on a thread of its own.
@@ -139,6 +162,7 @@ struct Watcher<'a> {
     reader: Box<dyn LogReader>,
     board: Board,
     model: String,
+    files: BTreeMap<IssueTime, String>,
     maps: usize,
 }
 
@@ -148,7 +172,8 @@ impl<'a> Watcher<'a> {
         let partitions = reader.partitions(&stream.topics.index)?;
         let start: Vec<_> = partitions.into_iter().map(|partition| (partition, 0)).collect();
         reader.assign(&start)?;
-        Ok(Self { demo, stream, dashboard, task, reader, board: Board::new(1.0), model: String::new(), maps: 0 })
+        let (board, model, files) = (Board::new(EVENT_MM_H)?, String::new(), BTreeMap::new());
+        Ok(Self { demo, stream, dashboard, task, reader, board, model, files, maps: 0 })
     }
 
     /// Until the runtime has ended; a stop ends it.
@@ -186,9 +211,8 @@ impl<'a> Watcher<'a> {
         let Some(value) = &record.value else { return Ok(()) };
         let index: serde_json::Value = serde_json::from_slice(value).context("an index record is JSON")?;
         let href = index["links"][0]["href"].as_str().context("an index record points at a file")?;
-        let bytes = self.demo.store.get(href, LARGEST)?;
-        let limits = Limits { max_bytes: LARGEST as usize, ..Limits::default() };
-        let (forecast, _) = forecast_from_bytes(&bytes, &limits).with_context(|| href.to_owned())?;
+        let forecast = self.demo.fetch(href)?;
+        self.files.insert(forecast.id.issue_time, href.to_owned());
         self.board.add(&forecast, |time| self.demo.event.frames.iter().find(|f| f.slot == time).map(|f| &**f));
         let map = self.draw(&forecast)?;
         self.model.clone_from(&forecast.provenance.model);
@@ -204,11 +228,8 @@ impl<'a> Watcher<'a> {
     fn draw(&mut self, forecast: &Forecast) -> anyhow::Result<PathBuf> {
         let observed = |time| self.demo.event.at(time);
         let page = maps::forecast::page(forecast, self.stream, &observed)?;
-        let time = forecast.id.issue_time.to_rfc3339().replace([':', '-'], "");
-        let path = self.demo.output.join("maps").join(format!("{}-{time}.png", forecast.id.stream));
-        write_file(&path, &page)?;
         self.maps += 1;
-        Ok(path)
+        self.demo.write_map(&forecast.id.stream, forecast.id.issue_time, &page)
     }
 }
 
@@ -219,7 +240,7 @@ impl Outcome {
         if let Some((model, persistence)) = self.board.crps() {
             let gain = 100.0 * (1.0 - model / persistence);
             let verdict = if gain >= 0.0 { format!("{gain:.0} % less") } else { format!("{:.0} % more", -gain) };
-            text += &self.board.table(&self.model);
+            text += &self.board.table();
             text += &format!("\nThe error (CRPS) of {} is {verdict} than that of persistence.\n", self.model);
         } else {
             text += "No forecast could be scored.\n";

@@ -42,16 +42,21 @@ pub fn page(
         }
         all.push(panels);
     }
-    let issued = forecast.id.issue_time.to_rfc3339().replace('T', " ").replace(":00Z", " UTC");
-    let (name, members) = (ensemble.variable.name().replace('_', " "), forecast.members());
-    let mut title = format!("{name} issued {issued}");
-    title.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase);
+    let (title, members) = (issued(forecast, ensemble.variable), forecast.members());
     let degraded = if forecast.is_degraded() { ", degraded" } else { "" };
     let subtitle = format!(
         "{}, mean of {members} members{degraded}; stream {}, revision {}, Squall {}",
         forecast.provenance.model, forecast.id.stream, forecast.id.revision, forecast.provenance.code_version
     );
     Map { title, subtitle, grid: &forecast.grid, rows: all }.png()
+}
+
+/// What is forecast and when, as a title.
+pub(super) fn issued(forecast: &Forecast, variable: Variable) -> String {
+    let issued = forecast.id.issue_time.to_rfc3339().replace('T', " ").replace(":00Z", " UTC");
+    let mut title = format!("{} issued {issued}", variable.name().replace('_', " "));
+    title.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase);
+    title
 }
 
 /// What is drawn of one lead.
@@ -75,7 +80,7 @@ fn products_of(ensemble: &squall_fields::Ensemble, lead: usize, wanted: &Product
 }
 
 /// Up to three leads, evenly spread, the last one among them.
-fn shown(leads: usize) -> Vec<usize> {
+pub(super) fn shown(leads: usize) -> Vec<usize> {
     let rows = leads.min(LEADS);
     (1..=rows).map(|row| row * leads / rows - 1).collect()
 }
@@ -89,7 +94,7 @@ fn middle(thresholds: &[f32]) -> Option<f32> {
         .or_else(|| thresholds.get(thresholds.len() / 2).copied())
 }
 
-fn label(forecast: &Forecast, lead: LeadTime) -> String {
+pub(super) fn label(forecast: &Forecast, lead: LeadTime) -> String {
     let valid = forecast.id.issue_time.at(lead).to_rfc3339();
     format!("{lead} ({} UTC)", valid.get(11..16).unwrap_or(&valid))
 }

@@ -5,6 +5,7 @@
 //! because mistaking one for the other is the classic fault of a rain map.
 
 mod canvas;
+pub mod comparison;
 pub mod forecast;
 mod scale;
 
