@@ -145,8 +145,10 @@ fn a_frozen_device_costs_no_forecast_and_no_memory_and_is_named() {
     let mut live = Live::start(setting, WINDOWS + 2, &[("rain", lines)]);
     live.send("rain", 0..2);
     live.until_it_has("rain", 1);
-    let frozen = FrozenThread::new(live.running.pid(), "device cpu");
     let (device, stream) = ([("device", "cpu")], [("stream", "rain")]);
+    // On a busy machine the first forecast may have missed the deadline by itself.
+    let before = live.metric("squall_deadlines_missed_total", &stream);
+    let frozen = FrozenThread::new(live.running.pid(), "device cpu");
     let mut at_first = 0;
     for first in (2..WINDOWS + 2).step_by(BURST) {
         live.send("rain", first..first + BURST);
@@ -160,7 +162,7 @@ fn a_frozen_device_costs_no_forecast_and_no_memory_and_is_named() {
     }
     let at_last = memory(live.running.pid());
     assert!(at_last < at_first + at_first / 10, "memory is flat: {at_first} bytes, then {at_last}");
-    assert_eq!(live.metric("squall_deadlines_missed_total", &stream), WINDOWS as f64);
+    assert_eq!(live.metric("squall_deadlines_missed_total", &stream) - before, WINDOWS as f64);
     assert!(live.metric("squall_device_silent_seconds", &device) > 0.0);
     let (code, text) = get_text(&live.address, "/ready").expect("an answer");
     assert!(code == 503 && text.contains("device cpu has not answered"), "{code}: {text}");
@@ -172,6 +174,5 @@ fn a_frozen_device_costs_no_forecast_and_no_memory_and_is_named() {
     let issued: Vec<_> = published.iter().map(|p| (p.issue_time.clone(), p.revision)).collect();
     let slots: Vec<_> = live.slots[1..].iter().map(|slot| (rfc3339(*slot), 0)).collect();
     assert_eq!(issued, slots, "one forecast for each slot, none lost, none twice");
-    assert!(!published[0].degraded());
     assert!(published[1..].iter().all(|p| p.reasons().contains("deadline")), "the fallback's, and they say so");
 }
