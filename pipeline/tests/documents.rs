@@ -204,7 +204,8 @@ fn every_make_target_that_is_named_exists() {
     let mut count = 0;
     for name in documents() {
         let text = read(&name);
-        for target in codes(&text).filter_map(|code| code.strip_prefix("make ")) {
+        let shown = text.lines().filter_map(|line| line.strip_prefix("    "));
+        for target in codes(&text).chain(shown).filter_map(|code| code.strip_prefix("make ")) {
             let target = target.split(' ').next().unwrap_or_default();
             assert!(targets.contains(target), "{name} names make {target}");
             count += 1;
