@@ -104,8 +104,8 @@ fn defaults(text: &str, line: &str) -> Vec<(String, String)> {
     let rows = text.lines().skip_while(|l| !l.starts_with(line)).skip_while(|l| !l.starts_with("| setting |")).skip(2);
     let mut found = Vec::new();
     for row in rows.take_while(|line| line.starts_with('|')) {
-        let cells: Vec<&str> = row.split(" | ").collect();
-        let (names, values): (Vec<&str>, Vec<&str>) = (codes(cells[0]).collect(), codes(cells[1]).collect());
+        let cells: Vec<&str> = row.split('|').collect();
+        let (names, values): (Vec<&str>, Vec<&str>) = (codes(cells[1]).collect(), codes(cells[2]).collect());
         let parent = names[0].rsplit_once('.').map_or("", |(parent, _)| parent);
         let full = |name: &str| if name.starts_with('.') { format!("{parent}{name}") } else { name.to_owned() };
         if names.len() == values.len() {
