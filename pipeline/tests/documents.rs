@@ -104,8 +104,8 @@ fn defaults(text: &str, line: &str) -> Vec<(String, String)> {
     let rows = text.lines().skip_while(|l| !l.starts_with(line)).skip_while(|l| !l.starts_with("| setting |")).skip(2);
     let mut found = Vec::new();
     for row in rows.take_while(|line| line.starts_with('|')) {
-        let cells: Vec<&str> = row.split(" | ").collect();
-        let (names, values): (Vec<&str>, Vec<&str>) = (codes(cells[0]).collect(), codes(cells[1]).collect());
+        let cells: Vec<&str> = row.split('|').collect();
+        let (names, values): (Vec<&str>, Vec<&str>) = (codes(cells[1]).collect(), codes(cells[2]).collect());
         let parent = names[0].rsplit_once('.').map_or("", |(parent, _)| parent);
         let full = |name: &str| if name.starts_with('.') { format!("{parent}{name}") } else { name.to_owned() };
         if names.len() == values.len() {
@@ -204,7 +204,8 @@ fn every_make_target_that_is_named_exists() {
     let mut count = 0;
     for name in documents() {
         let text = read(&name);
-        for target in codes(&text).filter_map(|code| code.strip_prefix("make ")) {
+        let shown = text.lines().filter_map(|line| line.strip_prefix("    "));
+        for target in codes(&text).chain(shown).filter_map(|code| code.strip_prefix("make ")) {
             let target = target.split(' ').next().unwrap_or_default();
             assert!(targets.contains(target), "{name} names make {target}");
             count += 1;
