@@ -43,9 +43,9 @@ fn later_layers_win_and_only_the_variables_of_training_count() {
     assert_eq!((run.training.steps, run.training.crop.size, run.training.crop.stride), (7, 16, 8));
     assert_eq!(run.data.train[0].cadence.map(|cadence| cadence.step_seconds()), Some(600));
     let run = Layers::from_text("x.toml", SMALL).environment([("SQUALL_TRAIN__DEVICE".into(), "gpu".into())]);
-    insta::assert_snapshot!(RunConfig::load(&run.set("training.network.heads=two")).unwrap_err(), @r#"
+    insta::assert_snapshot!(RunConfig::load(&run.set("model.network.heads=two")).unwrap_err(), @r#"
 SQUALL_TRAIN__DEVICE: device: expected "cpu", "cpu:N", "cuda" or "cuda:N", got "gpu"
---set training.network.heads: training.network.heads: expected a whole number, got "two"
+--set model.network.heads: model.network.heads: expected a whole number, got "two"
 "#);
 }
 
@@ -59,7 +59,14 @@ name = "small"
 variables = ["rain"]
 cadence = 300
 spacing_m = [900.0]
+context = 2
+transforms = [{ rain = { dry_below_mm_h = "0.05" } }, { scale = {} }, "rain"]
+first_gues = "extrapolation"
+target = "speed"
 tiling = { tile = [48, "48"], overlap = 8 }
+[model.network]
+in_channels = 4
+mult = [1, 1.5]
 [model.sampler]
 solver = { method = "dpm3", steps = 2 }
 guidance = { precision = { strenght = 1.0 } }
@@ -73,45 +80,40 @@ validation = []
 cases = 0
 [training]
 steps = -1
-context = 2
-transforms = [{ rain = { dry_below_mm_h = "0.05" } }, { scale = {} }, "rain"]
-first_gues = "extrapolation"
-target = "speed"
+network = {}
 crop = 32
-[training.network]
-in_channels = 4
-mult = [1, 1.5]
 "#;
     insta::assert_snapshot!(faults(text), @r#"
 x.toml:1: output is missing: expected output = "..."
 x.toml:2: device: expected "cpu", "cpu:N", "cuda" or "cuda:N", got "gpu"
 x.toml:3: checkpoint_seconds: there is no such setting; it is written like checkpoint_every = "3 min" now
+x.toml:4: model: leads is missing: expected leads = 1
 x.toml:6: model.variables: expected one of "rain_rate", "reflectivity", "precipitation_amount", "eastward_wind", "northward_wind", "x_wind", "y_wind", "wind_speed", got "rain"
 x.toml:7: model.cadence: expected a duration such as "5 min", got 300
 x.toml:8: model.spacing_m: expected a list of 2, got [900.0]
-x.toml:9: model.tiling.tile[1]: expected a whole number of at least 0, got "48"
-x.toml:11: model.sampler.solver.method: expected one of "ddim", "dpm2m", "dpm2m-steady", "ghvb", "evodiff", got "dpm3"; did you mean "dpm2m"?
-x.toml:11: model.sampler.solver: grid is missing
-x.toml:12: model.sampler.guidance.precision.strenght: there is no such setting; did you mean "strength"?
-x.toml:15: data.train[0].from: expected a time such as 2018-10-13T09:00:00Z, got "yesterday"
-x.toml:16: data.train[1]: file is missing: expected file = "..."
-x.toml:16: data.train[1].fil: there is no such setting; did you mean "file"?
-x.toml:18: data.validation: expected at least one file
-x.toml:20: validation.cases: expected a whole number from 1 to 1000000, got 0
-x.toml:21: training: leads is missing
-x.toml:22: training.steps: expected a whole number of at least 0, got -1
-x.toml:24: training.transforms[0].rain.dry_below_mm_h: expected a finite number, got "0.05"
-x.toml:24: training.transforms[1].scale: by is missing
-x.toml:24: training.transforms[2]: expected { rain = ... }, got "rain"
-x.toml:25: training.first_gues: there is no such setting; did you mean "first_guess"?
-x.toml:26: training.target: expected one of "noise", "velocity", got "speed"
-x.toml:27: training.crop: expected a table, got 32
-x.toml:28: training.network: out_channels is missing
-x.toml:28: training.network: channels is missing
-x.toml:28: training.network: res_blocks is missing
-x.toml:28: training.network: attention is missing
-x.toml:28: training.network: heads is missing
-x.toml:30: training.network.mult[1]: expected a whole number, got 1.5
+x.toml:10: model.transforms[0].rain.dry_below_mm_h: expected a finite number, got "0.05"
+x.toml:10: model.transforms[1].scale: by is missing
+x.toml:10: model.transforms[2]: expected { rain = ... }, got "rain"
+x.toml:11: model.first_gues: there is no such setting; did you mean "first_guess"?
+x.toml:12: model.target: expected one of "noise", "velocity", got "speed"
+x.toml:13: model.tiling.tile[1]: expected a whole number of at least 0, got "48"
+x.toml:14: model.network: out_channels is missing
+x.toml:14: model.network: channels is missing
+x.toml:14: model.network: res_blocks is missing
+x.toml:14: model.network: attention is missing
+x.toml:14: model.network: heads is missing
+x.toml:16: model.network.mult[1]: expected a whole number, got 1.5
+x.toml:18: model.sampler.solver.method: expected one of "ddim", "dpm2m", "dpm2m-steady", "ghvb", "evodiff", got "dpm3"; did you mean "dpm2m"?
+x.toml:18: model.sampler.solver: grid is missing
+x.toml:19: model.sampler.guidance.precision.strenght: there is no such setting; did you mean "strength"?
+x.toml:22: data.train[0].from: expected a time such as 2018-10-13T09:00:00Z, got "yesterday"
+x.toml:23: data.train[1]: file is missing: expected file = "..."
+x.toml:23: data.train[1].fil: there is no such setting; did you mean "file"?
+x.toml:25: data.validation: expected at least one file
+x.toml:27: validation.cases: expected a whole number from 1 to 1000000, got 0
+x.toml:29: training.steps: expected a whole number of at least 0, got -1
+x.toml:30: training.network: there is no such setting; there are "accumulate", "augment", "batch", "condition_dropout", "crop", "ema", "loss", "optimizer", "precision", "seed", "steps"
+x.toml:31: training.crop: expected a table, got 32
 "#);
 }
 
@@ -119,8 +121,8 @@ x.toml:30: training.network.mult[1]: expected a whole number, got 1.5
 fn what_does_not_fit_together_is_said() {
     let bad = SMALL.replace("crop = { size = 32", "crop = { size = 31").replace("mult = [1, 1]", "mult = []");
     insta::assert_snapshot!(faults(&bad), @r#"
-x.toml:32: training: a network needs at least one level, one residual block a level and one channel
-x.toml:32: training: a crop of 31 is no multiple of the network's stride 4
+x.toml:8: model: a network needs at least one level, one residual block a level and one channel
+x.toml:48: training: a crop of 31 is no multiple of the network's stride 4
 "#);
     let bad = SMALL.replace("[48, 48]", "[50, 48]").replace("[\"rain_rate\"]", "[\"x_wind\", \"y_wind\"]");
     insta::assert_snapshot!(faults(&bad), @r#"
@@ -134,9 +136,9 @@ x.toml:8: model: a tile of 50 x 48 is no multiple of the network's stride 8
 fn an_empty_training_configuration_says_what_is_needed() {
     insta::assert_snapshot!(faults(""), @r#"
 x.toml:1: output is missing: expected output = "..."
-x.toml:1: model: expected [model] with name, variables, cadence, spacing_m and tiling
+x.toml:1: model: expected [model] with name, variables, cadence, context, leads, transforms, network, ...
 x.toml:1: data: train is missing: expected train = [{ file = "..." }]
 x.toml:1: data: validation is missing: expected validation = [{ file = "..." }]
-x.toml:1: training is missing: expected training = { steps = ..., network = { ... }, ... }
+x.toml:1: training is missing: expected training = { steps = ..., ... }
 "#);
 }
