@@ -194,7 +194,8 @@ mod tests {
         let (first, third) =
             (event.frames[0].values.slice(s![0, .., ..10]), event.frames[2].values.slice(s![0, .., ..10]));
         let pairs = first.iter().zip(third).filter(|(a, b)| !a.is_nan() && !b.is_nan());
-        let (sum, count) = pairs.fold((0.0, 0), |(sum, n), (a, b)| (sum + (f64::from(*a) - f64::from(*b)).abs(), n + 1));
+        let (sum, count) =
+            pairs.fold((0.0, 0), |(sum, n), (a, b)| (sum + (f64::from(*a) - f64::from(*b)).abs(), n + 1));
         assert!((value(2) - sum / f64::from(count)).abs() < 1e-9);
         assert!(board.table().contains("whole") && board.table().contains("persistence"), "{}", board.table());
     }
