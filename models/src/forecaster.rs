@@ -110,11 +110,11 @@ pub enum ModelError {
         cause: Cause,
     },
     /// The model answered fewer requests than it was asked, or with the wrong thing: a defect.
-    #[error("model {model}: {reason}")]
+    #[error("model {model} {reason}")]
     Answer {
         /// Name of the model.
         model: String,
-        /// What was expected and what came.
+        /// What it did: what was expected and what came.
         reason: String,
     },
     /// The model panicked: a defect.

@@ -48,7 +48,7 @@ thresholds = [0.1, 1.0]
 [[streams]]
 name = "wind"
 source = "analysis"
-model = { name = "persistence" }
+model = { file = "Cargo.toml" }
 window_frames = 3
 leads = 2
 members = 3

@@ -235,8 +235,8 @@ fn share(model: &mut SharedModel, seen: &[SharedModel]) -> bool {
 }
 
 fn no_model(stream: &str) -> Answer {
-    let reason = format!("the device has none for stream {stream}");
-    let prediction = Err(ModelError::Answer { model: "of a stream".into(), reason });
+    let model = format!("of stream {stream}");
+    let prediction = Err(ModelError::Answer { model, reason: "is not on this device".into() });
     Answer { prediction, model: String::new(), model_digest: "".into(), device: String::new(), degraded: None }
 }
 

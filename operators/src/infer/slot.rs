@@ -211,7 +211,7 @@ fn shape_fault(request: &Request, prediction: &Prediction) -> Option<String> {
     }
     let wrong = prediction.ensembles.iter().find(|e| e.values.dim() != expected)?;
     let (name, shape) = (wrong.variable.name(), wrong.values.dim());
-    Some(format!("{name} is {shape:?} as [member, lead, y, x], expected {expected:?}"))
+    Some(format!("gave {name} of {shape:?} as [member, lead, y, x], expected {expected:?}"))
 }
 
 #[cfg(test)]
@@ -256,7 +256,7 @@ mod tests {
         let answer = slot.answer("cpu", &[request_at(300)]).remove(0);
         assert_eq!((&*answer.model_digest, answer.prediction.is_ok()), ("fallback", true));
         let Some(Degradation::ModelFailed { message }) = answer.degraded else { panic!("not degraded") };
-        assert_eq!(message, "model coarse: was made for cells of 1000 to 2000 m, the grid has 1 m");
+        assert_eq!(message, "model coarse was made for cells of 1000 to 2000 m, the grid has 1 m");
     }
 
     #[test]
