@@ -41,6 +41,8 @@ pub struct Compared {
     pub board: Joint,
     /// Name of the model.
     pub model: String,
+    /// Members of its forecasts: as many as the demo's, or fewer if even one forecast of so many took too long.
+    pub members: usize,
     /// Issue times that both models forecast.
     pub forecasts: usize,
     /// How long it took.
@@ -67,8 +69,11 @@ impl Demo {
         let times = self.candidates(&stream, outcome);
         let middle = *times.get(times.len() / 2).context("no issue time has a whole window of both models")?;
         let member = self.time_of_member(&mut once, middle)?;
-        let count = affordable(time.saturating_sub(started.elapsed()), member * stream.members as u32, times.len());
-        once.set_members(stream.members);
+        let left = time.saturating_sub(started.elapsed());
+        // On a slow machine fewer members, rather than none in time.
+        let members = affordable(left, member, stream.members);
+        let count = affordable(left, member * members as u32, times.len());
+        once.set_members(members);
         let mut board = Joint::new(&[&stream.name, &outcome.model], EVENT_MM_H)?;
         let (task, mut forecasts, mut longest) = (dashboard.task(&stream.name, count as u64), 0, Duration::ZERO);
         for issue_time in spread(&times, count) {
@@ -86,7 +91,7 @@ impl Demo {
             task.step(issue_time.to_string());
         }
         task.end("");
-        Ok(Compared { board, model: stream.name.to_string(), forecasts, took: started.elapsed() })
+        Ok(Compared { board, model: stream.name.to_string(), members, forecasts, took: started.elapsed() })
     }
 
     /// The demo's stream, with a trained model and what it was trained with.
@@ -144,7 +149,7 @@ impl Demo {
     }
 }
 
-/// How many forecasts that take so long each fit in a time: at least 1, at most `most`.
+/// How many things that take so long each fit in a time: at least 1, at most `most`.
 fn affordable(time: Duration, each: Duration, most: usize) -> usize {
     ((time.as_secs_f64() / each.as_secs_f64().max(1e-9)) as usize).clamp(1, most.max(1))
 }
@@ -160,9 +165,10 @@ impl Compared {
         let (count, seconds) = (self.forecasts, self.took.as_secs_f64());
         let times = if count == 1 { "issue time" } else { "issue times" };
         format!(
-            "\n{}\n{count} {times} by {} in {seconds:.0} s; all models on the same cells, the CSI is that of the mean\n",
+            "\n{}\n{count} {times} by {} ({} members) in {seconds:.0} s; all models on the same cells, the CSI is that of the mean\n",
             self.board.table(),
-            self.model
+            self.model,
+            self.members
         )
     }
 }
