@@ -270,7 +270,7 @@ fn what_cannot_be_trained_is_said_before_it_starts() {
     }
     let weights = setting.path("one").join("model.safetensors").display().to_string();
     let (code, said) = train(&[&config, "--resume", &weights]);
-    assert!(code == Some(1) && said.contains(&weights) && said.contains("is it a checkpoint?"), "{code:?} {said}");
+    assert!(code == Some(2) && said.contains(&weights) && said.contains("is it a checkpoint?"), "{code:?} {said}");
 
     // Below a file no folder can be made, and a folder cannot be replaced by a checkpoint.
     let below = setting.config("storm.nc/below", &[]);
