@@ -28,6 +28,17 @@ impl FrozenThread {
         }
         Self { tid }
     }
+
+    /// Waits for the end of its process, whose last word only its debugger hears; it is a failure if that takes longer.
+    pub fn until_dead(self, limit: Duration) {
+        let mut status = 0;
+        let dead = until(limit, || {
+            // SAFETY: a plain system call; the status lives on this stack.
+            let waited = unsafe { libc::waitpid(self.tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
+            waited == self.tid && (libc::WIFEXITED(status) || libc::WIFSIGNALED(status))
+        });
+        assert!(dead, "thread {} still lives after {} s", self.tid, limit.as_secs());
+    }
 }
 
 impl Drop for FrozenThread {

@@ -97,9 +97,12 @@ impl Live {
     }
 
     /// Ends it as an operator would, within a bound, and says how long that took.
-    fn end(&mut self, limit: Duration) -> Duration {
+    fn end(&mut self, frozen: Option<FrozenThread>, limit: Duration) -> Duration {
         let asked = Instant::now();
         self.running.terminate();
+        if let Some(frozen) = frozen {
+            frozen.until_dead(limit);
+        }
         let status = self.running.end(limit);
         assert!(status.success(), "{status}:\n{}", self.running.output());
         asked.elapsed()
@@ -131,7 +134,7 @@ fn a_frozen_decoder_of_one_stream_does_not_hold_up_another() {
     assert!(!live.has("stuck", 2), "its decoder stands still");
     drop(frozen);
     live.until_it_has("stuck", 2);
-    live.end(LIMIT);
+    live.end(None, LIMIT);
     assert!(Kafka::shared().read(&live.setting.topic("dead-letters")).is_empty());
 }
 
@@ -167,9 +170,8 @@ fn a_frozen_device_costs_no_forecast_and_no_memory_and_is_named() {
     let (code, text) = get_text(&live.address, "/ready").expect("an answer");
     assert!(code == 503 && text.contains("device cpu has not answered"), "{code}: {text}");
 
-    let took = live.end(Duration::from_secs(10));
-    eprintln!("ended {} ms after SIGTERM", took.as_millis());
-    drop(frozen);
+    let took = live.end(Some(frozen), Duration::from_secs(10));
+    assert!(took < Duration::from_secs(10), "it ended {} ms after SIGTERM", took.as_millis());
     let published = published_on(&live.setting.topic("rain.index"));
     let issued: Vec<_> = published.iter().map(|p| (p.issue_time.clone(), p.revision)).collect();
     let slots: Vec<_> = live.slots[1..].iter().map(|slot| (rfc3339(*slot), 0)).collect();
