@@ -18,7 +18,7 @@
 //! let unit = ScaledUnit::parse("0.1 mm h-1")?;
 //! let rain = Conversion::new(unit, Variable::RainRate, &context)?;
 //! assert_eq!(rain.apply(25.0), 2.5);
-//! let wrong = Conversion::new(ScaledUnit::parse("m s-1")?, Variable::Reflectivity, &context);
+//! let wrong = Conversion::new(ScaledUnit::parse("dBZ")?, Variable::EastwardWind, &context);
 //! assert!(wrong.is_err());
 //! # Ok::<(), squall_fields::units::UnitError>(())
 //! ```

@@ -127,13 +127,13 @@ pub fn products<'a>(forecast: &'a Forecast, config: &ProductsConfig) -> Vec<Prod
 /// ```
 /// use ndarray::Array4;
 /// use squall_fields::{Ensemble, Variable};
-/// use squall_operators::products::{MEAN, PROBABILITIES, ProductsConfig, QUANTILES, of_ensemble};
+/// use squall_operators::products::{MEAN, PROBABILITIES, Product, ProductsConfig, QUANTILES, of_ensemble};
 /// let values = Array4::from_shape_vec((4, 1, 1, 1), vec![0.0, 1.0, 2.0, 5.0]).unwrap();
 /// let ensemble = Ensemble { variable: Variable::RainRate, values };
 /// let level = |name: &str| if name == "thresholds" { vec![1.0] } else { vec![0.5] };
 /// let config = ProductsConfig::new([&MEAN, &QUANTILES, &PROBABILITIES], |setting| level(setting.name));
 /// let fields = of_ensemble(&ensemble, &config);
-/// let value = |product| fields.iter().find(|field| *field.product == product).unwrap().values[[0, 0, 0, 0]];
+/// let value = |product: &Product| fields.iter().find(|field| field.product == product).unwrap().values[[0, 0, 0, 0]];
 /// assert_eq!((value(&PROBABILITIES), value(&QUANTILES), value(&MEAN)), (0.75, 1.5, 2.0));
 /// ```
 pub fn of_ensemble<'a>(ensemble: &'a Ensemble, config: &ProductsConfig) -> Vec<ProductField<'a>> {
