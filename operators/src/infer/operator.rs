@@ -168,7 +168,7 @@ impl Orders {
                     events::DeadlineMissed { stream, device, issue_time }.emit();
                     order.due = None;
                     order.fallback = Some(id);
-                    // What the device has not begun it need not begin; what it is at may still come first.
+                    // The device keeps its request: whichever answer comes first is taken, and the other is cancelled.
                 }
                 // Its answers wake us.
                 Err(Refused::Full(..)) => break,
