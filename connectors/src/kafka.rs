@@ -7,6 +7,7 @@
 mod admin;
 mod client;
 mod config;
+mod history;
 mod ledger;
 mod property;
 mod reader;
@@ -15,6 +16,8 @@ mod writer;
 use std::sync::Arc;
 
 use squall_operators::ports::{Connect, Ledger, LogError, LogReader, LogWriter, TopicInfo, TopicSpec};
+
+use crate::claims::ClaimedLedger;
 
 pub use config::KafkaConfig;
 pub use property::{Property, PropertyError, Secret};
@@ -42,7 +45,8 @@ impl Connect for KafkaLog {
     }
 
     fn ledger(&self, name: &str, progress_topic: &str) -> Result<Box<dyn Ledger>, LogError> {
-        Ok(Box::new(ledger::KafkaLedger::new(self.config.clone(), name, progress_topic)))
+        let transactions = ledger::KafkaTransactions::new(self.config.clone(), name, progress_topic);
+        Ok(Box::new(ClaimedLedger::new(name, progress_topic, transactions)))
     }
 
     fn describe(&self, topics: &[&str]) -> Result<Vec<Option<TopicInfo>>, LogError> {

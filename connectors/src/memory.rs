@@ -12,9 +12,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use squall_operators::ports::{
-    Connect, Headers, Ledger, LedgerError, LogError, LogReader, LogWriter, Outgoing, PartitionId, Timestamps,
-    TopicInfo, TopicSpec,
+    Connect, Headers, Ledger, LogError, LogReader, LogWriter, Outgoing, PartitionId, Timestamps, TopicInfo, TopicSpec,
 };
+
+use crate::claims::ClaimedLedger;
 
 pub use ledger::Transactional;
 
@@ -45,9 +46,9 @@ pub enum Verdict {
     /// Commit.
     Proceed,
     /// Abort and answer with this error.
-    FailBefore(LedgerError),
+    FailBefore(LogError),
     /// Commit, and yet answer with this error: as if the answer had been lost.
-    FailAfter(LedgerError),
+    FailAfter(LogError),
 }
 
 type Hook = Box<dyn Fn(&str) -> Verdict + Send + Sync>;
@@ -224,7 +225,8 @@ impl Connect for MemoryLog {
     }
 
     fn ledger(&self, name: &str, progress_topic: &str) -> Result<Box<dyn Ledger>, LogError> {
-        Ok(Box::new(ledger::MemoryLedger::new(self.clone(), name, progress_topic)))
+        let transactions = ledger::MemoryTransactions::new(self.clone(), name, progress_topic);
+        Ok(Box::new(ClaimedLedger::new(name, progress_topic, transactions)))
     }
 
     fn describe(&self, topics: &[&str]) -> Result<Vec<Option<TopicInfo>>, LogError> {

@@ -1,8 +1,9 @@
 //! The progress record of a ledger, the same in every log: key is the ledger's name, value JSON.
 
 use bytes::Bytes;
+use serde::Deserialize;
 use squall_operators::ports::{LedgerError, Outgoing};
-use squall_operators::progress::Progress;
+use squall_operators::progress::{Claim, Progress};
 
 /// The record that commits a progress under the name of its ledger.
 pub fn progress_record(topic: &str, ledger: &str, progress: &Progress) -> Result<Outgoing, LedgerError> {
@@ -22,6 +23,16 @@ pub fn read_progress(ledger: &str, value: &[u8]) -> Result<Progress, LedgerError
     serde_json::from_slice(value).map_err(|error| LedgerError::progress(ledger, error))
 }
 
+/// The generation that the value of a progress record claims; 0 if it claims none.
+pub fn generation(value: &[u8]) -> u64 {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Claimed {
+        claim: Claim,
+    }
+    serde_json::from_slice::<Claimed>(value).unwrap_or_default().claim.generation
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,5 +43,8 @@ mod tests {
         let record = progress_record("progress", "rain", &progress).unwrap();
         assert_eq!(read_progress("rain", record.value.as_ref().unwrap()).unwrap(), progress);
         assert!(read_progress("rain", b"{}").is_err());
+        assert_eq!(generation(record.value.as_ref().unwrap()), 0);
+        assert_eq!(generation(br#"{"claim":{"generation":7,"owner":"a","commits":1}}"#), 7);
+        assert_eq!(generation(b"not JSON"), 0);
     }
 }

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
-use squall_fields::{ForecastId, IssueTime, KnowledgeTime, ValidTime};
+use squall_fields::{Chain, ForecastId, IssueTime, KnowledgeTime, ValidTime};
 
 use crate::dead_letter::DeadLetter;
-use crate::ports::PartitionId;
+use crate::ports::{LogError, Outgoing, PartitionId};
 
 /// A record was read.
 pub struct RecordRead<'a> {
@@ -89,6 +89,44 @@ impl BrokerTrouble<'_> {
     pub fn emit(self) {
         tracing::warn!(stream = self.stream, reason = self.reason, "{} failed; trying again", self.what);
         counter!("squall_broker_errors_total", "stream" => self.stream.to_owned(), "what" => self.what).increment(1);
+    }
+}
+
+/// A ledger is claimed.
+pub struct Claiming<'a> {
+    /// Name of the ledger.
+    pub ledger: &'a str,
+    /// Which claim it is.
+    pub generation: u64,
+}
+
+impl Claiming<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        tracing::info!(ledger = self.ledger, generation = self.generation, "claiming the ledger");
+    }
+}
+
+/// The log will never take a record of ours: everything else of its transaction is committed without it.
+pub struct RecordRefused<'a> {
+    /// Name of the ledger.
+    pub ledger: &'a str,
+    /// The record.
+    pub record: &'a Outgoing,
+    /// What the log said.
+    pub reason: &'a LogError,
+}
+
+impl RecordRefused<'_> {
+    /// Logs and counts it.
+    pub fn emit(self) {
+        let Self { ledger, record: Outgoing { topic, key, value, .. }, reason } = self;
+        let key = key.as_deref().map(String::from_utf8_lossy);
+        let bytes = value.as_ref().map_or(0, bytes::Bytes::len);
+        let reason = Chain(reason).to_string();
+        tracing::error!(ledger, %topic, key = key.as_deref(), bytes, reason, "the log refuses a record; it is left out");
+        counter!("squall_refused_records_total", "ledger" => ledger.to_owned(), "topic" => topic.to_string())
+            .increment(1);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use squall_fields::{ForecastId, KnowledgeTime};
 
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, KEPT_BYTES};
 use crate::ports::{Outgoing, PartitionId};
 use crate::window::Mark;
 
@@ -28,6 +28,17 @@ pub enum Note {
     Published(Arc<Published>),
     /// A record for the topic of dead letters.
     Dead(Arc<DeadLetter>),
+}
+
+impl Note {
+    /// About how many bytes of records it brings.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Published(published) => published.records.iter().map(Outgoing::bytes).sum(),
+            Self::Dead(letter) => letter.record.value.as_ref().map_or(0, |value| value.len().min(KEPT_BYTES)),
+            Self::Passed { .. } | Self::Mark(_) => 0,
+        }
+    }
 }
 
 /// A forecast as it will be committed.

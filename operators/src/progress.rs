@@ -1,5 +1,7 @@
 //! What a stream must know to go on after a restart, as it is kept on the topic of progress.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use squall_fields::{Grid, IssueTime, KnowledgeTime, ValidTime};
 
@@ -84,12 +86,29 @@ impl<'de> Deserialize<'de> for SchemaVersion {
     }
 }
 
+/// Who may commit to a ledger: whoever made the newest claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// How often the ledger has been opened.
+    pub generation: u64,
+    /// Who opened it last: differs between any two openings.
+    pub owner: String,
+    /// Batches committed since.
+    pub commits: u64,
+}
+
 /// How far a ledger has come; committed in one transaction with the records that it speaks of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Version of this schema.
     #[serde(default)]
     pub schema: SchemaVersion,
+    /// Who committed it. The ledger writes it.
+    #[serde(default)]
+    pub claim: Claim,
+    /// The settings of source and windows that the rest rests on, by name.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
     /// Everything that was known before this time is committed.
     pub frontier: KnowledgeTime,
     /// One for each input partition.
@@ -104,9 +123,35 @@ pub struct Progress {
     pub version: String,
 }
 
+impl Progress {
+    /// What is different in the settings that a start has, in words; nothing for a stream that never committed.
+    pub fn differences(&self, settings: &BTreeMap<String, String>) -> Vec<String> {
+        if self.settings.is_empty() {
+            return Vec::new();
+        }
+        let names: BTreeSet<&String> = self.settings.keys().chain(settings.keys()).collect();
+        let told = |found: Option<&String>| found.map_or("not set".to_owned(), Clone::clone);
+        let differs = names.into_iter().filter(|name| self.settings.get(*name) != settings.get(*name));
+        differs
+            .map(|name| format!("{name} was {}, is {}", told(self.settings.get(name)), told(settings.get(name))))
+            .collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tells_which_settings_differ() {
+        let settings = |frames: &str| {
+            [("source.topic", "obs"), ("window_frames", frames)].map(|(n, v)| (n.into(), v.into())).into()
+        };
+        let progress = Progress { settings: settings("3"), ..Default::default() };
+        assert!(progress.differences(&settings("3")).is_empty());
+        assert_eq!(progress.differences(&settings("4")), ["window_frames was 3, is 4"]);
+        assert!(Progress::default().differences(&settings("4")).is_empty(), "it never committed");
+    }
 
     #[test]
     fn a_progress_of_another_schema_is_refused() {

@@ -102,6 +102,8 @@ pub struct BrokerOptions {
     pub libs: Option<PathBuf>,
     /// A second listener with TLS and SCRAM passwords.
     pub sasl_ssl: Option<Scram>,
+    /// Port of a proxy on the loopback address before one more plain listener, see [`DevBroker::behind_proxy`].
+    pub proxy: Option<u16>,
     /// Lines for `server.properties`, which win over the built-in ones.
     pub properties: Vec<(String, String)>,
 }
@@ -152,6 +154,11 @@ impl DevBroker {
         self.sasl_ssl.as_ref()
     }
 
+    /// Where the proxy that was asked for must lead to.
+    pub fn behind_proxy(&self) -> Option<u16> {
+        self.ports.behind.map(|(port, _)| port)
+    }
+
     /// The temporary folder with its configuration, its log files and its data.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -182,7 +189,7 @@ impl DevBroker {
     fn prepare(java: Java, options: &BrokerOptions) -> Result<Self, BrokerError> {
         let folder = tempfile::Builder::new().prefix("squall-kafka-").tempdir()?.keep();
         let guard = Some(spawn_guard(&folder)?);
-        let ports = free_ports(options.sasl_ssl.is_some())?;
+        let ports = free_ports(options.sasl_ssl.is_some(), options.proxy)?;
         // From here on a failure drops the broker, and with it the folder.
         let bootstrap = format!("127.0.0.1:{}", ports.plain);
         let mut broker = Self { java, ports, bootstrap, sasl_ssl: None, process: None, guard, folder };
@@ -307,10 +314,16 @@ fn holds_kafka(folder: &Path) -> bool {
 }
 
 /// Ports that are free now. All are held until the last is chosen, so that they differ.
-fn free_ports(tls: bool) -> io::Result<Ports> {
-    let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
-    let [plain, controller, secure] = held.map(|l| l.and_then(|l| Ok((l.local_addr()?.port(), l))));
-    Ok(Ports { plain: plain?.0, controller: controller?.0, secure: if tls { Some(secure?.0) } else { None } })
+fn free_ports(tls: bool, proxy: Option<u16>) -> io::Result<Ports> {
+    let held = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0"));
+    let [plain, controller, secure, behind] = held.map(|l| l.and_then(|l| Ok((l.local_addr()?.port(), l))));
+    let (secure, behind) = (secure?.0, behind?.0);
+    Ok(Ports {
+        plain: plain?.0,
+        controller: controller?.0,
+        secure: tls.then_some(secure),
+        behind: proxy.map(|proxy| (behind, proxy)),
+    })
 }
 
 /// A shell that sleeps until this process lets go of its input, by dropping the broker or by dying, and then ends what

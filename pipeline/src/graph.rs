@@ -4,6 +4,7 @@
 //! and a restart rewinds one stream without touching another. Two streams of one source read it twice, which buys that
 //! independence, but share what is decoded. Dead letters of a source are written by the first of its streams.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +77,23 @@ pub fn window_config(stream: &config::StreamConfig) -> WindowConfig {
         patience_ms: stream.patience.as_millis() as i64,
         horizon_ms: stream.horizon.as_millis() as i64,
     }
+}
+
+/// The settings that a stream's progress rests on: with others, its positions and windows would mean something else.
+pub fn progress_settings(stream: &config::StreamConfig) -> BTreeMap<String, String> {
+    let source = &stream.source;
+    let variables: Vec<String> = source.variables.iter().map(|v| v.standard_name().to_owned()).collect();
+    let seconds = |duration: Duration| format!("{} s", duration.as_secs());
+    let settings = [
+        ("source.topic", source.topic.to_string()),
+        ("source.variables", variables.join(" ")),
+        ("source.cadence", format!("{} s", source.cadence.step_seconds())),
+        ("source.grid", source.grid.as_ref().map_or("of the first frame".to_owned(), |grid| format!("{grid:?}"))),
+        ("window_frames", stream.window_frames.to_string()),
+        ("patience", seconds(stream.patience)),
+        ("horizon", seconds(stream.horizon)),
+    ];
+    settings.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 /// What a stream accepts of its source.

@@ -7,7 +7,7 @@
 mod monitor;
 mod workers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use squall_connectors::odim::OdimDecoder;
 use squall_fields::{Chain, ErrorKind, Failure};
 use squall_operators::decode::{Decoder, SharedFrames};
 use squall_operators::ports::{
-    Connect, FieldStore, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, PartitionId,
+    Connect, FieldStore, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, Opening, PartitionId,
 };
 use squall_operators::progress::Progress;
 use squall_operators::publish::Publisher;
@@ -59,6 +59,8 @@ pub struct Parts {
     pub encoder: Arc<dyn ForecastEncoder>,
     /// Makes models.
     pub models: Box<ModelFactory>,
+    /// Streams that forget their progress.
+    pub reset: BTreeSet<Arc<str>>,
     /// Waits between two tries of what the start needs, and says whether to go on.
     pub pause: Box<dyn Fn(Duration) -> bool>,
 }
@@ -72,6 +74,7 @@ impl Parts {
             decoders: Box::new(decoders),
             encoder: encoder(config),
             models: Box::new(devices::model),
+            reset: BTreeSet::new(),
             pause: Box::new(|wait| {
                 std::thread::sleep(wait);
                 true
@@ -182,7 +185,7 @@ fn plan(
     let (partitions, clock) =
         retry(parts, deadline, "asking for partitions", || inputs(config, source, &*parts.connect))?;
     let (ledger, progress) = open(config, stream, parts, deadline)?;
-    if let Some(progress) = &progress {
+    if !progress.positions.is_empty() {
         tracing::info!(stream = &*stream.name, frontier = %progress.frontier, "going on from what is committed");
     }
     let cleaner = Cleaner::new(&graph::quality_config(stream));
@@ -198,7 +201,7 @@ fn plan(
         partitions,
         clock,
         max_bytes_in_flight: config.runtime.max_bytes_in_flight,
-        progress,
+        progress: Some(progress),
         ledger: Mutex::new(Some(ledger)),
         connect: parts.connect.clone(),
         decoder,
@@ -243,13 +246,20 @@ fn open(
     stream: &StreamConfig,
     parts: &Parts,
     deadline: Instant,
-) -> anyhow::Result<(Box<dyn Ledger>, Option<Progress>)> {
+) -> anyhow::Result<(Box<dyn Ledger>, Progress)> {
+    let settings = graph::progress_settings(stream);
+    let opening = Opening { settings: &settings, reset: parts.reset.contains(&stream.name) };
     retry(parts, deadline, "opening a ledger", || {
-        let mut ledger = parts.connect.ledger(&stream.name, &config.topics.progress)?;
-        let progress = ledger.open()?;
+        let mut ledger = parts.connect.ledger(&ledger_name(config, stream), &config.topics.progress)?;
+        let progress = ledger.open(&opening)?;
         Ok((ledger, progress))
     })
     .with_context(|| format!("the ledger of stream {}", stream.name))
+}
+
+/// The name of a stream's ledger: instances may share a broker, a progress topic, and the names of their streams.
+pub fn ledger_name(config: &Config, stream: &StreamConfig) -> String {
+    format!("{}/{}", config.name, stream.name)
 }
 
 /// Tries again while the broker is away, until a deadline, or until `parts` say that nobody waits any more.

@@ -62,7 +62,12 @@ pub fn published(setting: &Setting) -> Vec<Published> {
 
 /// Every index record of a topic, ordered by issue time and revision.
 pub fn published_on(topic: &str) -> Vec<Published> {
-    let mut all: Vec<_> = Kafka::shared().read(topic).iter().map(Published::parse).collect();
+    published_by(Kafka::shared(), topic)
+}
+
+/// Every index record of a topic of a broker, ordered by issue time and revision.
+pub fn published_by(kafka: &Kafka, topic: &str) -> Vec<Published> {
+    let mut all: Vec<_> = kafka.read(topic).iter().map(Published::parse).collect();
     all.sort_by(|a, b| (&a.issue_time, a.revision).cmp(&(&b.issue_time, b.revision)));
     all
 }

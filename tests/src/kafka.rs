@@ -12,6 +12,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use squall_pipeline::broker::{BrokerOptions, DevBroker};
 
+use crate::Proxy;
+
 /// How long any single exchange with the broker may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Largest record that the tests' broker and producer take.
@@ -82,13 +84,28 @@ impl Kafka {
     /// The one broker of this test binary, started at first use. It ends with the process.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Kafka> = OnceLock::new();
-        SHARED.get_or_init(|| {
-            let large = ["message.max.bytes", "socket.request.max.bytes", "replica.fetch.max.bytes"];
-            let properties = large.map(|key| (key.to_owned(), LARGEST.to_owned())).to_vec();
-            let options = BrokerOptions { properties, ..Default::default() };
-            let broker = DevBroker::start_with(&options).unwrap_or_else(|error| panic!("{error}"));
-            Kafka { broker }
-        })
+        SHARED.get_or_init(|| Self::own(BrokerOptions::default()))
+    }
+
+    /// A broker of a test's own, to be stopped, killed or cut off.
+    pub fn own(mut options: BrokerOptions) -> Self {
+        for key in ["message.max.bytes", "socket.request.max.bytes", "replica.fetch.max.bytes"] {
+            options.properties.push((key.to_owned(), LARGEST.to_owned()));
+        }
+        let broker = DevBroker::start_with(&options).unwrap_or_else(|error| panic!("{error}"));
+        Self { broker }
+    }
+
+    /// A broker of a test's own with a proxy before it: `127.0.0.1:PORT` of the proxy leads to it too.
+    pub fn behind(proxy: &Proxy) -> Self {
+        let own = Self::own(BrokerOptions { proxy: Some(proxy.port()), ..Default::default() });
+        proxy.lead_to(own.broker.behind_proxy().expect("the listener that was asked for"));
+        own
+    }
+
+    /// The broker itself.
+    pub fn broker(&mut self) -> &mut DevBroker {
+        &mut self.broker
     }
 
     /// `bootstrap.servers`.

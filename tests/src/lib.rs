@@ -5,15 +5,18 @@
 //! is not hidden by the same fault on the other side. One Apache Kafka serves all tests of a binary; each test has topics
 //! of its own, under its own prefix.
 
+pub mod chaos;
 pub mod files;
 pub mod forecasts;
 pub mod freeze;
 pub mod kafka;
 pub mod models;
 pub mod program;
+pub mod proxy;
 pub mod rain;
 pub mod setting;
 
 pub use kafka::{Kafka, Seen, Sent};
 pub use program::{Running, squall};
+pub use proxy::Proxy;
 pub use setting::Setting;

@@ -98,6 +98,11 @@ impl Running {
         self.until(limit, what, || condition(&read(&output)));
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child that can be waited for").is_some()
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()

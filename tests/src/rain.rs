@@ -28,6 +28,11 @@ impl Rain {
         data("radar_fmi_20160928.nc").map(|file| Self::open(&file))
     }
 
+    /// The whole Finnish event of 2016, or without `SQUALL_DATA` a simulated storm, written to `folder`.
+    pub fn event(folder: &Path) -> Self {
+        Self::finnish().unwrap_or_else(|| Self::simulated(folder, 30))
+    }
+
     /// A part of an archive of the real data, if it is there: `frames` frames from a time on but for one that may be
     /// left out, and the square of `size` cells in which most is going on.
     pub fn part(folder: &Path, name: &str, from: &str, frames: u32, size: u32, left_out: i32) -> Option<Self> {

@@ -28,6 +28,12 @@ pub struct Setting {
     pub clock: &'static str,
     /// Topic of observations, if it is not this test's own.
     pub observations: Option<String>,
+    /// `bootstrap.servers`, if it is not the shared broker's.
+    pub address: Option<String>,
+    /// Name of the instance, if it is not the prefix of the topics.
+    pub name: Option<String>,
+    /// More lines of TOML, at the end.
+    pub more: String,
 }
 
 impl Setting {
@@ -46,6 +52,9 @@ impl Setting {
             source: String::new(),
             clock: "log",
             observations: None,
+            address: None,
+            name: None,
+            more: String::new(),
         }
     }
 
@@ -72,14 +81,19 @@ impl Setting {
         &self.prefix
     }
 
+    /// `bootstrap.servers`.
+    pub fn address(&self) -> &str {
+        self.address.as_deref().unwrap_or_else(|| Kafka::shared().address())
+    }
+
     /// Writes the configuration and says where.
     pub fn config(&self) -> String {
-        let Self { prefix, workers, partitions, stream, source, clock, .. } = self;
-        let (address, store) = (Kafka::shared().address(), self.store());
+        let Self { prefix, workers, partitions, stream, source, clock, more, .. } = self;
+        let (address, store) = (self.address(), self.store());
         let topic = |kind: &str| self.topic(kind);
         let text = format!(
             r#"
-name = "{prefix}"
+name = "{name}"
 [log]
 kind = "kafka"
 bootstrap_servers = "{address}"
@@ -103,7 +117,9 @@ name = "rain"
 source = "radar"
 {stream}
 topics = {{ index = "{index}", probabilities = "{probabilities}", quantiles = "{quantiles}" }}
+{more}
 "#,
+            name = self.name.as_deref().unwrap_or(prefix),
             store = store.display(),
             dead_letters = topic("dead-letters"),
             progress = topic("progress"),

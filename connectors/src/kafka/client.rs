@@ -14,7 +14,7 @@ use squall_operators::ports::{Headers, LogError};
 #[derive(Clone, Default)]
 pub(super) struct Context {
     fatal: Arc<Mutex<Option<LogError>>>,
-    undelivered: Arc<Mutex<Option<KafkaError>>>,
+    undelivered: Arc<Mutex<Vec<(usize, KafkaError)>>>,
 }
 
 impl Context {
@@ -26,9 +26,9 @@ impl Context {
         }
     }
 
-    /// The first delivery that failed since this was asked last.
-    pub(super) fn take_undelivered(&self) -> Option<KafkaError> {
-        self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The deliveries that failed since this was asked last: the number that each record was sent with, and why.
+    pub(super) fn take_undelivered(&self) -> Vec<(usize, KafkaError)> {
+        std::mem::take(&mut *self.undelivered.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -57,11 +57,11 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {}
 
 impl ProducerContext for Context {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         if let Err((error, _)) = result {
-            self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+            self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).push((number, error.clone()));
         }
     }
 }

@@ -1,70 +1,56 @@
-//! A stream's ledger: one transactional producer, one progress record per transaction.
+//! A stream's ledger on Kafka: one transactional producer, one progress record per transaction.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, Producer};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use squall_fields::error::AnyError;
-use squall_operators::ports::{Ledger, LedgerError, LogError, Outgoing};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
+use squall_operators::ports::{LedgerError, LogError, Outgoing};
 use squall_operators::progress::Progress;
 
 use super::client::{Context, log_error};
 use super::config::KafkaConfig;
+use super::history::History;
 use super::writer::{MAX_MESSAGE_BYTES, enqueue};
-use crate::progress::{progress_record, read_progress};
+use crate::claims::{Transactions, WriteError};
 
 /// How long one call to the transaction coordinator may take before it is made again.
-const CALL: Duration = Duration::from_secs(10);
-/// How long opening may take: coordinators load for a while after an unclean stop of the broker.
-const OPEN: Duration = Duration::from_secs(90);
+const CALL: Duration = Duration::from_secs(3);
+/// How long becoming the only writer may take: coordinators load for a while after an unclean stop of the broker.
+const BEGIN: Duration = Duration::from_secs(60);
+/// How often a transaction is aborted before its producer is given up.
+const ABORTS: usize = 3;
+/// How far the time-out of transactions grows when they are too slow; Kafka's own limit is 15 minutes.
+const LONGEST: Duration = Duration::from_secs(600);
 
-/// Where the producer is in a transaction.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Between transactions.
-    Idle,
-    /// Everything was handed over and acknowledged; the outcome of the commit is not known. Only the same commit may
-    /// follow.
-    Committing,
-}
-
-pub(super) struct KafkaLedger {
+pub(super) struct KafkaTransactions {
     config: Arc<KafkaConfig>,
     name: String,
-    progress_topic: String,
+    history: History,
     producer: Option<BaseProducer<Context>>,
-    phase: Phase,
+    /// Time-out of the transactions. Grows when one takes longer, so that a large batch over a slow link comes through.
+    timeout: Duration,
+    /// How long the newest transaction took.
+    took: Duration,
 }
 
-impl KafkaLedger {
+impl KafkaTransactions {
     pub(super) fn new(config: Arc<KafkaConfig>, name: &str, progress_topic: &str) -> Self {
-        let (name, progress_topic) = (name.to_owned(), progress_topic.to_owned());
-        Self { config, name, progress_topic, producer: None, phase: Phase::Idle }
+        let history = History::new(config.clone(), name, progress_topic);
+        let mut new = Self { config, name: name.to_owned(), history, producer: None, timeout: LONGEST, took: LONGEST };
+        new.timeout = new.shortest();
+        new
     }
 
-    fn of_log(&self, error: LogError) -> LedgerError {
-        LedgerError::log(&self.name, error)
+    /// The time-out that was configured.
+    fn shortest(&self) -> Duration {
+        self.config.transaction_timeout.max(Duration::from_secs(1))
     }
 
-    /// An error that may pass, whatever its code says.
-    fn may_pass(&self, what: &str, error: impl Into<AnyError>) -> LedgerError {
-        self.of_log(LogError::away(what, error))
-    }
-
-    fn not_opened(&self) -> LedgerError {
-        LedgerError::NotOpened { ledger: self.name.clone() }
-    }
-
-    /// A new producer, which fences every other with this ledger's transactional id.
-    fn connect(&mut self) -> Result<(), LedgerError> {
-        let id = format!("{}/{}", self.config.instance, self.name);
-        let timeout = self.config.transaction_timeout.as_millis().max(1000).to_string();
+    fn connect(&self) -> Result<BaseProducer<Context>, LogError> {
+        let timeout = self.timeout.as_millis().to_string();
         let settings = [
-            ("transactional.id", id.as_str()),
+            ("transactional.id", self.name.as_str()),
             ("transaction.timeout.ms", timeout.as_str()),
             ("message.max.bytes", MAX_MESSAGE_BYTES),
             ("queue.buffering.max.kbytes", "1048576"),
@@ -72,162 +58,226 @@ impl KafkaLedger {
             ("linger.ms", "1"),
         ];
         let created = self.config.client(&settings).create_with_context(Context::default());
-        let producer: BaseProducer<Context> = created.map_err(|e| self.of_log(log_error("creating a producer", e)))?;
-        let deadline = Instant::now() + OPEN;
+        let producer: BaseProducer<Context> = created.map_err(|e| log_error("creating a producer", e))?;
+        let deadline = Instant::now() + BEGIN;
         loop {
-            let Err(error) = producer.init_transactions(CALL) else { break };
+            let Err(error) = producer.init_transactions(CALL) else { return Ok(producer) };
             producer.poll(Duration::ZERO);
-            producer.context().check().map_err(|e| self.of_log(e))?;
+            producer.context().check()?;
             match &error {
-                KafkaError::Transaction(e) if e.is_fatal() => return Err(self.of_kafka(&producer, error)),
-                _ if Instant::now() > deadline => return Err(self.may_pass("opening", error)),
+                KafkaError::Transaction(e) if e.is_fatal() => return Err(fatal(&producer, error)),
+                _ if Instant::now() > deadline => return Err(LogError::away("becoming the only writer", error)),
                 _ => tracing::info!(ledger = self.name, %error, "waiting for the transaction coordinator"),
             }
         }
-        self.producer = Some(producer);
-        self.phase = Phase::Idle;
-        Ok(())
     }
 
-    /// What an error means: fenced, hopeless, or worth another try.
-    fn of_kafka(&self, producer: &BaseProducer<Context>, error: KafkaError) -> LedgerError {
-        let fatal = producer.client().fatal_error();
-        let code = fatal.as_ref().map(|(code, _)| *code).or(error.rdkafka_error_code());
-        let fenced =
-            [RDKafkaErrorCode::Fenced, RDKafkaErrorCode::ProducerFenced, RDKafkaErrorCode::InvalidProducerEpoch];
-        match (code, &fatal) {
-            (Some(code), _) if fenced.contains(&code) => LedgerError::Fenced { ledger: self.name.clone() },
-            (_, Some((_, reason))) => self.of_log(LogError::failed(reason, error)),
-            _ => self.of_log(log_error("committing", error)),
-        }
-    }
-
-    /// Hands every record over and waits until the broker has acknowledged each.
-    fn write<'a>(
-        &self,
-        producer: &BaseProducer<Context>,
-        records: impl Iterator<Item = &'a Outgoing>,
-    ) -> Result<(), LedgerError> {
-        let failed = |error| self.of_kafka(producer, error);
-        producer.begin_transaction().map_err(failed)?;
-        for record in records {
-            enqueue(producer, record).map_err(failed)?;
+    /// Hands every record over and waits until the broker has answered for each.
+    fn hand_over(&self, producer: &BaseProducer<Context>, records: &[&Outgoing]) -> Result<(), Fault> {
+        producer.context().take_undelivered();
+        tracing::debug!(ledger = self.name, records = records.len(), "a transaction begins");
+        producer.begin_transaction().map_err(Fault::Call)?;
+        for (index, record) in records.iter().enumerate() {
+            match enqueue(producer, record, index) {
+                Err(error) if is_refusal(&error) => return Err(Fault::Undelivered(vec![(index, error)])),
+                queued => queued.map_err(Fault::Call)?,
+            }
             producer.poll(Duration::ZERO);
         }
         // Polled here and not in `flush`, which waits in steps of 100 ms.
         while producer.in_flight_count() > 0 {
             producer.poll(Duration::from_millis(1));
-            if let Some(error) = producer.context().take_undelivered() {
-                return Err(failed(error));
-            }
-            producer.context().check().map_err(|e| self.of_log(e))?;
+            producer.context().check().map_err(Fault::Log)?;
         }
         match producer.context().take_undelivered() {
-            Some(error) => Err(failed(error)),
-            None => Ok(()),
+            undelivered if undelivered.is_empty() => Ok(()),
+            undelivered => Err(Fault::Undelivered(undelivered)),
         }
     }
 
-    /// Ends the open transaction without effect; a producer that cannot do so is replaced.
-    fn abort(&mut self) {
-        let Some(producer) = &self.producer else { return };
-        let aborted = producer.abort_transaction(CALL);
-        let _ = producer.context().take_undelivered();
-        if let Err(error) = aborted {
-            tracing::info!(ledger = self.name, %error, "replacing the producer after a failed abort");
-            self.producer = None; // the next one's start aborts what this one left
+    /// Ends the open transaction without effect; a producer that cannot do so is given up. Whether it is kept.
+    fn abort(&mut self) -> bool {
+        let Some(producer) = &self.producer else { return false };
+        // What is still queued would be sent while the abort waits for it.
+        producer.purge(PurgeConfig::default().queue().inflight());
+        let purged = Instant::now() + CALL;
+        while producer.in_flight_count() > 0 && Instant::now() < purged {
+            producer.poll(Duration::from_millis(1));
         }
-        self.phase = Phase::Idle;
-    }
-
-    /// Commits what was written.
-    fn finish(&mut self) -> Result<(), LedgerError> {
-        let Some(producer) = &self.producer else { return Err(self.not_opened()) };
-        self.phase = Phase::Committing;
-        let Err(error) = producer.commit_transaction(CALL) else {
-            self.phase = Phase::Idle;
-            return Ok(());
-        };
-        match &error {
-            KafkaError::Transaction(e) if e.txn_requires_abort() => {
-                self.abort();
-                Err(self.may_pass("committing", error))
-            }
-            // The outcome is open: the same call is made again when the batch is tried again.
-            KafkaError::Transaction(e) if e.is_retriable() => Err(self.may_pass("committing", error)),
-            _ => Err(self.of_kafka(producer, error)),
-        }
-    }
-
-    /// The newest committed progress of this ledger.
-    fn read(&self) -> Result<Option<Progress>, LedgerError> {
-        let failed = |what: &str, e: KafkaError| self.of_log(log_error(what, e));
-        let consumer: BaseConsumer<Context> = self
-            .config
-            .consumer()
-            .create_with_context(Context::default())
-            .map_err(|e| failed("creating a consumer", e))?;
-        let topic = self.progress_topic.as_str();
-        let (begin, end) = consumer.fetch_watermarks(topic, 0, CALL).map_err(|e| failed(topic, e))?;
-        if begin >= end {
-            return Ok(None);
-        }
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, 0, Offset::Beginning).map_err(|e| failed(topic, e))?;
-        consumer.assign(&list).map_err(|e| failed(topic, e))?;
-        let mut newest = None;
-        let deadline = Instant::now() + OPEN;
-        loop {
-            match consumer.poll(Duration::from_millis(20)) {
-                Some(Ok(message)) if message.key() == Some(self.name.as_bytes()) => {
-                    newest = message.payload().map(<[u8]>::to_vec);
-                }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => match log_error(topic, error) {
-                    error if error.is_retriable() => {}
-                    error => return Err(self.of_log(error)),
-                },
-                None => {}
-            }
-            let position = consumer.position().map_err(|e| failed(topic, e))?;
-            if let Some(Offset::Offset(at)) = position.find_partition(topic, 0).map(|p| p.offset())
-                && at >= end
-            {
+        for _ in 0..ABORTS {
+            let Err(error) = producer.abort_transaction(CALL) else {
+                producer.context().take_undelivered();
+                return true;
+            };
+            tracing::info!(ledger = self.name, %error, "the transaction was not aborted");
+            producer.poll(Duration::ZERO);
+            if !matches!(&error, KafkaError::Transaction(e) if e.is_retriable()) {
                 break;
             }
-            if Instant::now() > deadline {
-                return Err(self.may_pass(topic, format!("it could not be read up to {end} within {OPEN:?}")));
+        }
+        self.producer = None; // the next one's start aborts what this one left
+        false
+    }
+
+    /// After a failure: aborts, and says what a further try may expect.
+    fn failed(&mut self, error: LogError) -> WriteError {
+        let kept = self.abort();
+        let is_slow = self.took >= self.timeout.mul_f64(0.8);
+        if is_slow {
+            self.timeout = (self.timeout * 2).min(LONGEST);
+            self.producer = None; // a producer's time-outs are fixed
+            tracing::warn!(ledger = self.name, timeout = ?self.timeout, "a transaction was too slow: longer time-outs");
+        }
+        if kept && !is_slow { WriteError::NotWritten(error) } else { WriteError::CutOff(may_pass(error)) }
+    }
+
+    /// Which of the records the broker refuses also when it is alone.
+    fn refused(&mut self, records: &[&Outgoing], suspects: Vec<usize>) -> Result<Vec<usize>, WriteError> {
+        if let [only] = suspects[..] {
+            return Ok(vec![only]);
+        }
+        let mut refused = Vec::new();
+        for suspect in suspects {
+            let Some(producer) = &self.producer else { return Err(WriteError::CutOff(lost())) };
+            let alone = self.hand_over(producer, &[records[suspect]]);
+            let is_kept = self.abort();
+            match alone {
+                Err(Fault::Undelivered(faults)) if faults.iter().any(|(_, error)| is_refusal(error)) => {
+                    refused.push(suspect);
+                }
+                _ => {}
+            }
+            if !is_kept {
+                return Err(WriteError::CutOff(lost()));
             }
         }
-        newest.map(|value| read_progress(&self.name, &value)).transpose()
+        Ok(refused)
+    }
+
+    /// Commits what was handed over.
+    fn commit(&mut self) -> Result<(), WriteError> {
+        let Some(producer) = &self.producer else { return Err(WriteError::CutOff(lost())) };
+        let Err(error) = producer.commit_transaction(CALL) else { return Ok(()) };
+        producer.poll(Duration::ZERO);
+        match &error {
+            KafkaError::Transaction(e) if e.txn_requires_abort() => {
+                Err(self.failed(LogError::away("committing", error)))
+            }
+            KafkaError::Transaction(e) if e.is_retriable() => {
+                Err(WriteError::Unanswered(LogError::away("committing", error)))
+            }
+            _ => {
+                self.producer = None;
+                Err(WriteError::CutOff(LogError::away("committing", error)))
+            }
+        }
     }
 }
 
-impl Ledger for KafkaLedger {
-    fn open(&mut self) -> Result<Option<Progress>, LedgerError> {
-        self.connect()?;
-        // Read after fencing: nobody else can commit under this id any more.
-        self.read()
+impl Transactions for KafkaTransactions {
+    fn newest(&mut self) -> Result<Option<Progress>, LedgerError> {
+        self.history.newest()
     }
 
-    fn commit(&mut self, records: &[Outgoing], progress: &Progress) -> Result<(), LedgerError> {
-        if self.phase == Phase::Committing {
-            return self.finish();
+    fn is_newer_than(&mut self, generation: u64) -> Result<bool, LedgerError> {
+        self.history.is_newer_than(generation)
+    }
+
+    fn begin(&mut self) -> Result<(), LogError> {
+        self.producer = None;
+        if self.is_worn() {
+            self.timeout = self.shortest();
         }
-        if self.producer.is_none() {
-            self.connect()?;
-        }
-        let last = progress_record(&self.progress_topic, &self.name, progress)?;
-        let Some(producer) = self.producer.take() else { return Err(self.not_opened()) };
-        let written = self.write(&producer, records.iter().chain([&last]));
-        self.producer = Some(producer);
-        match written {
-            Ok(()) => self.finish(),
-            Err(error @ LedgerError::Fenced { .. }) => Err(error),
-            Err(error) => {
+        self.producer = Some(self.connect()?);
+        Ok(())
+    }
+
+    fn write(&mut self, records: &[&Outgoing]) -> Result<(), WriteError> {
+        let Some(producer) = &self.producer else { return Err(WriteError::CutOff(lost())) };
+        let started = Instant::now();
+        let handed = self.hand_over(producer, records);
+        let is_fatal = producer.client().fatal_error().is_some();
+        self.took = started.elapsed();
+        let fault = match handed {
+            Ok(()) => return self.commit(),
+            Err(fault) => fault,
+        };
+        match fault {
+            Fault::Undelivered(faults) if faults.iter().any(|(_, error)| is_refusal(error)) => {
+                let suspects: Vec<usize> = faults.iter().filter(|(_, e)| is_refusal(e)).map(|(i, _)| *i).collect();
+                let reason = faults.into_iter().find(|(_, error)| is_refusal(error));
+                let reason = reason.map_or_else(lost, |(_, error)| log_error("writing a record", error));
+                if !self.abort() {
+                    // What was refused will be refused again, by a producer that can go on.
+                    return Err(WriteError::CutOff(may_pass(reason)));
+                }
+                match self.refused(records, suspects)? {
+                    // Refused only together: as one batch they were too large, which a smaller one is not.
+                    none if none.is_empty() => Err(WriteError::NotWritten(may_pass(reason))),
+                    refused => Err(WriteError::Refused(refused, reason)),
+                }
+            }
+            Fault::Undelivered(mut faults) => {
+                let (_, error) = faults.swap_remove(0);
+                Err(self.failed(log_error("writing a record", error)))
+            }
+            Fault::Call(error) if is_fatal || is_fenced(&error) => {
+                self.producer = None;
+                Err(WriteError::CutOff(LogError::away("writing", error)))
+            }
+            Fault::Call(error) => Err(self.failed(log_error("writing", error))),
+            Fault::Log(error) => {
                 self.abort();
-                Err(error)
+                Err(WriteError::NotWritten(error))
             }
         }
     }
+
+    fn finish(&mut self) -> Result<(), WriteError> {
+        self.commit()
+    }
+
+    /// A long time-out lets an abandoned transaction hold back all readers for as long: it goes when it is not needed.
+    fn is_worn(&self) -> bool {
+        self.timeout > self.shortest() && self.took < self.shortest() / 4
+    }
+}
+
+/// What went wrong while records were handed over.
+enum Fault {
+    /// Records that the broker did not take, by index.
+    Undelivered(Vec<(usize, KafkaError)>),
+    /// A call of the client failed.
+    Call(KafkaError),
+    /// The client reported something that no retry mends.
+    Log(LogError),
+}
+
+fn lost() -> LogError {
+    LogError::away("writing", "the producer was given up")
+}
+
+/// An error after which the same batch is worth another try, with another producer.
+fn may_pass(error: LogError) -> LogError {
+    if error.is_retriable() { error } else { LogError::away("writing", error) }
+}
+
+fn fatal(producer: &BaseProducer<Context>, error: KafkaError) -> LogError {
+    let reason = producer.client().fatal_error().map(|(_, reason)| reason);
+    // Others that become the only writer at the same moment are worth another try.
+    match is_fenced(&error) {
+        true => LogError::away("becoming the only writer", error),
+        false => LogError::failed(reason.as_deref().unwrap_or("becoming the only writer"), error),
+    }
+}
+
+fn is_fenced(error: &KafkaError) -> bool {
+    let fenced = [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch];
+    error.rdkafka_error_code().is_some_and(|code| fenced.contains(&code))
+}
+
+/// Whether the broker will never take the record, whoever sends it and when.
+fn is_refusal(error: &KafkaError) -> bool {
+    let refusals = [Code::MessageSizeTooLarge, Code::InvalidMessageSize, Code::InvalidTimestamp, Code::InvalidRecord];
+    error.rdkafka_error_code().is_some_and(|code| refusals.contains(&code))
 }

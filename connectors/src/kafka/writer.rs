@@ -32,9 +32,9 @@ impl KafkaWriter {
 
     fn check(&self) -> Result<(), LogError> {
         self.producer.context().check()?;
-        match self.producer.context().take_undelivered() {
+        match self.producer.context().take_undelivered().into_iter().next() {
             // It is gone: a second call would not write it.
-            Some(error) => Err(match log_error("writing a record", error) {
+            Some((_, error)) => Err(match log_error("writing a record", error) {
                 LogError::Away { what, cause } => LogError::Failed { what, cause },
                 other => other,
             }),
@@ -43,10 +43,10 @@ impl KafkaWriter {
     }
 }
 
-/// Queues a record; waits while the queue is full.
-pub(super) fn enqueue(producer: &BaseProducer<Context>, record: &Outgoing) -> Result<(), KafkaError> {
+/// Queues a record under a number; waits while the queue is full.
+pub(super) fn enqueue(producer: &BaseProducer<Context>, record: &Outgoing, number: usize) -> Result<(), KafkaError> {
     loop {
-        let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&record.topic);
+        let mut message: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(&record.topic, number);
         message = message.headers(owned_headers(&record.headers));
         if let Some(value) = &record.value {
             message = message.payload(value);
@@ -72,7 +72,7 @@ pub(super) fn enqueue(producer: &BaseProducer<Context>, record: &Outgoing) -> Re
 
 impl LogWriter for KafkaWriter {
     fn send(&mut self, record: Outgoing) -> Result<(), LogError> {
-        enqueue(&self.producer, &record).map_err(|e| log_error(&record.topic, e))?;
+        enqueue(&self.producer, &record, 0).map_err(|e| log_error(&record.topic, e))?;
         self.producer.poll(Duration::ZERO);
         self.check()
     }

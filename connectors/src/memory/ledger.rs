@@ -1,12 +1,14 @@
-//! Transactions of a log in memory, and the ledger on top of them.
+//! Transactions of a log in memory, and what a ledger needs of them.
 
 use std::sync::Arc;
 
-use squall_operators::ports::{Ledger, LedgerError, LogError, Outgoing, PartitionId};
+use squall_fields::error::AnyError;
+use squall_operators::ports::{LedgerError, LogError, Outgoing, PartitionId};
 use squall_operators::progress::Progress;
 
 use super::{Entry, MemoryLog, Outcome, State, Transaction, Verdict};
-use crate::progress::{progress_record, read_progress};
+use crate::claims::{Transactions, WriteError};
+use crate::progress::read_progress;
 
 /// Writes in transactions. Only the newest of an id may write.
 pub struct Transactional {
@@ -84,44 +86,30 @@ impl Transactional {
     }
 }
 
-/// The ledger of a stream in a log in memory.
-pub(super) struct MemoryLedger {
+/// The transactions of a ledger in a log in memory.
+pub(super) struct MemoryTransactions {
     log: MemoryLog,
     name: String,
     progress_topic: Arc<str>,
     writer: Option<Transactional>,
 }
 
-impl MemoryLedger {
+impl MemoryTransactions {
     pub(super) fn new(log: MemoryLog, name: &str, progress_topic: &str) -> Self {
         Self { log, name: name.to_owned(), progress_topic: progress_topic.into(), writer: None }
     }
-
-    fn write(&mut self, records: &[Outgoing], progress: &Progress) -> Result<(), LedgerError> {
-        let last = progress_record(&self.progress_topic, &self.name, progress)?;
-        let not_opened = || LedgerError::NotOpened { ledger: self.name.clone() };
-        let writer = self.writer.as_mut().ok_or_else(not_opened)?;
-        let sent = records.iter().cloned().chain([last]).try_for_each(|record| writer.send(record));
-        let verdict = self.log.verdict(&self.name);
-        match (sent, verdict) {
-            (Ok(()), Verdict::Proceed) => writer.commit(),
-            (Ok(()), Verdict::FailAfter(error)) => writer.commit().and(Err(error)),
-            (Ok(()), Verdict::FailBefore(error)) | (Err(error), _) => writer.abort().and(Err(error)),
-        }
-    }
 }
 
-impl Ledger for MemoryLedger {
-    fn open(&mut self) -> Result<Option<Progress>, LedgerError> {
-        self.writer = Some(self.log.transactional(&self.name));
+impl Transactions for MemoryTransactions {
+    fn newest(&mut self) -> Result<Option<Progress>, LedgerError> {
         let state = self.log.state();
         let id = PartitionId::new(self.progress_topic.clone(), 0);
         let Some(topic) = state.topics.get(&id.topic) else {
             let topic = id.topic.to_string();
             return Err(LedgerError::log(&self.name, LogError::NoTopic { topic }));
         };
-        let end = state.stable_end(&id.topic, 0);
-        let ours = topic.partitions[0][..end].iter().rev().find_map(|entry| match entry {
+        // Up to the very end: an open transaction of another ledger hides nothing here.
+        let ours = topic.partitions[0].iter().rev().find_map(|entry| match entry {
             Entry::Record { stored, transaction } if stored.key.as_deref() == Some(self.name.as_bytes()) => {
                 let committed = transaction.is_none_or(|t| state.transactions[t].outcome == Outcome::Committed);
                 committed.then(|| stored.value.clone())
@@ -131,7 +119,42 @@ impl Ledger for MemoryLedger {
         ours.flatten().map(|value| read_progress(&self.name, &value)).transpose()
     }
 
-    fn commit(&mut self, records: &[Outgoing], progress: &Progress) -> Result<(), LedgerError> {
-        self.write(records, progress)
+    fn is_newer_than(&mut self, generation: u64) -> Result<bool, LedgerError> {
+        Ok(self.newest()?.is_some_and(|progress| progress.claim.generation > generation))
+    }
+
+    fn begin(&mut self) -> Result<(), LogError> {
+        self.writer = Some(self.log.transactional(&self.name));
+        Ok(())
+    }
+
+    fn write(&mut self, records: &[&Outgoing]) -> Result<(), WriteError> {
+        let cut_off = |error: AnyError| WriteError::CutOff(LogError::away("writing", error));
+        let Some(writer) = &mut self.writer else { return Err(cut_off("there is no writer".into())) };
+        for (index, record) in records.iter().enumerate() {
+            match writer.send((*record).clone()) {
+                Ok(()) => {}
+                Err(error @ LedgerError::Fenced { .. }) => return Err(cut_off(error.into())),
+                Err(LedgerError::Log { source, .. }) => {
+                    writer.abort().map_err(|error| cut_off(error.into()))?;
+                    return Err(match source {
+                        error @ LogError::TooLarge { .. } => WriteError::Refused(vec![index], error),
+                        error => WriteError::NotWritten(error),
+                    });
+                }
+                Err(other) => return Err(WriteError::NotWritten(LogError::failed("writing", other))),
+            }
+        }
+        let ended = match self.log.verdict(&self.name) {
+            Verdict::Proceed => return writer.commit().map_err(|error| cut_off(error.into())),
+            Verdict::FailAfter(error) => writer.commit().map(|()| WriteError::CutOff(error)),
+            Verdict::FailBefore(error) => writer.abort().map(|()| WriteError::NotWritten(error)),
+        };
+        Err(ended.unwrap_or_else(|error| cut_off(error.into())))
+    }
+
+    fn finish(&mut self) -> Result<(), WriteError> {
+        // A commit here is answered or cut off.
+        Err(WriteError::CutOff(LogError::away("committing", "nothing was handed over")))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use bytes::Bytes;
 use proptest::prelude::*;
-use squall_operators::ports::{PartitionId, Record, Retention};
+use squall_operators::ports::{LedgerError, Opening, PartitionId, Record, Retention};
 use squall_operators::progress::Progress;
 
 fn log(topics: &[(&str, i32)]) -> MemoryLog {
@@ -84,17 +84,23 @@ fn the_newest_of_an_id_fences_the_others() {
 #[test]
 fn a_ledger_commits_records_and_progress_together() {
     let log = log(&[("t", 1), ("progress", 1)]);
-    let mut ledger = log.ledger("rain", "progress").unwrap();
-    assert_eq!(ledger.open().unwrap(), None);
-    let progress = |ms| Progress { frontier: squall_fields::KnowledgeTime::from_unix_ms(ms), ..Default::default() };
+    let settings = BTreeMap::new();
+    let opening = Opening { settings: &settings, reset: false };
+    let mut ledger = log.ledger("a/rain", "progress").unwrap();
+    assert_eq!(ledger.open(&opening).unwrap().frontier, Default::default());
+    let at = squall_fields::KnowledgeTime::from_unix_ms;
+    let progress = |ms| Progress { frontier: at(ms), ..Default::default() };
     ledger.commit(&[record("t", 0, "one")], &progress(100)).unwrap();
-    log.on_commit(|ledger| Verdict::FailBefore(LedgerError::log(ledger, LogError::away("committing", "test"))));
+    log.on_commit(|_| Verdict::FailBefore(LogError::away("committing", "test")));
     assert!(ledger.commit(&[record("t", 0, "two")], &progress(200)).unwrap_err().is_retriable());
-    let mut again = log.ledger("rain", "progress").unwrap();
-    assert_eq!(again.open().unwrap(), Some(progress(100)));
+    log.on_commit(|_| Verdict::Proceed);
+    let mut again = log.ledger("a/rain", "progress").unwrap();
+    assert_eq!(again.open(&opening).unwrap().frontier, at(100));
     assert_eq!(texts(&read_all(&log, "t")), ["one"]);
+    assert!(ledger.commit(&[], &progress(300)).unwrap_err().is_retriable(), "it was cut off, and does not know why");
     assert!(matches!(ledger.commit(&[], &progress(300)), Err(LedgerError::Fenced { .. })));
-    assert_eq!(log.ledger("wind", "progress").unwrap().open().unwrap(), None, "ledgers are apart");
+    again.commit(&[], &progress(400)).expect("the predecessor disturbed nothing");
+    assert_eq!(log.ledger("b/rain", "progress").unwrap().open(&opening).unwrap().frontier, at(0), "ledgers are apart");
 }
 
 #[test]

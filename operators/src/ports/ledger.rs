@@ -1,5 +1,7 @@
 //! The outputs of a stream and its progress, all or nothing.
 
+use std::collections::BTreeMap;
+
 use squall_fields::error::AnyError;
 use squall_fields::{Cause, ErrorKind};
 
@@ -33,6 +35,17 @@ pub enum LedgerError {
         #[source]
         cause: Cause,
     },
+    /// What was committed last rests on other settings of source or windows.
+    #[error(
+        "ledger {ledger}: its progress was made with other settings: {differences}; put them back, or start the \
+         stream anew with --reset-progress"
+    )]
+    Settings {
+        /// Name of the ledger.
+        ledger: String,
+        /// Each setting, as it was and as it is.
+        differences: String,
+    },
     /// It was committed to before it was opened: a defect.
     #[error("ledger {ledger} was not opened")]
     NotOpened {
@@ -58,6 +71,7 @@ impl LedgerError {
             Self::Fenced { .. } => ErrorKind::Fenced,
             Self::Log { source, .. } => source.kind(),
             Self::Progress { .. } => ErrorKind::Data,
+            Self::Settings { .. } => ErrorKind::User,
             Self::NotOpened { .. } => ErrorKind::Internal,
         }
     }
@@ -68,11 +82,21 @@ impl LedgerError {
     }
 }
 
+/// How a ledger is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// Settings that its progress must have been made with.
+    pub settings: &'a BTreeMap<String, String>,
+    /// Forget the progress, whatever it was made with.
+    pub reset: bool,
+}
+
 /// The outputs of one stream and its progress, written together or not at all. Belongs to one thread.
 pub trait Ledger: Send {
-    /// Fences whoever had it open, and reads the last committed progress.
-    fn open(&mut self) -> Result<Option<Progress>, LedgerError>;
+    /// Claims the ledger, which fences whoever had it open, and reads the last committed progress.
+    fn open(&mut self, opening: &Opening<'_>) -> Result<Progress, LedgerError>;
 
-    /// Commits records and progress in one transaction: all or nothing.
+    /// Commits records and progress in one transaction: all or nothing. After an error that may pass, only the same
+    /// batch may follow. A record that the log will never take, for its size, is left out, logged and counted.
     fn commit(&mut self, records: &[Outgoing], progress: &Progress) -> Result<(), LedgerError>;
 }

@@ -88,6 +88,15 @@ pub struct Outgoing {
     pub timestamp_ms: Option<i64>,
 }
 
+impl Outgoing {
+    /// Bytes of key, headers and value.
+    pub fn bytes(&self) -> usize {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers = self.headers.iter().map(|(name, value)| name.len() + length(value));
+        length(&self.key) + length(&self.value) + headers.sum::<usize>()
+    }
+}
+
 /// Why a log could not be read, written or administered.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -11,7 +11,7 @@ mod log;
 mod store;
 
 pub use self::codec::{DecodeError, EncodeError, ForecastEncoder, FrameDecoder};
-pub use self::ledger::{Ledger, LedgerError};
+pub use self::ledger::{Ledger, LedgerError, Opening};
 pub use self::log::{
     Connect, END_OF_LOG_HEADER, Headers, LogError, LogReader, LogWriter, Outgoing, PartitionId, Record, Retention,
     Timestamps, TopicInfo, TopicSpec,

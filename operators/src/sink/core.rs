@@ -14,6 +14,9 @@ use crate::window::Mark;
 /// Records passed without a forecast after which progress is committed for itself.
 const PASSED_BEFORE_COMMIT: usize = 1000;
 
+/// Bytes of records after which a batch ends, at a boundary of time: a transaction has a time-out.
+const BATCH_BYTES: usize = 8 << 20;
+
 /// What is committed at once.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -72,8 +75,10 @@ impl SinkCore {
         self.pending.entry(time).or_default().push(note);
     }
 
-    /// All that was known before `frontier`, if there is something to say or `force` asks for progress alone.
+    /// All that was known before `frontier`, if there is something to say or `force` asks for progress alone. Where that
+    /// is too much for one transaction, only what was known before some earlier time, which the batch's progress names.
     pub fn cut(&mut self, frontier: KnowledgeTime, force: bool) -> Option<Batch> {
+        let frontier = self.affordable(frontier);
         let later = self.pending.split_off(&frontier.unix_ms());
         let mut records = Vec::new();
         let mut forecasts = Vec::new();
@@ -91,6 +96,18 @@ impl SinkCore {
         }
         self.passed = 0;
         Some(Batch { records, progress: self.progress(frontier), forecasts })
+    }
+
+    /// A time up to `frontier` before which there is not too much for one transaction; at least one time is before it.
+    fn affordable(&self, frontier: KnowledgeTime) -> KnowledgeTime {
+        let mut bytes = 0;
+        for (time, notes) in self.pending.range(..frontier.unix_ms()) {
+            if bytes >= BATCH_BYTES {
+                return KnowledgeTime::from_unix_ms(*time as i64);
+            }
+            bytes += notes.iter().map(Note::bytes).sum::<usize>();
+        }
+        frontier
     }
 
     fn fold(&mut self, note: Note, records: &mut Vec<Outgoing>, forecasts: &mut Vec<(ForecastId, String, bool, i64)>) {
@@ -190,6 +207,31 @@ mod tests {
         core.push(300, mark(&[]));
         let batch = core.cut(at(350), true).unwrap();
         assert_eq!(position(&batch.progress, 0), (7, 300, 7));
+    }
+
+    #[test]
+    fn a_batch_ends_where_it_would_become_too_large() {
+        let mut core = core();
+        for time in [100, 150, 200] {
+            let record = Outgoing {
+                topic: "fcst".into(),
+                partition: None,
+                key: None,
+                headers: vec![],
+                value: Some(vec![0; BATCH_BYTES / 2 + 1].into()),
+                timestamp_ms: None,
+            };
+            let id = crate::encode::tests::forecast(300, 0).id;
+            let records = vec![record];
+            let published = Published { id, model: "m".into(), degraded: false, read_at_us: 0, records };
+            core.push(time, passed(0, time as i64, time as i64, false).1);
+            core.push(time, Note::Published(published.into()));
+        }
+        let first = core.cut(at(300), true).unwrap();
+        assert_eq!((first.records.len(), first.progress.frontier), (2, at(200)));
+        assert_eq!(position(&first.progress, 0).2, 151, "what is left is not yet passed");
+        let second = core.cut(at(300), true).unwrap();
+        assert_eq!((second.records.len(), second.progress.frontier), (1, at(300)));
     }
 
     #[test]

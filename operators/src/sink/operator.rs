@@ -181,14 +181,19 @@ impl Shell {
                 control.is_stopping() && control.held(self.workers).is_some_and(|held| held.is_some_and(|h| f >= h))
             }
         };
-        self.last = self.last.max(to);
         match self.core.cut(to, self.ends) {
             Some(batch) => {
+                // The rest of a large batch follows once this part is committed.
+                self.ends &= batch.progress.frontier == to;
+                self.last = self.last.max(batch.progress.frontier);
                 if let Err(lost) = self.commits.submit(batch, ()) {
                     self.stream.control.fail(lost.into());
                 }
             }
-            None => self.release(to.unix_ms()),
+            None => {
+                self.last = self.last.max(to);
+                self.release(to.unix_ms());
+            }
         }
     }
 

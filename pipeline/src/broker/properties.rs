@@ -37,6 +37,8 @@ pub(super) struct Ports {
     pub(super) plain: u16,
     pub(super) controller: u16,
     pub(super) secure: Option<u16>,
+    /// Of the plain listener behind a proxy, with the proxy's port.
+    pub(super) behind: Option<(u16, u16)>,
 }
 
 /// Displays as `server.properties`.
@@ -49,15 +51,24 @@ pub(super) struct Settings<'a> {
 
 impl fmt::Display for Settings<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ports { plain, controller, secure } = self.ports;
+        let Ports { plain, controller, secure, behind } = self.ports;
+        let proxied = behind.map_or(String::new(), |(port, _)| format!(",PROXIED://127.0.0.1:{port}"));
         let secure = secure.filter(|_| self.tls).map_or(String::new(), |p| format!(",SASL_SSL://127.0.0.1:{p}"));
         writeln!(f, "process.roles=broker,controller")?;
         writeln!(f, "node.id=1")?;
         writeln!(f, "controller.quorum.voters=1@127.0.0.1:{controller}")?;
         writeln!(f, "controller.listener.names=CONTROLLER")?;
         writeln!(f, "inter.broker.listener.name=PLAINTEXT")?;
-        writeln!(f, "listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller}{secure}")?;
-        writeln!(f, "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL")?;
+        writeln!(f, "listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller}{secure}{proxied}")?;
+        if let Some((_, proxy)) = behind {
+            // Who comes through the proxy is told to come back through it.
+            writeln!(f, "advertised.listeners=PLAINTEXT://127.0.0.1:{plain}{secure},PROXIED://127.0.0.1:{proxy}")?;
+        }
+        writeln!(
+            f,
+            "listener.security.protocol.map=\
+             PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL"
+        )?;
         writeln!(f, "log.dirs={}", self.folder.join("data").display())?;
         // One node, so nothing is replicated; few internal partitions, so starts and restarts are quick.
         for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {

@@ -3,7 +3,7 @@
 use clap::Args;
 use squall_fields::Chain;
 
-use super::ConfigFile;
+use super::{ConfigFile, Usage};
 use crate::http::{Endpoint, collect_metrics};
 use crate::runtime::{Parts, Runtime, isolated_decoders};
 use crate::signals::Stop;
@@ -17,13 +17,17 @@ pub const EXAMPLES: &str = "Examples:
 
 The first SIGINT or SIGTERM stops reading, finishes and commits what is in flight, and exits 0; a second one exits at
 once. Whatever was committed is never made again: a new start goes on from there. With runtime.clock = \"log\" it ends
-by itself at the end of the log. Metrics, health and frontiers: see [metrics] and `squall inspect frontiers`.";
+by itself at the end of the log. A changed topic, cadence or window needs --reset-progress for its stream. Metrics, health and frontiers: see [metrics] and `squall inspect frontiers`.";
 
 /// Arguments of `squall run`.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
+    /// Forgets what a stream has committed and starts it anew, from the beginning of its topics. What it published
+    /// stays, and is published once more. May be given several times.
+    #[arg(long, value_name = "STREAM")]
+    reset_progress: Vec<String>,
 }
 
 impl Arguments {
@@ -32,6 +36,12 @@ impl Arguments {
         if config.log.kind == config::LogKind::Memory {
             tracing::warn!("log.kind is \"memory\": nothing can reach this instance from outside");
         }
+        for name in &self.reset_progress {
+            if !config.streams.iter().any(|stream| *stream.name == **name) {
+                let names: Vec<&str> = config.streams.iter().map(|stream| &*stream.name).collect();
+                return Err(Usage(format!("--reset-progress {name}: the streams are {}", names.join(", "))).into());
+            }
+        }
         let stop = Stop::on_signal()?;
         let metrics = match &config.metrics {
             Some(metrics) => Some((metrics.listen, collect_metrics()?)),
@@ -39,6 +49,7 @@ impl Arguments {
         };
         let mut parts = Parts::new(&config, connect::log(&config), connect::store(&config)?);
         parts.decoders = Box::new(isolated_decoders);
+        parts.reset = self.reset_progress.iter().map(|name| name.as_str().into()).collect();
         let (waits, stopped) = (stop.clone(), stop.clone());
         parts.pause = Box::new(move |wait| !waits.wait_for(wait));
         let handle = match Runtime::start_with(&config, parts) {

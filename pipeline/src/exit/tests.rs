@@ -42,6 +42,7 @@ fn ledgers() -> Vec<Sample> {
         LedgerError::log("rain", LogError::away("committing", "timed out")),
         LedgerError::log("rain", LogError::NoTopic { topic: "progress".into() }),
         LedgerError::progress("rain", "missing field `frontier`"),
+        LedgerError::Settings { ledger: "rain".into(), differences: "window_frames was 3, is 4".into() },
         LedgerError::NotOpened { ledger: "rain".into() },
     ]
 }

@@ -169,6 +169,7 @@ fn config(workers: usize, clock: &str, cadence: &str) -> Config {
 
 fn parts(log: &dyn Log) -> Parts {
     Parts {
+        reset: Default::default(),
         connect: log.connect(),
         store: Arc::new(Shelf::default()),
         decoders: Box::new(|_| vec![Arc::new(Words)]),
@@ -378,12 +379,12 @@ fn a_crash_anywhere_loses_nothing_and_says_nothing_twice() {
     for seed in 0..16u64 {
         let log = filled(records.clone());
         let (random, commits) = (Philox::new(seed, 1), AtomicUsize::new(0));
-        log.on_commit(move |ledger| {
-            let failure = || LedgerError::log(ledger, LogError::failed("committing", "crash"));
+        log.on_commit(move |_| {
+            let failure = || LogError::failed("committing", "crash");
             match random.block(commits.fetch_add(1, Ordering::SeqCst) as u64)[0] % 4 {
                 0 => Verdict::FailBefore(failure()),
                 1 => Verdict::FailAfter(failure()),
-                2 => Verdict::FailBefore(LedgerError::log(ledger, LogError::away("committing", "test"))),
+                2 => Verdict::FailBefore(LogError::away("committing", "test")),
                 _ => Verdict::Proceed,
             }
         });

@@ -173,8 +173,8 @@ impl LogReader for Broken<Box<dyn LogReader>> {
 }
 
 impl Ledger for Broken<Box<dyn Ledger>> {
-    fn open(&mut self) -> Result<Option<Progress>, LedgerError> {
-        self.0.open()
+    fn open(&mut self, opening: &Opening<'_>) -> Result<Progress, LedgerError> {
+        self.0.open(opening)
     }
     fn commit(&mut self, _: &[Outgoing], _: &Progress) -> Result<(), LedgerError> {
         panic!("as asked")

@@ -1,0 +1,24 @@
+//! `make chaos`: KILLS disturbances (30), the event of INPUT (the Finnish one of 2016 under `SQUALL_DATA`, or a simulated
+//! storm), drawn by SEED (1). The last line is the report as JSON; the exit code is 0 only if consumers noticed nothing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use squall_tests::chaos::{Options, run};
+use squall_tests::rain::Rain;
+
+fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
+    let given = std::env::var(name).ok().filter(|text| !text.is_empty());
+    given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+fn main() -> ExitCode {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let given = std::env::var_os("INPUT").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let input = given.unwrap_or_else(|| Rain::event(folder.path()).file);
+    let kills = number("KILLS", 30);
+    let options = Options { input, kills, seed: number("SEED", 1), seconds: number("SECONDS", 60) };
+    let report = run(&options);
+    println!("{report}");
+    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
