@@ -8,7 +8,6 @@
 //! itself that it is done, a newer generation that it stops. A successor that a predecessor cut off in this
 //! way takes its place again by the same rule, since its claim is the newer one.
 
-use squall_fields::error::AnyError;
 use squall_operators::events;
 use squall_operators::ports::{Ledger, LedgerError, LogError, Opening, Outgoing};
 use squall_operators::progress::{Claim, Progress};
@@ -151,14 +150,9 @@ impl<T: Transactions> ClaimedLedger<T> {
     }
 }
 
-/// Whether a claim was made; if not, it is worth another try.
-enum Claimed {
-    Yes,
-    CutOff(LogError),
-}
-
 impl<T: Transactions> ClaimedLedger<T> {
-    fn claim(&mut self, progress: &Progress) -> Result<Claimed, LedgerError> {
+    /// Commits a claim; whether it is known to be committed. If not, the writer was cut off.
+    fn claim(&mut self, progress: &Progress) -> Result<bool, LedgerError> {
         events::Claiming { ledger: &self.name, generation: progress.claim.generation }.emit();
         let record = progress_record(&self.progress_topic, &self.name, progress)?;
         let mut written = self.log.write(&[&record]);
@@ -167,8 +161,8 @@ impl<T: Transactions> ClaimedLedger<T> {
             written = self.log.finish();
         }
         match written {
-            Ok(()) => Ok(Claimed::Yes),
-            Err(WriteError::CutOff(error)) if error.is_retriable() => Ok(Claimed::CutOff(error)),
+            Ok(()) => Ok(true),
+            Err(WriteError::CutOff(error)) if error.is_retriable() => Ok(false),
             Err(
                 WriteError::NotWritten(error)
                 | WriteError::Refused(_, error)
@@ -182,28 +176,29 @@ impl<T: Transactions> ClaimedLedger<T> {
 impl<T: Transactions> Ledger for ClaimedLedger<T> {
     fn open(&mut self, opening: &Opening<'_>) -> Result<Progress, LedgerError> {
         let owner = uuid::Uuid::new_v4().to_string();
-        let mut cut_off = None;
         for _ in 0..CLAIMS {
             self.log.begin().map_err(|error| self.of_log(error))?;
             // Read after the predecessor was cut off: it can commit no more.
             let newest = self.log.newest()?;
             let found = self.found(newest, opening)?;
-            let claim = Claim { generation: found.claim.generation + 1, owner: owner.clone(), commits: 0 };
+            let before = found.claim.generation;
+            let claim = Claim { generation: before + 1, owner: owner.clone(), commits: 0 };
             let progress = Progress { claim: claim.clone(), ..found };
-            match self.claim(&progress)? {
-                Claimed::Yes => {
-                    self.claim = Some(claim);
-                    self.standing = Standing::Sure;
-                    return Ok(progress);
+            let claimed = self.claim(&progress)?;
+            self.standing = if claimed { Standing::Sure } else { Standing::Doubtful };
+            if !claimed && self.log.is_newer_than(before)? {
+                // One of two that claimed at the same time, or a claim whose answer was lost.
+                let newest = self.log.newest()?.map(|progress| progress.claim);
+                if newest.as_ref() != Some(&claim) {
+                    return Err(self.fenced());
                 }
-                Claimed::CutOff(error) => cut_off = Some(error),
+            } else if !claimed {
+                continue; // cut off by one that had no newer claim: this one has
             }
+            self.claim = Some(claim);
+            return Ok(progress);
         }
-        let cause: AnyError = match cut_off {
-            Some(error) => error.into(),
-            None => "no claim was made".into(),
-        };
-        Err(self.of_log(LogError::away(format!("{CLAIMS} claims were cut off by others"), cause)))
+        Err(self.of_log(LogError::away("claiming", format!("{CLAIMS} claims were cut off by others"))))
     }
 
     fn commit(&mut self, records: &[Outgoing], progress: &Progress) -> Result<(), LedgerError> {

@@ -51,7 +51,7 @@ pub enum Verdict {
     FailAfter(LogError),
 }
 
-type Hook = Box<dyn Fn(&str) -> Verdict + Send + Sync>;
+type Hook = Arc<dyn Fn(&str) -> Verdict + Send + Sync>;
 type Now = Box<dyn Fn() -> i64 + Send + Sync>;
 
 #[derive(Default)]
@@ -117,7 +117,7 @@ impl MemoryLog {
 
     /// Decides what becomes of each commit, by the name of its ledger: for tests of crashes.
     pub fn on_commit(&self, hook: impl Fn(&str) -> Verdict + Send + Sync + 'static) {
-        *self.shared.hook.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(hook));
+        *self.shared.hook.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(hook));
     }
 
     /// Replaces the clock of topics that stamp on append: milliseconds since 1970.
@@ -150,7 +150,8 @@ impl MemoryLog {
     }
 
     fn verdict(&self, ledger: &str) -> Verdict {
-        let hook = self.shared.hook.lock().unwrap_or_else(PoisonError::into_inner);
+        // Cloned, so that a hook may use the log.
+        let hook = self.shared.hook.lock().unwrap_or_else(PoisonError::into_inner).clone();
         hook.as_ref().map_or(Verdict::Proceed, |hook| hook(ledger))
     }
 }

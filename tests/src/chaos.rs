@@ -20,6 +20,10 @@ use crate::{Kafka, Proxy, Running, Seen, Setting};
 
 /// How long a moment is waited for before the disturbance happens anyway.
 const MOMENT: Duration = Duration::from_secs(10);
+/// The event ends where its publisher says so, also when a start comes before that.
+const MARKER: &str = "runtime.until_marker=true";
+/// Topic that the event streams into.
+const OBSERVATIONS: &str = "chaos.observations";
 /// How long the program may take to recover from anything.
 const RECOVERY: Duration = Duration::from_secs(120);
 
@@ -172,6 +176,8 @@ impl Chaos<'_> {
         setting.workers = 2;
         setting.address = Some(self.kafka.address().to_owned());
         setting.name = Some("chaos".to_owned());
+        // Files and records name the topic of their inputs: it has the same name each time.
+        setting.observations = Some(OBSERVATIONS.to_owned());
         setting.stream = "model = { name = \"extrapolation\" }\nwindow_frames = 3\nleads = 2\nmembers = 2\n\
                           thresholds = [0.1, 1.0]\n"
             .to_owned();
@@ -180,14 +186,13 @@ impl Chaos<'_> {
 
     fn publish(&self, setting: &Setting, speed: &str) -> Running {
         let (config, input) = (setting.config(), self.options.input.display().to_string());
-        let slots = ["--partitions-by", "slot", "--shuffle-within", "7 min", "--speed", speed];
+        let slots = ["--partitions-by", "slot", "--shuffle-within", "7 min", "--speed", speed, "--end"];
         setting.start(&[&["publish", &input, "--config", &config][..], &slots].concat())
     }
 
     fn start(&self, setting: &Setting, address: &str) -> Running {
         let address = format!("log.bootstrap_servers={address}");
-        let (marker, config) = ("runtime.until_marker=true", setting.config());
-        setting.start(&["run", &config, "-vv", "--set", marker, "--set", &address])
+        setting.start(&["run", &setting.config(), "-vv", "--set", MARKER, "--set", &address])
     }
 
     fn undisturbed(&mut self) {
@@ -201,6 +206,7 @@ impl Chaos<'_> {
     /// Streams the event in once, and disturbs as long as there is something left to disturb and to disturb with.
     fn round(&mut self) {
         let setting = self.setting();
+        self.kafka.delete(OBSERVATIONS);
         let event = crate::rain::Rain::open(&self.options.input);
         let length = event.slots.last().zip(event.slots.first()).map_or(0, |(last, first)| last - first);
         let speed = format!("{}x", (length / i64::from(self.options.seconds.max(1))).max(1));

@@ -13,6 +13,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use squall_pipeline::broker::{BrokerOptions, DevBroker};
 
 use crate::Proxy;
+use crate::program::until;
 
 /// How long any single exchange with the broker may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -131,6 +132,17 @@ impl Kafka {
         for result in results {
             result.unwrap_or_else(|(name, code)| panic!("{name}: {code}"));
         }
+    }
+
+    /// Deletes a topic and waits until it is gone.
+    pub fn delete(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
+        let results = futures::executor::block_on(admin.delete_topics(&[topic], &options)).expect("an answer");
+        for result in results {
+            result.unwrap_or_else(|(name, code)| panic!("{name}: {code}"));
+        }
+        assert!(until(LIMIT, || !self.topics(topic).iter().any(|name| name == topic)), "{topic} is still there");
     }
 
     /// Names of the topics that begin with a prefix.

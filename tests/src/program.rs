@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// The binary that `make build` leaves, beside which the tests' own executables lie.
+/// The binary that `make build` leaves, beside which the tests' own executables lie, or in whose folder `deps`.
 pub fn squall() -> PathBuf {
     let executable = std::env::current_exe().expect("the test's own path");
-    let folder = executable.ancestors().nth(2).expect("target/release/deps/test");
-    let binary = folder.join("squall");
-    assert!(binary.exists(), "{} is missing: run `make build` first", binary.display());
-    binary
+    let near = executable.ancestors().skip(1).take(2).map(|folder| folder.join("squall"));
+    let found = near.clone().find(|binary| binary.is_file());
+    found.unwrap_or_else(|| panic!("{:?} are missing: run `make build` first", near.collect::<Vec<_>>()))
 }
 
 /// The root of the repository.

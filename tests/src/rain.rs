@@ -28,9 +28,10 @@ impl Rain {
         data("radar_fmi_20160928.nc").map(|file| Self::open(&file))
     }
 
-    /// The whole Finnish event of 2016, or without `SQUALL_DATA` a simulated storm, written to `folder`.
+    /// The Finnish event of 2016 where most is going on, or without `SQUALL_DATA` a simulated storm, written to `folder`.
     pub fn event(folder: &Path) -> Self {
-        Self::finnish().unwrap_or_else(|| Self::simulated(folder, 30))
+        let cut = || Self::part(folder, "radar_fmi_20160928.nc", "2016-09-28T15:00", 36, 256, -1);
+        cut().unwrap_or_else(|| Self::simulated(folder, 36))
     }
 
     /// A part of an archive of the real data, if it is there: `frames` frames from a time on but for one that may be
@@ -90,7 +91,7 @@ impl Rain {
     }
 
     fn simulated(folder: &Path, frames: usize) -> Self {
-        eprintln!("SQUALL_DATA is not set: simulated rain instead of the Gothenburg radar");
+        eprintln!("SQUALL_DATA is not set: simulated rain instead of real radar");
         Self::storm(folder, "rain.nc", &["--frames", &frames.to_string(), "--size", "48x48", "--seed", "1"])
     }
 

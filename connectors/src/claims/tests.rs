@@ -1,6 +1,7 @@
 //! The rules of claims, on a log whose answers are lost when a test says so.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::memory::{MemoryLog, Verdict};
@@ -94,6 +95,21 @@ fn a_successor_that_was_cut_off_takes_its_place_again() {
     assert!(new.commit(&[record("two")], &at(200)).unwrap_err().is_retriable());
     new.commit(&[record("two")], &at(200)).unwrap();
     assert_eq!(texts(&log), ["one", "two"]);
+}
+
+#[test]
+fn of_two_that_claim_at_the_same_time_one_stops() {
+    let log = log();
+    let (mut first, rival, came) = (ledger(&log), log.clone(), AtomicBool::new(false));
+    // While the first one's claim is under way, another opens the ledger and claims it.
+    log.on_commit(move |_| {
+        if !came.swap(true, Ordering::SeqCst) {
+            open(&mut *ledger(&rival), &settings("3")).unwrap();
+        }
+        Verdict::Proceed
+    });
+    let error = open(&mut *first, &settings("3")).unwrap_err();
+    assert!(matches!(error, LedgerError::Fenced { .. }), "{error}");
 }
 
 #[test]

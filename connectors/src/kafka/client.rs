@@ -46,6 +46,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(RDKafkaErrorCode::PartitionEOF) = error.rdkafka_error_code() {
+            return; // asked for, and no error
+        }
         tracing::warn!(target: "squall::kafka", %error, "{reason}");
         let error = log_error(reason, error);
         if !error.is_retriable() {
