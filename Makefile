@@ -6,10 +6,13 @@ SETUP := .ci/setup.sh
 NATIVE := LIBTORCH="$(CURDIR)/target/libtorch"
 BROKER ?= memory
 SECONDS ?= 60
+KILLS ?= 30
+SEED ?= 1
+INPUT ?=
 OUT ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup build check format fuzz examples bench bench-models clean
+.PHONY: help demo test setup build check format fuzz chaos examples bench bench-models clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -42,6 +45,11 @@ format: ## Lay out the code as rustfmt wants it
 fuzz: ## Damage what each decoder reads (SECONDS=60: for so long, each)
 	@$(SETUP) build
 	SQUALL_FUZZ_SECONDS=$(SECONDS) $(NATIVE) $(CARGO) test --release --locked --package squall-connectors --test fuzz
+
+chaos: build ## Kill the program and the broker while an event streams in (KILLS=30, INPUT=FILE.nc, SEED=1)
+	@$(SETUP) test
+	$(NATIVE) $(CARGO) build --release --locked --workspace --bins
+	@KILLS="$(KILLS)" INPUT="$(INPUT)" SEED="$(SEED)" target/release/chaos
 
 examples: build ## Run the examples of the library: a forecast from files, a forecaster of one's own, scores
 	$(NATIVE) $(CARGO) build --release --locked --package squall-pipeline --package squall-models --examples

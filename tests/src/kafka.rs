@@ -122,11 +122,16 @@ impl Kafka {
 
     /// Creates a topic for a replay: no retention by time, timestamps as the producer gives them.
     pub fn create(&self, topic: &str, partitions: i32) {
+        self.create_for(topic, partitions, LARGEST);
+    }
+
+    /// The same, for records of at most so many bytes.
+    pub fn create_for(&self, topic: &str, partitions: i32, largest: &str) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
             .set("retention.ms", "-1")
             .set("message.timestamp.type", "CreateTime")
-            .set("max.message.bytes", LARGEST);
+            .set("max.message.bytes", largest);
         let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
         let results = futures::executor::block_on(admin.create_topics([&new], &options)).expect("an answer");
         for result in results {
@@ -181,6 +186,18 @@ impl Kafka {
         }
         producer.flush(LIMIT).unwrap_or_else(|error| panic!("{topic}: {error}"));
         assert_eq!(producer.in_flight_count(), 0);
+    }
+
+    /// A producer whose transaction is open, with one record in it.
+    pub fn open_transaction(&self, id: &str, topic: &str) -> BaseProducer {
+        let mut config = self.client();
+        config.set("transactional.id", id).set("transaction.timeout.ms", "120000");
+        let producer: BaseProducer = config.create().expect("a producer");
+        producer.init_transactions(LIMIT).expect("a coordinator");
+        producer.begin_transaction().expect("a transaction");
+        producer.send(BaseRecord::to(topic).partition(0).key(id).payload("{}")).expect("room for a record");
+        producer.flush(LIMIT).expect("an acknowledgement");
+        producer
     }
 
     /// Every committed record of a topic, by partition and offset; none if there is no such topic.

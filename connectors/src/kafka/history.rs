@@ -74,11 +74,16 @@ impl History {
     fn await_stable(&self, offset: i64) -> Result<(), LogError> {
         let consumer = self.consumer("read_committed")?;
         let deadline = Instant::now() + READ;
+        let mut said = false;
         loop {
             let asked = consumer.fetch_watermarks(&self.topic, 0, ASK);
             let (_, stable) = asked.map_err(|error| self.told(&consumer, error))?;
             if stable > offset {
                 return Ok(());
+            }
+            if !std::mem::replace(&mut said, true) {
+                let (ledger, topic) = (&self.name, &self.topic);
+                tracing::info!(ledger, topic, stable, "waiting for an open transaction that may hide newer progress");
             }
             if Instant::now() > deadline {
                 let what = format!("a transaction before offset {offset} is still open after {} s", READ.as_secs());

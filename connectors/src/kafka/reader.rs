@@ -134,17 +134,23 @@ impl LogReader for KafkaReader {
     fn poll(&mut self, timeout: Duration) -> Result<Option<Record>, LogError> {
         let deadline = Instant::now() + timeout;
         loop {
-            // Events and errors that belong to no partition; a message here would have escaped its queue.
-            match self.consumer.poll(Duration::ZERO) {
-                Some(Ok(message)) => {
-                    let id = PartitionId::new(message.topic(), message.partition());
-                    return Ok(Some(record(&id, &message, self.max_record_bytes)));
+            // Events and errors that belong to no partition; a message here would have escaped its queue. librdkafka
+            // reports one for each try to connect and mends what it can by itself: all are taken, none is waited on.
+            let mut trouble = None;
+            while let Some(event) = self.consumer.poll(Duration::ZERO) {
+                match event {
+                    Ok(message) => {
+                        let id = PartitionId::new(message.topic(), message.partition());
+                        return Ok(Some(record(&id, &message, self.max_record_bytes)));
+                    }
+                    Err(error) => trouble = Some(log_error("reading", error)),
                 }
-                Some(Err(error)) => {
-                    self.consumer.context().check()?;
-                    return Err(log_error("reading", error));
-                }
-                None => self.consumer.context().check()?,
+            }
+            self.consumer.context().check()?;
+            match trouble {
+                Some(error) if !error.is_retriable() => return Err(error),
+                Some(error) => tracing::debug!(%error, "the client looks for the broker"),
+                None => {}
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if let Some(record) = self.look(left.min(SLICE))? {

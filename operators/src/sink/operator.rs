@@ -30,6 +30,9 @@ pub struct SinkConfig {
     pub stop_within: Duration,
 }
 
+/// How long a commit waits after a failure: a broker that is back is noticed soon.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(1) };
+
 /// Commits one batch, however long the broker is away.
 fn commit(ledger: &mut dyn Ledger, batch: &Batch, stream: &str, control: &Control) -> Result<(), LedgerError> {
     let started = Instant::now();
@@ -41,7 +44,7 @@ fn commit(ledger: &mut dyn Ledger, batch: &Batch, stream: &str, control: &Contro
         passes
     };
     let pause = |wait| control.pause_until_done(wait);
-    retry(Backoff::default(), pause, passes, || ledger.commit(&batch.records, &batch.progress))?;
+    retry(BACKOFF, pause, passes, || ledger.commit(&batch.records, &batch.progress))?;
     let (records, frontier) = (batch.records.len(), batch.progress.frontier);
     events::Committed { ledger: stream, records, frontier, took: started.elapsed() }.emit();
     let now = now_us();

@@ -20,6 +20,9 @@ const POLL: Duration = Duration::from_millis(20);
 /// How often the broker is asked for the end of a partition that gives nothing.
 const IDLE: Duration = Duration::from_millis(100);
 
+/// How long it waits after a failure: a broker that is back is noticed soon.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(1) };
+
 /// What the reader hands to the operator.
 #[derive(Debug)]
 pub enum Item {
@@ -249,7 +252,7 @@ impl Reader {
             }
             error.is_retriable()
         };
-        match retry(Backoff::default(), |wait| control.pause_while_running(wait), passes, call) {
+        match retry(BACKOFF, |wait| control.pause_while_running(wait), passes, call) {
             Ok(value) => Ok(Some(value)),
             Err(_) if !control.is_running() => Ok(None),
             Err(error) => Err(error),

@@ -1,5 +1,5 @@
 //! `make chaos`: KILLS disturbances (30), the event of INPUT (the Finnish one of 2016 under `SQUALL_DATA`, or a simulated
-//! storm), drawn by SEED (1). The last line is the report as JSON; the exit code is 0 only if consumers noticed nothing.
+//! storm), drawn by SEED (1), streamed in within EVENT_SECONDS (60). The last line is the report as JSON; the exit code is 0 only if consumers noticed nothing.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let given = std::env::var_os("INPUT").filter(|path| !path.is_empty()).map(PathBuf::from);
     let input = given.unwrap_or_else(|| Rain::event(folder.path()).file);
     let kills = number("KILLS", 30);
-    let options = Options { input, kills, seed: number("SEED", 1), seconds: number("SECONDS", 60) };
+    let options = Options { input, kills, seed: number("SEED", 1), seconds: number("EVENT_SECONDS", 60) };
     let report = run(&options);
     println!("{report}");
     if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -6,6 +6,7 @@ mod documents;
 mod event;
 mod frozen;
 mod hot_swap;
+mod ledgers;
 mod models;
 mod order;
 mod windows;

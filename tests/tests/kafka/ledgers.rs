@@ -1,0 +1,175 @@
+//! Ledgers on a real broker: who may commit, what a restart knows, and what becomes of commits that are slow, refused,
+//! or cut off.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::producer::Producer;
+use squall_tests::forecasts::published_by;
+use squall_tests::program::until;
+use squall_tests::rain::Rain;
+use squall_tests::setting::LIMIT;
+use squall_tests::{Kafka, Proxy, Running, Setting};
+
+/// Short, so that what must outlast it does not take long.
+const TIMEOUT: &str = "log.transaction_timeout=3 s";
+const MARKER: &str = "runtime.until_marker=true";
+
+/// How often each forecast was published.
+fn counts(kafka: &Kafka, setting: &Setting) -> BTreeMap<(String, u64), usize> {
+    let mut counts = BTreeMap::new();
+    for forecast in published_by(kafka, &setting.topic("index")) {
+        *counts.entry((forecast.issue_time, forecast.revision)).or_default() += 1;
+    }
+    counts
+}
+
+fn assert_each_once(kafka: &Kafka, setting: &Setting, rain: &Rain) {
+    let counts = counts(kafka, setting);
+    let expected: BTreeMap<_, _> = rain.full_windows(3).into_iter().map(|time| ((time, 0), 1)).collect();
+    assert_eq!(counts, expected);
+}
+
+/// A setting on a broker of its own, with rain that is published already.
+fn own(name: &str, kafka: &Kafka, frames: usize) -> (Setting, Rain) {
+    let mut setting = Setting::new(name);
+    setting.address = Some(kafka.address().to_owned());
+    let rain = Rain::small(setting.folder(), frames);
+    (setting, rain)
+}
+
+fn publish(setting: &Setting, rain: &Rain, more: &[&str]) {
+    let (config, file) = (setting.config(), rain.file.display().to_string());
+    setting.start(&[&["publish", &file, "--config", &config][..], more].concat()).success(LIMIT);
+}
+
+fn run(setting: &Setting, more: &[&str]) -> Running {
+    setting.start(&[&["run", &setting.config()][..], more].concat())
+}
+
+#[test]
+fn a_predecessor_that_comes_back_after_a_cut_stops_without_writing() {
+    let proxy = Proxy::new();
+    let kafka = Kafka::behind(&proxy);
+    let (setting, _) = own("zombie", &kafka, 3);
+    let rain = Rain::event(setting.folder()); // which takes long enough to be cut off in its middle
+    publish(&setting, &rain, &["--end"]);
+    let through = format!("log.bootstrap_servers=127.0.0.1:{}", proxy.port());
+    let mut old = run(&setting, &["--set", MARKER, "--set", TIMEOUT, "--set", &through]);
+    old.until_said(LIMIT, "forecasts", |said| said.matches("forecast stream=").count() >= 2);
+    proxy.cut(); // with forecasts under way, which it will want to commit
+    let new = run(&setting, &["--set", MARKER, "--set", TIMEOUT]);
+    new.success(LIMIT);
+    proxy.mend();
+    let said = old.failure(6, LIMIT);
+    assert!(said.contains("another instance has taken it over"), "{said}");
+    assert_each_once(&kafka, &setting, &rain);
+}
+
+#[test]
+fn an_open_transaction_of_another_ledger_hides_no_progress() {
+    let (kafka, mut setting) = (Kafka::shared(), Setting::new("hidden"));
+    setting.clock = "log";
+    let rain = Rain::small(setting.folder(), 11);
+    setting.publish(&rain.file);
+    kafka.create(&setting.topic("progress"), 1);
+    let other = kafka.open_transaction(&format!("{}.other", setting.prefix()), &setting.topic("progress"));
+    setting.run();
+    assert_each_once(kafka, &setting, &rain);
+    let mut again = run(&setting, &[]);
+    again.until_said(LIMIT, "it waits", |said| said.contains("waiting for an open transaction"));
+    other.abort_transaction(Duration::from_secs(30)).expect("an end of the transaction");
+    again.success(LIMIT);
+    assert_each_once(kafka, &setting, &rain);
+}
+
+#[test]
+fn two_instances_with_an_equally_named_stream_keep_their_own_progress() {
+    let kafka = Kafka::shared();
+    let settings = [Setting::new("first"), Setting::new("second")];
+    let progress = format!("topics.progress={}", settings[0].topic("progress"));
+    let rains = settings.each_ref().map(|setting| {
+        let rain = Rain::small(setting.folder(), 6);
+        setting.publish(&rain.file);
+        rain
+    });
+    for _ in 0..2 {
+        for (setting, rain) in settings.iter().zip(&rains) {
+            run(setting, &["--set", &progress]).success(LIMIT);
+            assert_each_once(kafka, setting, rain);
+            assert!(kafka.read(&setting.topic("dead-letters")).is_empty(), "nothing was read twice");
+        }
+    }
+    let other = ["--set", &progress, "--set", "streams.rain.window_frames=2"];
+    let said = run(&settings[0], &other).failure(2, LIMIT);
+    assert!(said.contains("window_frames was 3, is 2") && said.contains("--reset-progress"), "{said}");
+    run(&settings[0], &[&other[..], &["--reset-progress", "rain"]].concat()).success(LIMIT);
+    let newest = counts(kafka, &settings[0]);
+    assert_eq!(newest.len(), rains[0].full_windows(2).len(), "windows of two, from the beginning: {newest:?}");
+    let said = run(&settings[0], &["--reset-progress", "snow"]).failure(2, LIMIT);
+    assert!(said.contains("the streams are rain"), "{said}");
+}
+
+#[test]
+fn what_the_broker_refuses_is_left_out_and_told() {
+    let (kafka, setting) = (Kafka::shared(), Setting::new("refused"));
+    let rain = Rain::small(setting.folder(), 5);
+    setting.publish(&rain.file);
+    kafka.create_for(&setting.topic("quantiles"), 1, "300");
+    let said = setting.run();
+    assert!(said.contains("the log refuses a record"), "{said}");
+    assert_each_once(kafka, &setting, &rain);
+    assert!(!kafka.read(&setting.topic("probabilities")).is_empty());
+    assert!(kafka.read(&setting.topic("quantiles")).is_empty());
+    setting.run();
+    assert_each_once(kafka, &setting, &rain);
+}
+
+#[test]
+fn commits_go_on_soon_after_the_broker_is_back() {
+    let mut kafka = Kafka::own(Default::default());
+    let (setting, rain) = own("outage", &kafka, 12);
+    publish(&setting, &rain, &[]);
+    // All but the last two frames are there from the start.
+    let mut frames = kafka.read(&setting.topic("observations"));
+    let late = frames.split_off(frames.len() - 2);
+    let live = format!("{}.live", setting.prefix());
+    kafka.create(&live, 1);
+    let sent = |frames: &[squall_tests::Seen]| -> Vec<_> {
+        frames.iter().map(|frame| squall_tests::Sent::again(frame, 0, frame.timestamp_ms)).collect()
+    };
+    kafka.write(&live, &sent(&frames));
+    let topic = format!("sources.radar.topic={live}");
+    let mut running = run(&setting, &["--set", MARKER, "--set", &topic]);
+    let published = |kafka: &Kafka| counts(kafka, &setting).len();
+    // The newest window fires once the log has gone on.
+    running.until(LIMIT, "forecasts", || published(&kafka) >= 7);
+    kafka.broker().kill().expect("a broker that can be killed");
+    std::thread::sleep(Duration::from_secs(17)); // the outage is the situation
+    kafka.broker().restart().expect("a broker that comes back");
+    let back = Instant::now();
+    kafka.write(&live, &sent(&late));
+    running.until(LIMIT, "forecasts again", || published(&kafka) >= 9);
+    let took = back.elapsed();
+    eprintln!("first commit {:.1} s after the broker's first answer", took.as_secs_f64());
+    assert!(took < Duration::from_secs(10), "{took:?}\n{}", running.output());
+    running.terminate();
+    running.success(LIMIT);
+}
+
+#[test]
+fn a_commit_that_outlasts_its_time_out_is_given_more_time() {
+    let proxy = Proxy::new();
+    let kafka = Kafka::behind(&proxy);
+    let (mut setting, rain) = own("slow", &kafka, 4);
+    setting.stream = setting.stream.replace("leads = 3", "leads = 12").replace("members = 4", "members = 8");
+    publish(&setting, &rain, &["--end"]);
+    let through = format!("log.bootstrap_servers=127.0.0.1:{}", proxy.port());
+    let mut running = run(&setting, &["--set", MARKER, "--set", TIMEOUT, "--set", &through]);
+    running.until_said(LIMIT, "it runs", |said| said.contains("running"));
+    proxy.throttle(20_000);
+    let said = running.success(LIMIT);
+    assert!(said.contains("longer time-outs"), "it was fast enough:\n{said}");
+    assert!(until(LIMIT, || counts(&kafka, &setting).len() == rain.full_windows(3).len()));
+    assert_each_once(&kafka, &setting, &rain);
+}
