@@ -221,9 +221,8 @@ impl Chaos<'_> {
                 break;
             }
             self.report.kills = turn;
-            let aspect = if turn % 10 == 0 { 0 } else { turn % 10 };
             fresh = false;
-            match aspect {
+            match turn % 10 {
                 0 => {
                     self.report.broker_kills += 1;
                     self.kafka.broker().kill().expect("a broker that can be killed");
