@@ -7,6 +7,7 @@
 mod admin;
 mod client;
 mod config;
+mod decisions;
 mod ledger;
 mod property;
 mod reader;
@@ -14,6 +15,7 @@ mod writer;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use squall_operators::ports::{Connect, Ledger, LogError, LogReader, LogWriter, TopicInfo, TopicSpec};
 
 pub use config::KafkaConfig;
@@ -43,6 +45,10 @@ impl Connect for KafkaLog {
 
     fn ledger(&self, name: &str, progress_topic: &str) -> Result<Box<dyn Ledger>, LogError> {
         Ok(Box::new(ledger::KafkaLedger::new(self.config.clone(), name, progress_topic)))
+    }
+
+    fn kept(&self, topic: &str, prefix: &str) -> Result<Vec<(Bytes, Bytes)>, LogError> {
+        decisions::kept(&self.config, topic, prefix)
     }
 
     fn describe(&self, topics: &[&str]) -> Result<Vec<Option<TopicInfo>>, LogError> {

@@ -112,7 +112,7 @@ fn headers(config: &EncodeConfig, forecast: &Forecast, kind: &str, content_type:
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::infer::{InferConfig, assemble, device::ModelSlot, device::tests::Constant, device::tests::request_at};
+    use crate::infer::{InferConfig, Rules, assemble, device::ModelSlot, device::tests::Constant, device::tests::request_at};
     use crate::ports::Outgoing;
     use crate::products::{ALL, LevelSetting, ProductsConfig, products};
     use crate::tile;
@@ -135,8 +135,7 @@ pub(crate) mod tests {
             leads: request.leads,
             members: request.members,
             max_alive: 1,
-            deadline: None,
-            counts_waiting: false,
+            rules: Rules::Clean,
         };
         assemble(&config, &fired, answer).unwrap()
     }
