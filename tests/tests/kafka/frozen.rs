@@ -144,7 +144,7 @@ fn a_frozen_device_costs_no_forecast_and_no_memory_and_is_named() {
     const BURST: usize = 10;
     let setting = Setting::new("frozen-device");
     let weights = models::small_model(setting.folder());
-    let lines = format!("model = {{ file = \"{}\" }}\ndeadline = \"100 ms\"", weights.display());
+    let lines = format!("model = {{ file = \"{}\" }}\ndeadline = \"500 ms\"", weights.display());
     let mut live = Live::start(setting, WINDOWS + 2, &[("rain", lines)]);
     live.send("rain", 0..2);
     live.until_it_has("rain", 1);

@@ -33,7 +33,7 @@ fn a_device_that_hangs_is_stood_in_for_and_named_and_takes_no_memory() {
     const MOST: usize = 8 + 4;
     let log = filled(in_order(WINDOWS + 2).into_iter().map(observation));
     let mut config = config(1, "wall", "5 min");
-    config.streams[0].deadline = Some(Duration::from_millis(15));
+    config.streams[0].deadline = Some(Duration::from_millis(150));
     let (release, gate) = crossbeam_channel::bounded(0);
     let parts = Parts { models: Box::new(move |_| Ok(Box::new(Gated(gate.clone())))), ..parts(&log) };
     let handle = Runtime::start_with(&config, parts).unwrap();
