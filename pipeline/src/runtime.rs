@@ -274,11 +274,16 @@ fn open(
     deadline: Instant,
 ) -> anyhow::Result<(Box<dyn Ledger>, Option<Progress>)> {
     retry(parts, deadline, "opening a ledger", || {
-        let mut ledger = parts.connect.ledger(&stream.name, &config.topics.progress)?;
+        let mut ledger = parts.connect.ledger(&ledger_name(config, stream), &config.topics.progress)?;
         let progress = ledger.open()?;
         Ok((ledger, progress))
     })
     .with_context(|| format!("the ledger of stream {}", stream.name))
+}
+
+/// The name of a stream's ledger: instances may share a broker, a progress topic, and the names of their streams.
+pub fn ledger_name(config: &Config, stream: &StreamConfig) -> String {
+    format!("{}/{}", config.name, stream.name)
 }
 
 /// Tries again while the broker is away, until a deadline, or until `parts` say that nobody waits any more.

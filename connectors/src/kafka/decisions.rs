@@ -32,8 +32,7 @@ pub(super) fn kept(config: &KafkaConfig, topic: &str, prefix: &str) -> Result<Ve
     if begin >= end {
         return Ok(newest.in_order());
     }
-    let consumer: BaseConsumer<Context> =
-        config.consumer().create_with_context(Context::default()).map_err(failed)?;
+    let consumer: BaseConsumer<Context> = config.consumer().create_with_context(Context::default()).map_err(failed)?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Beginning).map_err(failed)?;
     consumer.assign(&list).map_err(failed)?;

@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn as_many_members_as_are_asked_for_are_all_the_same_and_it_says_so() {
-        let newest = frame(&[Variable::EastwardWind, Variable::NorthwardWind], (2, 2), |v, y, x| (v + y * 2 + x) as f32);
+        let newest =
+            frame(&[Variable::EastwardWind, Variable::NorthwardWind], (2, 2), |v, y, x| (v + y * 2 + x) as f32);
         let mut model = Persistence::default();
         let prediction = model.forecast(&[request(vec![Some(newest)], 2, 5)]).remove(0).unwrap();
         assert_eq!(prediction.ensembles.len(), 2, "both components of the wind");

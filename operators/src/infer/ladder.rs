@@ -249,10 +249,7 @@ mod tests {
     fn a_slow_stand_in_is_passed_over_for_a_faster_one() {
         let takes = |extrapolation| vec![(StandIn::Extrapolation, extrapolation), (StandIn::Persistence, Some(MS(1)))];
         let with = |takes| Foresight { stand_ins: takes, ..foresight(50) };
-        assert_eq!(
-            choose(&ladder(&Rung::ALL), &FULL, &with(takes(Some(MS(60))))),
-            Step::StandIn(StandIn::Persistence)
-        );
+        assert_eq!(choose(&ladder(&Rung::ALL), &FULL, &with(takes(Some(MS(60))))), Step::StandIn(StandIn::Persistence));
         assert_eq!(choose(&ladder(&Rung::ALL), &FULL, &with(takes(None))), Step::StandIn(StandIn::Extrapolation));
         let slow = vec![(StandIn::Extrapolation, Some(MS(60))), (StandIn::Persistence, Some(MS(55)))];
         assert_eq!(choose(&ladder(&Rung::ALL), &FULL, &with(slow)), Step::StandIn(StandIn::Persistence), "the last");

@@ -28,6 +28,8 @@ const KEPT: usize = 8;
 pub struct Pace {
     /// Work and seconds, the newest last.
     measured: VecDeque<(f64, f64)>,
+    /// How often it was gone by without a new measurement.
+    unconfirmed: usize,
 }
 
 impl Pace {
@@ -40,12 +42,16 @@ impl Pace {
             self.measured.pop_front();
         }
         self.measured.push_back((work, seconds));
+        self.unconfirmed = 0;
     }
 
-    /// Forgets the oldest measurement. Whoever goes by an estimate and does not ask the model gets no new ones: with each
-    /// time the old ones count for less, until the model is asked again.
+    /// The model was not asked, because of an estimate. Whoever does not ask gets no measurements: after eight times in a
+    /// row the old ones are forgotten, and the model is asked again.
     pub fn fade(&mut self) {
-        self.measured.pop_front();
+        self.unconfirmed += 1;
+        if self.unconfirmed >= KEPT {
+            *self = Self::default();
+        }
     }
 
     /// How long so much work will take; `None` if nothing is known.
@@ -226,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_is_not_confirmed_fades() {
-        let mut pace = of(&[(10.0, 4.0); 20]);
+        let mut pace = of(&[(10.0, 4.0)]);
         (1..KEPT).for_each(|_| pace.fade());
         assert!(pace.estimate(1.0).is_some());
         pace.fade();

@@ -125,7 +125,8 @@ impl SinkCore {
             }
             Note::Mark(mark) => self.mark = Some(mark),
             Note::Published(published) => {
-                let Published { id, model, degraded, read_at_us, decision, records: made } = Arc::unwrap_or_clone(published);
+                let Published { id, model, degraded, read_at_us, decision, records: made } =
+                    Arc::unwrap_or_clone(published);
                 self.digests.insert(id.model_digest.clone());
                 records.extend(made);
                 self.fresh.extend(decision);

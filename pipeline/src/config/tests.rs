@@ -263,7 +263,7 @@ fn a_deadline_needs_something_that_answers_and_steps_that_can_be_taken() {
     let model = "model = { name = \"lagrangian-probability\" }\n";
     insta::assert_snapshot!(
         said(rain, &format!("{model}degrade = [\"steps\", \"members\", \"member\"]\n")),
-        @r#"x.toml:10: streams.s.degrade: expected one of "steps", "members", "extrapolation", "persistence", got "member""#
+        @r#"x.toml:10: streams.s.degrade: expected one of "steps", "members", "extrapolation", "persistence", got "member"; did you mean "members"?"#
     );
     insta::assert_snapshot!(
         said(rain, &format!("{model}degrade = [\"steps\", \"members\", \"members\"]\n")),
