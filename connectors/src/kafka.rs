@@ -7,6 +7,7 @@
 mod admin;
 mod client;
 mod config;
+mod decisions;
 mod history;
 mod ledger;
 mod property;
@@ -15,6 +16,7 @@ mod writer;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use squall_operators::ports::{Connect, Ledger, LogError, LogReader, LogWriter, TopicInfo, TopicSpec};
 
 use crate::claims::ClaimedLedger;
@@ -47,6 +49,10 @@ impl Connect for KafkaLog {
     fn ledger(&self, name: &str, progress_topic: &str) -> Result<Box<dyn Ledger>, LogError> {
         let transactions = ledger::KafkaTransactions::new(self.config.clone(), name, progress_topic);
         Ok(Box::new(ClaimedLedger::new(name, progress_topic, transactions)))
+    }
+
+    fn kept(&self, topic: &str, prefix: &str) -> Result<Vec<(Bytes, Bytes)>, LogError> {
+        decisions::kept(&self.config, topic, prefix)
     }
 
     fn describe(&self, topics: &[&str]) -> Result<Vec<Option<TopicInfo>>, LogError> {

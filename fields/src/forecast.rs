@@ -44,6 +44,23 @@ pub enum Degradation {
     },
     /// The publication deadline passed and a fallback made the forecast.
     Deadline,
+    /// By the times measured so far the model would not have answered before the publication deadline: a stand-in was
+    /// asked at once.
+    DeadlineForeseen,
+    /// To answer before the publication deadline the model took fewer solver steps than it is set to take.
+    FewerSteps {
+        /// Steps that it took.
+        steps: usize,
+        /// Steps that it is set to take.
+        of: usize,
+    },
+    /// To answer before the publication deadline the model gave fewer members than the stream asks for.
+    FewerMembers {
+        /// Members that it gave.
+        members: usize,
+        /// Members that the stream asks for.
+        of: usize,
+    },
 }
 
 /// What a forecast was made from, by what, and where.
@@ -63,6 +80,13 @@ pub struct Provenance {
     pub device: String,
     /// Empty for a forecast as it should be.
     pub degraded: Vec<Degradation>,
+    /// Whether the members are one field repeated, so that they say nothing of the uncertainty.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub identical_members: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A probabilistic forecast of one or more variables on one grid.

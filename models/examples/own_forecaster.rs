@@ -99,7 +99,13 @@ fn main() -> Result<(), ModelError> {
     let mut tables = vec![[Contingency::default(); 2]; leads.len()];
     for first in 0..frames.len() - leads.len() - 3 {
         let window = window(cadence, &frames[first..first + 4]);
-        let request = Request { stream: "example".into(), window: Arc::new(window), leads: leads.clone(), members: 1 };
+        let request = Request {
+            stream: "example".into(),
+            window: Arc::new(window),
+            leads: leads.clone(),
+            members: 1,
+            steps: None,
+        };
         let own = WholeShift.forecast(std::slice::from_ref(&request)).remove(0)?;
         let still = Persistence::default().forecast(&[request]).remove(0)?;
         for (lead, tables) in tables.iter_mut().enumerate() {

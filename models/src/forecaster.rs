@@ -55,6 +55,8 @@ pub struct Request {
     pub leads: Vec<LeadTime>,
     /// Members to give.
     pub members: usize,
+    /// Solver steps to take at most, by a model that has such steps; `None` takes as many as it is set to.
+    pub steps: Option<usize>,
 }
 
 /// What a model answers to one request.
@@ -166,6 +168,16 @@ pub trait Forecaster: Send {
     /// Device, instruction set and precision, such as `cpu avx512 f32`.
     fn device(&self) -> String {
         "cpu f32".to_owned()
+    }
+
+    /// Solver steps that it takes for a member unless a request asks for fewer; `None` for a model without such steps.
+    fn steps(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether its members are one field repeated: an ensemble without spread, which says nothing of the uncertainty.
+    fn repeats_members(&self) -> bool {
+        false
     }
 
     /// Refuses, with every reason, a stream that the model was not made for.

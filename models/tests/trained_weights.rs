@@ -58,6 +58,7 @@ fn sample(
         window: Arc::new(window),
         leads: context.cadence.leads(context.leads),
         members: context.members,
+        steps: None,
     };
     model.forecast(&[request]).remove(0).unwrap()
 }

@@ -7,6 +7,7 @@ use metrics::{counter, gauge, histogram};
 use squall_fields::{Chain, ForecastId, IssueTime, KnowledgeTime, ValidTime};
 
 use crate::dead_letter::DeadLetter;
+use crate::infer::ladder::{StandIn, Step};
 use crate::ports::{LogError, Outgoing, PartitionId};
 
 /// A record was read.
@@ -271,6 +272,57 @@ impl DeadlineMissed<'_> {
         tracing::warn!(stream, device, %issue_time, "no answer by the deadline; the fallback is asked");
         let labels = [("stream", stream.to_owned()), ("device", device.to_owned())];
         counter!("squall_deadlines_missed_total", &labels).increment(1);
+    }
+}
+
+/// To keep the deadline less than all of a forecast was asked for, by what was measured before.
+pub struct DeadlineForeseen<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// For which issue time.
+    pub issue_time: IssueTime,
+    /// What was asked for.
+    pub step: Step,
+    /// Until the deadline.
+    pub left: Duration,
+    /// What the device has to do before.
+    pub queue: Duration,
+}
+
+impl DeadlineForeseen<'_> {
+    /// Logs and counts it.
+    pub fn emit(self) {
+        let Self { stream, issue_time, step, left, queue } = self;
+        let (left_ms, queue_ms) = (left.as_millis() as u64, queue.as_millis() as u64);
+        tracing::warn!(stream, %issue_time, ?step, left_ms, queue_ms, "there is no time for all of it; less is asked for");
+        let name = match step {
+            Step::Full => "full",
+            Step::Less { steps: Some(_), members: _ } => "steps",
+            Step::Less { steps: None, members: _ } => "members",
+            Step::StandIn(StandIn::Extrapolation) => "extrapolation",
+            Step::StandIn(StandIn::Persistence) => "persistence",
+        };
+        let labels = [("stream", stream.to_owned()), ("step", name.to_owned())];
+        counter!("squall_deadlines_foreseen_total", &labels).increment(1);
+    }
+}
+
+/// A window was not forecast: it is old, and a newer one waits.
+pub struct WindowSkipped<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// Its issue time.
+    pub issue_time: IssueTime,
+    /// How often it has fired before.
+    pub revision: u32,
+}
+
+impl WindowSkipped<'_> {
+    /// Logs and counts it.
+    pub fn emit(self) {
+        let Self { stream, issue_time, revision } = self;
+        tracing::warn!(stream, %issue_time, revision, "skipped: the window is old and a newer one waits");
+        counter!("squall_windows_skipped_total", "stream" => stream.to_owned()).increment(1);
     }
 }
 

@@ -46,6 +46,7 @@
 
 pub mod control;
 pub mod dead_letter;
+pub mod decisions;
 pub mod decode;
 pub mod encode;
 pub mod events;

@@ -6,6 +6,7 @@ use squall_fields::{ForecastId, KnowledgeTime};
 
 use crate::dead_letter::{DeadLetter, KEPT_BYTES};
 use crate::ports::{Outgoing, PartitionId};
+use crate::progress::Decision;
 use crate::window::Mark;
 
 /// What the sink is told, each at its knowledge time.
@@ -26,6 +27,8 @@ pub enum Note {
     Mark(Arc<Mark>),
     /// A forecast, as records.
     Published(Arc<Published>),
+    /// The machine's clock decided something of which there is no forecast.
+    Decided(Decision),
     /// A record for the topic of dead letters.
     Dead(Arc<DeadLetter>),
 }
@@ -36,7 +39,7 @@ impl Note {
         match self {
             Self::Published(published) => published.records.iter().map(Outgoing::bytes).sum(),
             Self::Dead(letter) => letter.record.value.as_ref().map_or(0, |value| value.len().min(KEPT_BYTES)),
-            Self::Passed { .. } | Self::Mark(_) => 0,
+            Self::Passed { .. } | Self::Mark(_) | Self::Decided(_) => 0,
         }
     }
 }
@@ -52,6 +55,8 @@ pub struct Published {
     pub degraded: bool,
     /// When the last record that it needed was read.
     pub read_at_us: i64,
+    /// What the machine's clock decided about it, if anything.
+    pub decision: Option<Decision>,
     /// Its records.
     pub records: Vec<Outgoing>,
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use squall_fields::{Grid, IssueTime, KnowledgeTime, ValidTime};
 
+use crate::infer::ladder::Step;
 use crate::ports::PartitionId;
 
 /// Where to read a partition from after a restart.
@@ -22,7 +23,8 @@ pub struct Position {
     pub next: i64,
 }
 
-/// Something that the machine's clock decided, and that a restart must decide again in the same way.
+/// Something that the machine's clock decided: what is committed stays so, and a replay can decide it again in the same
+/// way ([`crate::decisions`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Decision {
@@ -35,6 +37,24 @@ pub enum Decision {
         offset: i64,
         /// When it counts as known.
         knowledge: KnowledgeTime,
+    },
+    /// For a publication deadline a window got less than its stream asks for.
+    Degraded {
+        /// Issue time of the window.
+        issue_time: IssueTime,
+        /// Its revision.
+        revision: u32,
+        /// What it got.
+        to: Step,
+        /// Whether that was chosen before the work began, and not because the deadline had passed.
+        foreseen: bool,
+    },
+    /// A window was so old, with a newer one waiting behind it, that it was not forecast at all.
+    Skipped {
+        /// Issue time of the window.
+        issue_time: IssueTime,
+        /// Its revision.
+        revision: u32,
     },
 }
 
@@ -113,7 +133,7 @@ pub struct Progress {
     pub frontier: KnowledgeTime,
     /// One for each input partition.
     pub positions: Vec<Position>,
-    /// Decisions on records at or behind the rewind offsets.
+    /// Decisions on records at or behind the rewind offsets: those that a restart meets again.
     pub decisions: Vec<Decision>,
     /// Digests of the models that the stream used last.
     pub model_digests: Vec<String>,

@@ -15,7 +15,7 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::control::Control;
 use crate::encode::{self, EncodeConfig, StoredFile};
-use crate::infer::Made;
+use crate::infer::{Inferred, Made};
 use crate::local::Local;
 use crate::note::{Note, Published};
 use crate::offload::{Desk, Service};
@@ -109,7 +109,7 @@ const WAITING: usize = 4;
 
 /// Publishes each forecast and passes its records on to the sink.
 pub fn publish<'scope>(
-    forecasts: StreamVec<'scope, Tick, Local<Made>>,
+    forecasts: StreamVec<'scope, Tick, Local<Inferred>>,
     publisher: Publisher,
     stream: StreamContext,
 ) -> StreamVec<'scope, Tick, Local<Note>> {
@@ -132,7 +132,14 @@ pub fn publish<'scope>(
             stream.frontiers.report("publish", frontier_of(frontier));
             input.for_each_time(|time, batches| {
                 let capability = time.retain(output.output_index());
-                for Local(made) in batches.flat_map(|batch| batch.drain(..)) {
+                for Local(inferred) in batches.flat_map(|batch| batch.drain(..)) {
+                    let made = match inferred {
+                        Inferred::Made(made) => made,
+                        Inferred::Skipped(decision) => {
+                            output.session(&capability).give(Local(Note::Decided(decision)));
+                            continue;
+                        }
+                    };
                     let forecast = made.forecast.clone();
                     if let Err(lost) = desk.submit(forecast, (capability.clone(), made)) {
                         stream.control.fail(lost.into());
@@ -164,12 +171,13 @@ pub fn publish<'scope>(
 impl Made {
     /// The forecast as it will be committed.
     fn published(&self, records: Vec<Outgoing>) -> Published {
-        let Self { forecast, read_at_us, .. } = self;
+        let Self { forecast, read_at_us, decision, .. } = self;
         Published {
             id: forecast.id.clone(),
             model: forecast.provenance.model.clone(),
             degraded: forecast.is_degraded(),
             read_at_us: *read_at_us,
+            decision: decision.clone(),
             records,
         }
     }

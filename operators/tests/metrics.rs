@@ -9,6 +9,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder
 use squall_fields::{ForecastId, IssueTime, KnowledgeTime, ValidTime};
 use squall_operators::dead_letter::{DeadLetter, Reason};
 use squall_operators::events::*;
+use squall_operators::infer::ladder::Step;
 use squall_operators::ports::{PartitionId, Record};
 
 /// Labels of each metric.
@@ -88,6 +89,9 @@ fn models_and_devices() {
     BatchAnswered { device: "cpu", stream: STREAM, requests: 2, took: TOOK }.emit();
     ModelFailed { stream: STREAM, model: "m", issue_time: ISSUE_TIME, message: "x" }.emit();
     DeadlineMissed { stream: STREAM, device: "cpu", issue_time: ISSUE_TIME }.emit();
+    let step = Step::Less { steps: None, members: 2 };
+    DeadlineForeseen { stream: STREAM, issue_time: ISSUE_TIME, step, left: TOOK, queue: TOOK }.emit();
+    WindowSkipped { stream: STREAM, issue_time: ISSUE_TIME, revision: 0 }.emit();
     DeviceState { device: "cpu", silent_for: TOOK, pending: 1 }.emit();
     ModelTakenUp { stream: STREAM, model: "m", digest: "d2", before: Some("d1"), from: Some(ISSUE_TIME) }.emit();
     ModelLoaded { stream: STREAM, model: "m", took: TOOK }.emit();

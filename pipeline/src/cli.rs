@@ -1,6 +1,7 @@
 //! The command line: what can be asked.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -135,15 +136,23 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    logging::start(cli.global.log_format, cli.global.verbose, cli.command.is_service());
-    match cli.command.run() {
-        Ok(()) => ExitCode::SUCCESS,
+    let is_service = cli.command.is_service();
+    logging::start(cli.global.log_format, cli.global.verbose, is_service);
+    let code = match cli.command.run() {
+        Ok(()) => 0,
         Err(error) => {
             let (text, code) = exit::report(&error);
             eprint!("{text}");
-            ExitCode::from(code)
+            code
         }
+    };
+    if is_service {
+        // A device may still be at work on what nobody waits for. To take its library down under it, as the destructors of
+        // a process do, crashes.
+        let _ = (std::io::stdout().flush(), std::io::stderr().flush());
+        signal_hook::low_level::exit(i32::from(code));
     }
+    ExitCode::from(code)
 }
 
 #[cfg(test)]

@@ -4,16 +4,18 @@
 //! or its device is gone, must not keep a stream from running: the fallback answers until it can be.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use squall_fields::{Cause, Chain};
-use squall_models::baselines::{Baseline, ExtrapolationParams};
+use squall_models::baselines::Baseline;
 use squall_models::diffusion::DiffusionForecaster;
-use squall_models::{Context, Coordinates, Forecaster, ModelError, Prediction, Request};
+use squall_models::{Coordinates, Forecaster, ModelError, Prediction, Request};
 use squall_operators::events;
 use squall_operators::infer::device::{BatchPolicy, Device, ModelSlot};
+use squall_operators::infer::ladder::StandIn;
 
 use crate::commands::Usage;
 use crate::config::{Config, ModelConfig, StreamConfig};
@@ -41,11 +43,8 @@ pub fn model(stream: &StreamConfig) -> anyhow::Result<Box<dyn Forecaster>> {
 }
 
 /// What answers when the model of a stream fails: extrapolation where it fits, otherwise persistence.
-fn fallback(stream: &StreamConfig, context: &Context) -> Option<Box<dyn Forecaster>> {
-    let is_named = |other: &Baseline| matches!(&stream.model, ModelConfig::Named(own) if own.name() == other.name());
-    let others = [Baseline::Extrapolation(ExtrapolationParams::default()), Baseline::Persistence];
-    let built = others.into_iter().filter(|other| !is_named(other)).map(Baseline::build);
-    built.into_iter().find(|model| model.check(context).is_ok())
+fn fallback(stream: &StreamConfig) -> Option<Box<dyn Forecaster>> {
+    stream.stand_ins().into_values().next().map(Baseline::build)
 }
 
 /// A model with its fallback, checked against what its stream will ask.
@@ -56,7 +55,7 @@ pub fn slot(stream: &StreamConfig, factory: &ModelFactory) -> anyhow::Result<Mod
     let context = stream.context();
     let model = factory(stream).with_context(|| format!("the model of stream {}", stream.name))?;
     model.check(&context)?;
-    Ok(ModelSlot::new(model, fallback(stream, &context)))
+    Ok(ModelSlot::new(model, fallback(stream)))
 }
 
 /// Stands in for a model that cannot be loaded: fails every request with the reason.
@@ -95,7 +94,7 @@ impl Forecaster for Unavailable {
 fn without_model(stream: &StreamConfig, error: anyhow::Error) -> anyhow::Result<ModelSlot> {
     let unloadable = matches!(error.downcast_ref(), Some(ModelError::File { .. } | ModelError::Device { .. }));
     let ModelConfig::File { file, .. } = &stream.model else { return Err(error) };
-    let Some(fallback) = fallback(stream, &stream.context()).filter(|_| unloadable) else { return Err(error) };
+    let Some(fallback) = fallback(stream).filter(|_| unloadable) else { return Err(error) };
     let reason = Chain(error.as_ref()).to_string();
     events::ModelNotLoaded { stream: &stream.name, reason: &reason, instead: fallback.name() }.emit();
     let model = Unavailable { name: file.display().to_string(), reason: Cause::new(error) };
@@ -142,16 +141,22 @@ pub fn start(config: &Config, factory: &ModelFactory) -> anyhow::Result<Devices>
     Ok(Devices { threads, without_model: missing })
 }
 
-/// The thread that answers for a stream whose model misses its deadline; `None` without a deadline or a fallback.
+/// The threads of the models that answer for a stream where there is no time for its own, each with the next one for
+/// when it fails.
 ///
 /// # Errors
-/// The thread cannot be started.
-pub fn start_fallback(stream: &StreamConfig) -> anyhow::Result<Option<Device>> {
-    let model = stream.deadline.and_then(|_| fallback(stream, &stream.context()));
-    let Some(model) = model else { return Ok(None) };
-    let models = HashMap::from([(stream.name.clone(), ModelSlot::new(model, None))]);
-    let name = format!("fallback of {}", stream.name);
-    Ok(Some(Device::start(&name, models, BatchPolicy::default(), PATIENCE).with_context(|| name)?))
+/// A thread cannot be started.
+pub fn start_stand_ins(stream: &StreamConfig) -> anyhow::Result<BTreeMap<StandIn, Device>> {
+    let models = stream.stand_ins();
+    let start = |(stand_in, model): (&StandIn, &Baseline)| {
+        let next = models.range((Bound::Excluded(stand_in), Bound::Unbounded)).next();
+        let slot = ModelSlot::new(model.clone().build(), next.map(|(_, next)| next.clone().build()));
+        let name = format!("{} for {}", model.name(), stream.name);
+        let slots = HashMap::from([(stream.name.clone(), slot)]);
+        let device = Device::start(&name, slots, BatchPolicy::default(), PATIENCE).with_context(|| name)?;
+        Ok((*stand_in, device))
+    };
+    models.iter().map(start).collect()
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use squall_operators::Tick;
+use squall_operators::decisions::{Keeper, Recorded};
 use squall_operators::decode::{Decoder, decode};
 use squall_operators::encode::EncodeConfig;
 use squall_operators::infer::device::Device;
-use squall_operators::infer::{InferConfig, infer};
+use squall_operators::infer::ladder::{Ladder, StandIn};
+use squall_operators::infer::{InferConfig, Live, Rules, infer};
 use squall_operators::local::Local;
 use squall_operators::note::Note;
 use squall_operators::ports::{Connect, Ledger, PartitionId};
@@ -59,8 +61,12 @@ pub struct StreamPlan {
     pub decoder: Decoder,
     /// What runs its model.
     pub device: Device,
-    /// What runs its fallback when the deadline passes.
-    pub fallback: Option<Device>,
+    /// What runs the models that answer where there is no time for its own.
+    pub stand_ins: BTreeMap<StandIn, Device>,
+    /// What was decided in the run that is replayed.
+    pub recorded: Option<Arc<Recorded>>,
+    /// Where its decisions are kept.
+    pub keeper: Keeper,
     /// What publishes its forecasts.
     pub publisher: Publisher,
     /// How long it waits for what is under way once it is asked to stop.
@@ -114,15 +120,32 @@ pub fn quality_config(stream: &config::StreamConfig) -> QualityConfig {
     }
 }
 
-/// What a stream asks of its model.
+/// What a stream asks of its model, in full.
 pub fn infer_config(stream: &config::StreamConfig) -> InferConfig {
     InferConfig {
         stream: stream.name.clone(),
         leads: stream.lead_times(),
         members: stream.members,
         max_alive: FORECASTS_ALIVE,
-        deadline: stream.deadline,
-        counts_waiting: false,
+        rules: Rules::Clean,
+    }
+}
+
+/// What the machine's clock decides about a stream: live what it is set to, in a replay nothing, or what was recorded.
+fn rules(plan: &StreamPlan) -> Rules {
+    let stream = &plan.stream;
+    match (&plan.recorded, plan.clock) {
+        (Some(recorded), _) => Rules::Recorded(recorded.clone()),
+        (None, Clock::Log { .. }) => Rules::Clean,
+        (None, Clock::Wall { .. }) => Rules::Live(Live {
+            deadline: stream.deadline,
+            ladder: Ladder {
+                rungs: stream.degrade.clone(),
+                min_steps: stream.min_steps,
+                min_members: stream.min_members,
+            },
+            skip_older_than: stream.skip_older_than,
+        }),
     }
 }
 
@@ -141,6 +164,7 @@ fn source_config(plan: &StreamPlan, workers: usize) -> SourceConfig {
         read_ahead: Duration::from_secs(source.cadence.step_seconds() as u64) * SLOTS_AHEAD,
         max_bytes_in_flight: plan.max_bytes_in_flight / workers as u64,
         max_record_bytes: source.max_record_bytes,
+        recorded: plan.recorded.clone(),
     }
 }
 
@@ -160,7 +184,8 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
     let ledger = is_home.then(|| plan.ledger.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten();
     let keep_dead = plan.dead_letters.is_some();
     // Without a topic of its own no dead letter reaches the core.
-    let core = SinkCore::new(plan.dead_letters.clone().unwrap_or_else(|| "".into()), progress);
+    let dead_letters = plan.dead_letters.clone().unwrap_or_else(|| "".into());
+    let core = SinkCore::new(dead_letters, progress).keeping(plan.keeper.clone());
     worker.dataflow_named::<Tick, _, _>(&format!("stream {}", plan.context.name), |scope| {
         let probe = ProbeHandle::new();
         let reading = source_config(plan, workers);
@@ -174,9 +199,8 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
             Windowed::Mark(mark) => Some(Local(Note::Mark(mark))),
             Windowed::Fired(_) => None,
         });
-        let mut asked = infer_config(&plan.stream);
-        asked.counts_waiting = matches!(plan.clock, Clock::Wall { .. });
-        let forecasts = infer(windows, asked, plan.device.clone(), plan.fallback.clone(), context());
+        let asked = InferConfig { rules: rules(plan), ..infer_config(&plan.stream) };
+        let forecasts = infer(windows, asked, plan.device.clone(), plan.stand_ins.clone(), context());
         let published = publish(forecasts, plan.publisher.clone(), context());
         let notes = passed.concat(said).concat(published);
         sink(notes, SinkConfig { stop_within: plan.stop_within }, core, ledger, context()).probe_with(&probe);

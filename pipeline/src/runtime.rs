@@ -16,6 +16,7 @@ use squall_connectors::isolate::{Format, IsolatedDecoder};
 use squall_connectors::netcdf::{NetcdfDecoder, NetcdfEncoder, WriteOptions};
 use squall_connectors::odim::OdimDecoder;
 use squall_fields::{Chain, ErrorKind, Failure};
+use squall_operators::decisions::{Keeper, Recorded};
 use squall_operators::decode::{Decoder, SharedFrames};
 use squall_operators::ports::{
     Connect, FieldStore, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, Opening, PartitionId,
@@ -61,6 +62,8 @@ pub struct Parts {
     pub models: Box<ModelFactory>,
     /// Streams that forget their progress.
     pub reset: BTreeSet<Arc<str>>,
+    /// Of a replay: the instance whose decisions are repeated, of those on the topic of progress; `None` ignores them.
+    pub as_recorded: Option<String>,
     /// Waits between two tries of what the start needs, and says whether to go on.
     pub pause: Box<dyn Fn(Duration) -> bool>,
 }
@@ -75,6 +78,7 @@ impl Parts {
             encoder: encoder(config),
             models: Box::new(devices::model),
             reset: BTreeSet::new(),
+            as_recorded: None,
             pause: Box::new(|wait| {
                 std::thread::sleep(wait);
                 true
@@ -151,7 +155,7 @@ impl Runtime {
             let others = streams.iter().filter(|other| other.name != stream.name);
             stream.control.link(others.map(|other| Arc::downgrade(&other.control)).collect());
         }
-        let stand_ins = plans.iter().filter_map(|plan| plan.fallback.clone());
+        let stand_ins = plans.iter().flat_map(|plan| plan.stand_ins.values().cloned()).collect::<Vec<_>>();
         let monitor =
             Monitor { streams: streams.clone(), devices: devices.threads.into_values().chain(stand_ins).collect() };
         let guards = workers::run(config.runtime.workers, streams, move |worker| {
@@ -188,6 +192,9 @@ fn plan(
     if !progress.positions.is_empty() {
         tracing::info!(stream = &*stream.name, frontier = %progress.frontier, "going on from what is committed");
     }
+    let recorded = recorded(config, stream, parts, deadline)?;
+    let may_stand_in = recorded.is_some() || (stream.deadline.is_some() && matches!(clock, Clock::Wall { .. }));
+    let stand_ins = if may_stand_in { devices::start_stand_ins(stream)? } else { BTreeMap::new() };
     let cleaner = Cleaner::new(&graph::quality_config(stream));
     let decoder = Decoder::new((parts.decoders)(source), Some(parts.store.clone()), source.max_record_bytes, cleaner);
     let decoder = match shared.get(&source.name) {
@@ -206,7 +213,9 @@ fn plan(
         connect: parts.connect.clone(),
         decoder,
         device,
-        fallback: devices::start_fallback(stream)?,
+        stand_ins,
+        recorded: recorded.map(Arc::new),
+        keeper: Keeper::new(config.topics.progress.clone(), &config.name, &stream.name),
         publisher: publisher(&config.name, stream, parts.store.clone(), parts.encoder.clone()),
         stop_within: STOP_WITHIN,
         context: StreamContext::new(stream.name.clone(), graph::home(&stream.name, config.runtime.workers.max(1))),
@@ -238,6 +247,26 @@ fn inputs(config: &Config, source: &SourceConfig, connect: &dyn Connect) -> anyh
         }
     };
     Ok((partitions, clock))
+}
+
+/// What was decided about a stream in the run that is to be repeated.
+fn recorded(
+    config: &Config,
+    stream: &StreamConfig,
+    parts: &Parts,
+    deadline: Instant,
+) -> anyhow::Result<Option<Recorded>> {
+    let Some(instance) = &parts.as_recorded else { return Ok(None) };
+    let keeper = Keeper::new(config.topics.progress.clone(), instance, &stream.name);
+    let kept = retry(parts, deadline, "reading decisions", || {
+        Ok(parts.connect.kept(&config.topics.progress, keeper.prefix())?)
+    })?;
+    let values = kept.iter().map(|(_, value)| &**value);
+    let recorded = Recorded::read(values)
+        .map_err(|error| LedgerError::progress(instance, error))
+        .with_context(|| format!("the decisions of stream {}", stream.name))?;
+    tracing::info!(stream = &*stream.name, instance, decisions = recorded.len(), "repeats what was decided");
+    Ok(Some(recorded))
 }
 
 /// Opens a stream's ledger: fences whoever had it, and reads what is committed.

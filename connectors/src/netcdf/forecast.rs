@@ -80,7 +80,8 @@ fn write_provenance(file: &mut FileMut, forecast: &Forecast, options: &WriteOpti
         ("squall_inputs", json(serde_json::to_string(&provenance.inputs))?),
         ("squall_degraded", json(serde_json::to_string(&provenance.degraded))?),
     ];
-    for (name, value) in attributes {
+    let identical = provenance.identical_members.then(|| ("squall_identical_members", "true".to_owned()));
+    for (name, value) in attributes.into_iter().chain(identical) {
         file.add_attribute(name, value.as_str()).map_err(failed(name))?;
     }
     Ok(())

@@ -129,6 +129,7 @@ impl Reading<'_> {
             code_version: self.text("squall_code_version").to_owned(),
             device: self.text("squall_device").to_owned(),
             degraded: serde_json::from_str(&json("squall_degraded")).map_err(wrong)?,
+            identical_members: self.text("squall_identical_members") == "true",
         })
     }
 

@@ -14,7 +14,8 @@ const VERSION: u32 = 1;
 
 /// The newest frame that is present, at every lead, missing cells included.
 ///
-/// It has one member to give; asked for more, it repeats it.
+/// It has one field to give and repeats it for each member: an ensemble without spread. Its probabilities are 0 or 1, and
+/// its quantiles are all the same. Whoever publishes it must say so ([`Forecaster::repeats_members`]).
 #[derive(Clone, Debug)]
 pub struct Persistence {
     digest: String,
@@ -43,8 +44,12 @@ impl Forecaster for Persistence {
             context_frames: 1,
             max_leads: None,
             min_shape: (1, 1),
-            max_members: Some(1),
+            max_members: None,
         }
+    }
+
+    fn repeats_members(&self) -> bool {
+        true
     }
 
     fn forecast(&mut self, requests: &[Request]) -> Vec<Result<Prediction, ModelError>> {
@@ -83,6 +88,21 @@ mod tests {
         assert_eq!((v.variable, v.members(), v.leads()), (Variable::YWind, 1, 4));
         assert!(v.values[[0, 3, 0, 2]].is_nan());
         assert_eq!(v.values[[0, 3, 1, 1]], 14.0);
+    }
+
+    #[test]
+    fn as_many_members_as_are_asked_for_are_all_the_same_and_it_says_so() {
+        let newest =
+            frame(&[Variable::EastwardWind, Variable::NorthwardWind], (2, 2), |v, y, x| (v + y * 2 + x) as f32);
+        let mut model = Persistence::default();
+        let prediction = model.forecast(&[request(vec![Some(newest)], 2, 5)]).remove(0).unwrap();
+        assert_eq!(prediction.ensembles.len(), 2, "both components of the wind");
+        for ensemble in &prediction.ensembles {
+            let first = ensemble.values.index_axis(Axis(0), 0).to_owned();
+            assert_eq!(ensemble.members(), 5);
+            assert!(ensemble.values.outer_iter().all(|member| member == first));
+        }
+        assert!(model.repeats_members());
     }
 
     #[test]

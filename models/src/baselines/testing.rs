@@ -45,7 +45,7 @@ pub(crate) fn request(frames: Vec<Option<Frame>>, leads: usize, members: usize) 
         cadence,
         frames: frames.into_iter().map(|f| f.map(Arc::new)).collect(),
     };
-    Request { stream: "test".into(), window: Arc::new(window), leads: cadence.leads(leads), members }
+    Request { stream: "test".into(), window: Arc::new(window), leads: cadence.leads(leads), members, steps: None }
 }
 
 /// What a stream of these variables asks.

@@ -161,7 +161,7 @@ impl DiffusionForecaster {
                 work.extend((0..open.request.members as u32).map(|number| Member { plan: index, number }));
             }
         }
-        let domain = |member: &Member| plans[member.plan].open().map(|open| open.prepared.domain);
+        let domain = |member: &Member| plans[member.plan].open().map(|open| (open.prepared.domain, open.request.steps));
         work.sort_by_key(domain);
         // On a CPU with several threads a sample's last bits depend on its place in the batch. There each request has
         // batches of its own, so that a member always has the same place.
@@ -218,9 +218,13 @@ impl DiffusionForecaster {
         }
     }
 
-    /// Samples members whose domains have one shape.
+    /// Samples members whose domains have one shape and whose requests ask for as many steps.
     fn sample(&self, plans: &[Plan<'_>], members: &[Member]) -> Sample {
         let spec = self.spec();
+        let mut sampler = self.sampler.clone();
+        if let Some(steps) = plans[members[0].plan].open().and_then(|open| open.request.steps) {
+            sampler.config.solver.steps = sampler.config.solver.steps.min(steps.max(1));
+        }
         let channels = spec.network.out_channels as usize;
         let noise_and_condition = |member: &Member| {
             let Open { request, prepared, .. } = plans[member.plan].open()?;
@@ -239,9 +243,9 @@ impl DiffusionForecaster {
         } else {
             Condition { channels: Tensor::cat(&entries.iter().map(|(_, c, _)| c).collect::<Vec<_>>(), 0) }
         };
-        let denoiser = NetworkDenoiser { network: &self.model.network, process: &self.sampler.process };
+        let denoiser = NetworkDenoiser { network: &self.model.network, process: &sampler.process };
         let denoiser = Tiled::new(denoiser, self.tiles(entries[0].2), self.batch);
-        self.sampler.sample(&denoiser, &condition, &noise)
+        sampler.sample(&denoiser, &condition, &noise)
     }
 
     /// Transformed future frames `[member, lead, channel, y, x]` of the request's own cells, on the CPU.
@@ -326,6 +330,10 @@ impl Forecaster for DiffusionForecaster {
 
     fn device(&self) -> String {
         self.device.describe()
+    }
+
+    fn steps(&self) -> Option<usize> {
+        Some(self.sampler.config.solver.steps)
     }
 
     /// Passes zeros through the network once, so that the first request does not wait for kernels to be chosen.

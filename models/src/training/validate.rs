@@ -123,6 +123,7 @@ pub fn score(
                 window: case.window.clone(),
                 leads: case.window.cadence.leads(leads),
                 members: contestant.members,
+                steps: None,
             };
             let start = std::time::Instant::now();
             let answer = contestant.model.forecast(std::slice::from_ref(&request)).pop();

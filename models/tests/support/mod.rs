@@ -77,6 +77,6 @@ impl Event {
             cadence,
             frames: (newest - 3..=newest).map(frame).collect(),
         };
-        Request { stream: "event".into(), window: Arc::new(window), leads: cadence.leads(leads), members }
+        Request { stream: "event".into(), window: Arc::new(window), leads: cadence.leads(leads), members, steps: None }
     }
 }

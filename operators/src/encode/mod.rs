@@ -112,7 +112,9 @@ fn headers(config: &EncodeConfig, forecast: &Forecast, kind: &str, content_type:
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::infer::{InferConfig, assemble, device::ModelSlot, device::tests::Constant, device::tests::request_at};
+    use crate::infer::{
+        InferConfig, Rules, assemble, device::ModelSlot, device::tests::Constant, device::tests::request_at,
+    };
     use crate::ports::Outgoing;
     use crate::products::{ALL, LevelSetting, ProductsConfig, products};
     use crate::tile;
@@ -130,14 +132,8 @@ pub(crate) mod tests {
         let known_at = KnowledgeTime::from_unix_ms(issue_time * 1000 + 20_000);
         let fired = Fired { window: request.window, revision, known_at, read_at_us: 0 };
         let stream = request.stream;
-        let config = InferConfig {
-            stream,
-            leads: request.leads,
-            members: request.members,
-            max_alive: 1,
-            deadline: None,
-            counts_waiting: false,
-        };
+        let config =
+            InferConfig { stream, leads: request.leads, members: request.members, max_alive: 1, rules: Rules::Clean };
         assemble(&config, &fired, answer).unwrap()
     }
 

@@ -14,6 +14,7 @@ use squall_models::{Forecaster, ModelError, Request};
 use timely::scheduling::SyncActivator;
 
 use super::Answer;
+use super::pace::{Booking, Books, Pace};
 pub use super::slot::{ModelSlot, SharedModel};
 use crate::control::Control;
 use crate::events;
@@ -21,8 +22,8 @@ use crate::offload::{Desk, Inbox, Lost, Reply, Service, TellError};
 
 /// What a device is asked.
 pub enum Ask {
-    /// To forecast. The stream of the request says with which model.
-    Forecast(Request),
+    /// To forecast. The stream of the request says with which model; its time is booked until it is answered.
+    Forecast(Request, Booking),
     /// To take up a model for a stream from an issue time on.
     TakeUp(NewModel),
 }
@@ -60,6 +61,7 @@ const WAITING: usize = 8;
 pub struct Device {
     name: Arc<str>,
     service: Service<Ask, Answer>,
+    books: Books,
     patience: Duration,
 }
 
@@ -76,9 +78,10 @@ impl Device {
         patience: Duration,
     ) -> io::Result<Self> {
         let capacity = WAITING * models.len().max(1);
-        let worker = Worker { name: name.to_owned(), models, policy };
+        let books = Books::default();
+        let worker = Worker { name: name.to_owned(), models, policy, books: books.clone() };
         let service = Service::start(&format!("device {name}"), capacity, move |inbox| worker.run(inbox))?;
-        Ok(Self { name: name.into(), service, patience })
+        Ok(Self { name: name.into(), service, books, patience })
     }
 
     /// Its name.
@@ -102,6 +105,27 @@ impl Device {
         (silent > self.patience).then(|| Failure::new(ErrorKind::Device, what()))
     }
 
+    /// What it is asked to forecast, with the time that this will take booked.
+    pub fn ask(&self, request: Request) -> Ask {
+        let booking = self.books.book(&request);
+        Ask::Forecast(request, booking)
+    }
+
+    /// What requests of a stream have taken here, and how many solver steps its model takes.
+    pub fn pace(&self, stream: &str) -> (Pace, Option<usize>) {
+        self.books.pace(stream)
+    }
+
+    /// How long what it has been asked for will take.
+    pub fn queue(&self) -> Duration {
+        self.books.queue(Instant::now())
+    }
+
+    /// It was not asked, because of what is known of its pace: that counts for less from now on.
+    pub fn passed_over(&self, stream: &str) {
+        self.books.fade(stream);
+    }
+
     /// A desk for a stream, which fails if the device's thread panics.
     pub fn desk<K>(&self, control: &Arc<Control>, wake: SyncActivator) -> DeviceDesk<K> {
         self.service.health().attach(control);
@@ -115,7 +139,7 @@ impl Device {
     pub fn take_up(&self, model: NewModel) -> Result<(), TakeUpError> {
         self.service.tell(Ask::TakeUp(model)).map_err(|error| match error {
             TellError::Full(Ask::TakeUp(model)) => TakeUpError::Full(model),
-            TellError::Full(Ask::Forecast(_)) => unreachable!("what was refused is what was asked"),
+            TellError::Full(Ask::Forecast(..)) => unreachable!("what was refused is what was asked"),
             TellError::Dead(lost) => TakeUpError::Dead(lost),
         })
     }
@@ -133,12 +157,17 @@ pub enum TakeUpError {
 }
 
 /// A request on the device's thread.
-type Job = (Request, Reply<Answer>);
+struct Job {
+    request: Request,
+    booking: Booking,
+    reply: Reply<Answer>,
+}
 
 struct Worker {
     name: String,
     models: HashMap<Arc<str>, ModelSlot>,
     policy: BatchPolicy,
+    books: Books,
 }
 
 impl Worker {
@@ -153,7 +182,7 @@ impl Worker {
                 self.take(asked, &mut jobs);
             }
             // What was taken back while it waited for others need not be computed.
-            jobs.retain(|(_, reply)| reply.is_wanted());
+            jobs.retain(|job| job.reply.is_wanted());
             self.answer(jobs);
         }
     }
@@ -169,6 +198,7 @@ impl Worker {
                 }
             }
             let model = slot.current();
+            self.books.set_steps(stream, model.steps());
             let (model, digest) = (model.name(), model.digest());
             events::ModelTakenUp { stream, model, digest, before: None, from: None }.emit();
         }
@@ -176,7 +206,7 @@ impl Worker {
 
     fn take(&mut self, (ask, reply): (Ask, Reply<Answer>), jobs: &mut Vec<Job>) {
         match ask {
-            Ask::Forecast(request) => jobs.push((request, reply)),
+            Ask::Forecast(request, booking) => jobs.push(Job { request, booking, reply }),
             Ask::TakeUp(NewModel { stream, from, model }) => self.take_up(&stream, from, SharedModel::new(model)),
         }
     }
@@ -194,17 +224,20 @@ impl Worker {
 
     /// Answers jobs model by model, each stream's in the order in which they came.
     fn answer(&mut self, mut jobs: Vec<Job>) {
-        jobs.sort_by(|(a, _), (b, _)| a.stream.cmp(&b.stream));
+        jobs.sort_by(|a, b| a.request.stream.cmp(&b.request.stream));
         let mut batches: Vec<(SharedModel, Vec<Job>)> = Vec::new();
-        for (request, reply) in jobs {
-            let Some(slot) = self.models.get_mut(&request.stream) else {
-                reply.send(no_model(&request.stream));
+        for job in jobs {
+            let stream = &job.request.stream;
+            let Some(slot) = self.models.get_mut(stream) else {
+                let answer = no_model(stream);
+                job.reply.send(answer);
                 continue;
             };
-            let model = slot.at(&request.stream, request.window.issue_time);
+            let model = slot.at(stream, job.request.window.issue_time);
+            self.books.set_steps(stream, model.steps());
             match batches.iter_mut().find(|(of, _)| of.is(&model)) {
-                Some((_, batch)) => batch.push((request, reply)),
-                None => batches.push((model, vec![(request, reply)])),
+                Some((_, batch)) => batch.push(job),
+                None => batches.push((model, vec![job])),
             }
         }
         for (model, batch) in batches {
@@ -213,15 +246,19 @@ impl Worker {
     }
 
     fn answer_batch(&self, model: &SharedModel, batch: Vec<Job>) {
-        let (requests, replies): (Vec<Request>, Vec<_>) = batch.into_iter().unzip();
+        self.books.begin(batch.iter().map(|job| &job.booking));
+        let apart = |Job { request, booking, reply }| (request, (booking, reply));
+        let (requests, replies): (Vec<Request>, Vec<_>) = batch.into_iter().map(apart).unzip();
         let started = Instant::now();
         let predictions = model.forecast(&requests);
         let took = started.elapsed();
+        self.books.end(&requests, model.steps(), took);
         for of_stream in requests.chunk_by(|a, b| a.stream == b.stream) {
             let (stream, requests) = (&of_stream[0].stream, of_stream.len());
             events::BatchAnswered { device: &self.name, stream, requests, took }.emit();
         }
-        for ((reply, request), prediction) in replies.into_iter().zip(&requests).zip(predictions) {
+        for (((booking, reply), request), prediction) in replies.into_iter().zip(&requests).zip(predictions) {
+            drop(booking);
             let slot = self.models.get(&request.stream);
             reply.send(slot.map_or_else(|| no_model(&request.stream), |slot| slot.judge(model, request, prediction)));
         }
@@ -237,7 +274,8 @@ fn share(model: &mut SharedModel, seen: &[SharedModel]) -> bool {
 fn no_model(stream: &str) -> Answer {
     let model = format!("of stream {stream}");
     let prediction = Err(ModelError::Answer { model, reason: "is not on this device".into() });
-    Answer { prediction, model: String::new(), model_digest: "".into(), device: String::new(), degraded: None }
+    let (model, device) = (String::new(), String::new());
+    Answer { prediction, model, model_digest: "".into(), device, degraded: None, identical_members: false }
 }
 
 #[cfg(test)]
@@ -302,7 +340,7 @@ pub(crate) mod tests {
         let cadence = Cadence::every_seconds(300).unwrap();
         let window = Window { issue_time: frame.slot.into(), cadence, frames: vec![Some(frame.into())] };
         let leads = vec![LeadTime::from_seconds(300), LeadTime::from_seconds(600)];
-        Request { stream: "rain".into(), window: window.into(), leads, members: 2 }
+        Request { stream: "rain".into(), window: window.into(), leads, members: 2, steps: None }
     }
 
     pub(crate) fn slot(with_fallback: bool) -> ModelSlot {
@@ -320,7 +358,7 @@ pub(crate) mod tests {
         let new = NewModel { stream: "rain".into(), from: IssueTime::from_unix_seconds(1500), model };
         assert!(device.take_up(new).is_ok());
         for (id, issue_time) in (0..8).map(|i| (i, 300 * (i as i64 + 1))) {
-            desk.submit(Ask::Forecast(request_at(issue_time)), id).unwrap();
+            desk.submit(device.ask(request_at(issue_time)), id).unwrap();
         }
         let answers = std::iter::from_fn(|| desk.wait());
         let digests: Vec<_> = answers.map(|(id, a)| (id, a.unwrap().model_digest.to_string())).collect();
@@ -363,7 +401,7 @@ pub(crate) mod tests {
         let mut desk = Desk::new(device.service.clone(), None);
         for (id, stream) in ["rain", "snow", "rain"].into_iter().enumerate() {
             let request = Request { stream: stream.into(), ..request_at(300 * (id as i64 + 5)) };
-            desk.submit(Ask::Forecast(request), ()).unwrap();
+            desk.submit(device.ask(request), ()).unwrap();
         }
         assert!(std::iter::from_fn(|| desk.wait()).all(|(_, answer)| answer.unwrap().prediction.is_ok()));
         assert_eq!(*calls.lock().unwrap(), [3]);

@@ -5,9 +5,15 @@
 //! by size and deadline, and wakes the worker when answers are there. A device that hangs costs a stream with a deadline
 //! nothing but its model: the fallback answers in time, and what the device was asked for is taken back. Several streams may share a device. Forecasts
 //! are large: an operator asks for a new one only while few of its own are alive further down ([`Permits`]).
+//!
+//! What a live stream's clock decides here, less than all of a forecast ([`ladder`]) or none of it, is passed on with the
+//! forecast as a decision, and committed with it. A replay decides nothing, or what was recorded ([`Rules`]).
 
 pub mod device;
+pub mod ladder;
 mod operator;
+mod orders;
+pub mod pace;
 mod permits;
 pub mod slot;
 
@@ -19,7 +25,9 @@ use squall_fields::{Degradation, ErrorKind, Forecast, ForecastId, InputRef, Lead
 use squall_models::{ModelError, Prediction, Request};
 
 pub use self::operator::infer;
-pub use self::permits::{Made, Permit, Permits};
+pub use self::permits::{Inferred, Made, Permit, Permits};
+use crate::decisions::Recorded;
+use crate::infer::ladder::{Ladder, Step};
 use crate::window::Fired;
 
 /// What a stream asks of its model.
@@ -33,11 +41,32 @@ pub struct InferConfig {
     pub members: usize,
     /// Forecasts of the stream that may be in memory at once, at least 1.
     pub max_alive: usize,
-    /// How long the model may take before the fallback is asked as well; `None` waits.
+    /// What the machine's clock decides.
+    pub rules: Rules,
+}
+
+/// What the machine's clock decides about the windows of a stream.
+#[derive(Clone, Debug, Default)]
+pub enum Rules {
+    /// Nothing: each is forecast in full, however long that takes.
+    #[default]
+    Clean,
+    /// Nothing anew: what was decided in the run that is replayed.
+    Recorded(Arc<Recorded>),
+    /// What a live stream is set to.
+    Live(Live),
+}
+
+/// What a live stream is set to do where time is short.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// From the arrival of the last frame that a window needs, or the end of its patience, until another model answers
+    /// in place of one that has not; `None` waits for it.
     pub deadline: Option<Duration>,
-    /// Whether that time begins when the window fires, as for a live stream, or when the device is asked: a replay
-    /// has windows wait for their turn, and that is no lateness.
-    pub counts_waiting: bool,
+    /// What is given up to keep the deadline.
+    pub ladder: Ladder,
+    /// A window with an issue time longer ago than this is skipped if a newer one waits behind it; `None` skips none.
+    pub skip_older_than: Option<Duration>,
 }
 
 /// What a device made of one request.
@@ -53,16 +82,23 @@ pub struct Answer {
     pub device: String,
     /// Why it is not what the stream normally publishes.
     pub degraded: Option<Degradation>,
+    /// Whether its members are one field repeated.
+    pub identical_members: bool,
 }
 
-/// The request of a window.
+/// The request of a window for all that its stream asks.
 pub fn request(config: &InferConfig, fired: &Fired) -> Request {
-    Request {
-        stream: config.stream.clone(),
-        window: fired.window.clone(),
-        leads: config.leads.clone(),
-        members: config.members,
-    }
+    request_for(config, fired, Step::Full)
+}
+
+/// The request of a window for a step of the stream's ladder.
+fn request_for(config: &InferConfig, fired: &Fired, step: Step) -> Request {
+    let (steps, members) = match step {
+        Step::Less { steps, members } => (steps.map(|fewer| fewer.steps), members),
+        Step::Full | Step::StandIn(_) => (None, config.members),
+    };
+    let InferConfig { stream, leads, .. } = config;
+    Request { stream: stream.clone(), window: fired.window.clone(), leads: leads.clone(), members, steps }
 }
 
 /// First 8 bytes of a digest over what keys the random numbers of a forecast: what its provenance names as seed.
@@ -106,7 +142,7 @@ impl InferError {
 /// There is no prediction, or no frame.
 pub fn assemble(config: &InferConfig, fired: &Fired, answer: Answer) -> Result<Forecast, InferError> {
     let Fired { window, revision, known_at, .. } = fired;
-    let Answer { prediction, model, model_digest, device, degraded } = answer;
+    let Answer { prediction, model, model_digest, device, degraded, identical_members } = answer;
     let prediction = prediction?;
     let newest = window.newest().ok_or(InferError::Empty)?;
     let missing = window.missing();
@@ -121,6 +157,7 @@ pub fn assemble(config: &InferConfig, fired: &Fired, answer: Answer) -> Result<F
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
         device,
         degraded: missing.into_iter().chain(degraded).collect(),
+        identical_members,
     };
     Ok(Forecast {
         id: ForecastId { stream: config.stream.clone(), model_digest, issue_time, revision: *revision },

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use squall_fields::Forecast;
 use timely::scheduling::SyncActivator;
 
+use crate::progress::Decision;
+
 /// Counts the forecasts of one stream that are alive, from request to publication.
 #[derive(Clone)]
 pub struct Permits {
@@ -56,8 +58,19 @@ pub struct Made {
     pub forecast: Arc<Forecast>,
     /// When the last record that it needed was read, by the machine's clock in microseconds since 1970.
     pub read_at_us: i64,
+    /// What the machine's clock decided about it, if anything.
+    pub decision: Option<Decision>,
     /// Given back once it is published.
     pub permit: Arc<Permit>,
+}
+
+/// What becomes of a window.
+#[derive(Clone)]
+pub enum Inferred {
+    /// A forecast.
+    Made(Made),
+    /// No forecast: the machine's clock decided so.
+    Skipped(Decision),
 }
 
 #[cfg(test)]

@@ -26,13 +26,20 @@ struct Identity {
     name: String,
     digest: Arc<str>,
     device: String,
+    steps: Option<usize>,
+    repeats_members: bool,
 }
 
 impl SharedModel {
     /// A model that is not shared yet.
     pub fn new(model: Box<dyn Forecaster>) -> Self {
-        let identity =
-            Identity { name: model.name().to_owned(), digest: model.digest().into(), device: model.device() };
+        let identity = Identity {
+            name: model.name().to_owned(),
+            digest: model.digest().into(),
+            device: model.device(),
+            steps: model.steps(),
+            repeats_members: model.repeats_members(),
+        };
         Self { identity: identity.into(), model: Arc::new(Mutex::new(model)) }
     }
 
@@ -44,6 +51,11 @@ impl SharedModel {
     /// Hex digest of all that decides its output.
     pub fn digest(&self) -> &str {
         &self.identity.digest
+    }
+
+    /// Solver steps that it takes unless it is asked for fewer.
+    pub fn steps(&self) -> Option<usize> {
+        self.identity.steps
     }
 
     /// Whether both are one model in memory.
@@ -87,8 +99,11 @@ impl SharedModel {
     }
 
     fn answer(&self, prediction: Result<Prediction, ModelError>, degraded: Option<Degradation>) -> Answer {
-        let Identity { name, digest, device } = &*self.identity;
-        Answer { prediction, model: name.clone(), model_digest: digest.clone(), device: device.clone(), degraded }
+        let Identity { name, digest, device, repeats_members, .. } = &*self.identity;
+        let identical_members =
+            *repeats_members && prediction.as_ref().is_ok_and(|p| p.ensembles.first().is_some_and(|e| e.members() > 1));
+        let (model, model_digest, device) = (name.clone(), digest.clone(), device.clone());
+        Answer { prediction, model, model_digest, device, degraded, identical_members }
     }
 }
 

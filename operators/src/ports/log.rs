@@ -1,5 +1,6 @@
 //! Partitions of records with offsets and timestamps: what observations come from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -292,6 +293,27 @@ pub struct TopicInfo {
     pub max_record_bytes: Option<u64>,
 }
 
+/// The newest record of each key, as a compacted topic keeps it.
+#[derive(Clone, Debug, Default)]
+pub struct Newest(BTreeMap<Bytes, (i64, Bytes)>);
+
+impl Newest {
+    /// Takes the next record; one without a value takes its key away.
+    pub fn take(&mut self, offset: i64, key: Bytes, value: Option<Bytes>) {
+        match value {
+            Some(value) => drop(self.0.insert(key, (offset, value))),
+            None => drop(self.0.remove(&key)),
+        }
+    }
+
+    /// Keys and values in the order of the log.
+    pub fn in_order(self) -> Vec<(Bytes, Bytes)> {
+        let mut all: Vec<_> = self.0.into_iter().map(|(key, (offset, value))| (offset, key, value)).collect();
+        all.sort_by_key(|(offset, ..)| *offset);
+        all.into_iter().map(|(_, key, value)| (key, value)).collect()
+    }
+}
+
 /// Makes readers, writers and ledgers of one log, and administers its topics. Shared by all threads.
 pub trait Connect: Send + Sync {
     /// A reader, for one thread. Values beyond `max_record_bytes` arrive cut to their beginning.
@@ -302,6 +324,26 @@ pub trait Connect: Send + Sync {
 
     /// The ledger of that name, not yet opened. Its progress goes to `progress_topic` under its name.
     fn ledger(&self, name: &str, progress_topic: &str) -> Result<Box<dyn Ledger>, LogError>;
+
+    /// Key and value of the newest committed record of each key with a prefix, on a compacted topic of one partition, in
+    /// the order of the log.
+    ///
+    /// Reads what is there now. Other than a topic without records, a topic that does not exist is an error.
+    fn kept(&self, topic: &str, prefix: &str) -> Result<Vec<(Bytes, Bytes)>, LogError> {
+        let mut reader = self.reader(u64::MAX)?;
+        let partition = PartitionId::new(topic, 0);
+        let end = reader.end_offset(&partition)?;
+        reader.assign(&[(partition.clone(), 0)])?;
+        let mut newest = Newest::default();
+        while reader.position(&partition)? < end {
+            if let Some(Record { offset, key: Some(key), value, .. }) = reader.poll(Duration::from_millis(20))?
+                && key.starts_with(prefix.as_bytes())
+            {
+                newest.take(offset, key, value);
+            }
+        }
+        Ok(newest.in_order())
+    }
 
     /// Each topic as it is, in the order asked for; `None` for one that does not exist.
     fn describe(&self, topics: &[&str]) -> Result<Vec<Option<TopicInfo>>, LogError>;

@@ -13,7 +13,7 @@ mod store;
 pub use self::codec::{DecodeError, EncodeError, ForecastEncoder, FrameDecoder};
 pub use self::ledger::{Ledger, LedgerError, Opening};
 pub use self::log::{
-    Connect, END_OF_LOG_HEADER, Headers, LogError, LogReader, LogWriter, Outgoing, PartitionId, Record, Retention,
-    Timestamps, TopicInfo, TopicSpec,
+    Connect, END_OF_LOG_HEADER, Headers, LogError, LogReader, LogWriter, Newest, Outgoing, PartitionId, Record,
+    Retention, Timestamps, TopicInfo, TopicSpec,
 };
 pub use self::store::{FieldStore, StoreError};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use squall_fields::{ForecastId, KnowledgeTime};
 
 use crate::Tick;
+use crate::decisions::Keeper;
 use crate::note::{Note, Published};
 use crate::ports::{Outgoing, PartitionId};
 use crate::progress::{Decision, Position, Progress};
@@ -43,6 +44,9 @@ pub struct SinkCore {
     mark: Option<Arc<Mark>>,
     recovered: Progress,
     decisions: Vec<Decision>,
+    /// Where decisions are kept for replays, and those that are not committed yet.
+    keeper: Option<Keeper>,
+    fresh: Vec<Decision>,
     digests: BTreeSet<Arc<str>>,
     /// Notes folded into the state since the last commit.
     passed: usize,
@@ -59,10 +63,17 @@ impl SinkCore {
             cursors: recovered.positions.iter().map(|p| (p.partition.clone(), cursor(p))).collect(),
             mark: None,
             decisions: recovered.decisions.clone(),
+            keeper: None,
+            fresh: Vec::new(),
             digests: BTreeSet::new(),
             recovered,
             passed: 0,
         }
+    }
+
+    /// Keeps every decision for replays, too.
+    pub fn keeping(self, keeper: Keeper) -> Self {
+        Self { keeper: Some(keeper), ..self }
     }
 
     /// The frontier that was committed before the start; 1970 for a stream without history.
@@ -95,6 +106,9 @@ impl SinkCore {
             return None;
         }
         self.passed = 0;
+        // In the transaction of what they are about; what is not committed may be decided anew.
+        let fresh = std::mem::take(&mut self.fresh);
+        records.extend(self.keeper.iter().flat_map(|keeper| keeper.records(frontier, &fresh)));
         Some(Batch { records, progress: self.progress(frontier), forecasts })
     }
 
@@ -116,7 +130,9 @@ impl SinkCore {
                 self.passed += 1;
                 if decided {
                     let partition = partition.clone();
-                    self.decisions.push(Decision::Late { partition, offset, knowledge: known_at });
+                    let late = Decision::Late { partition, offset, knowledge: known_at };
+                    self.fresh.push(late.clone());
+                    self.decisions.push(late);
                 }
                 let next = offset + 1;
                 let cursor = self.cursors.entry(partition).or_insert(Cursor { next, rewind: (next, known_at) });
@@ -126,11 +142,14 @@ impl SinkCore {
             }
             Note::Mark(mark) => self.mark = Some(mark),
             Note::Published(published) => {
-                let Published { id, model, degraded, read_at_us, records: made } = Arc::unwrap_or_clone(published);
+                let Published { id, model, degraded, read_at_us, decision, records: made } =
+                    Arc::unwrap_or_clone(published);
                 self.digests.insert(id.model_digest.clone());
                 records.extend(made);
+                self.fresh.extend(decision);
                 forecasts.push((id, model, degraded, read_at_us));
             }
+            Note::Decided(decision) => self.fresh.push(decision),
             Note::Dead(letter) => records.push(letter.outgoing(&self.dead_letters)),
         }
     }
@@ -146,8 +165,12 @@ impl SinkCore {
             Position { partition: id.clone(), rewind, knowledge, next: cursor.next }
         };
         let positions: Vec<_> = self.cursors.iter().map(position).collect();
-        self.decisions.retain(|Decision::Late { partition, offset, .. }| {
-            positions.iter().any(|p| p.partition == *partition && *offset >= p.rewind)
+        self.decisions.retain(|decision| match decision {
+            Decision::Late { partition, offset, .. } => {
+                positions.iter().any(|p| p.partition == *partition && *offset >= p.rewind)
+            }
+            // What has fired before the frontier does not fire again.
+            Decision::Degraded { .. } | Decision::Skipped { .. } => false,
         });
         if !self.digests.is_empty() {
             self.recovered.model_digests = std::mem::take(&mut self.digests).iter().map(|d| d.to_string()).collect();
@@ -168,6 +191,8 @@ impl SinkCore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decisions::Recorded;
+    use squall_fields::IssueTime;
 
     fn at(ms: i64) -> KnowledgeTime {
         KnowledgeTime::from_unix_ms(ms)
@@ -223,7 +248,8 @@ mod tests {
             };
             let id = crate::encode::tests::forecast(300, 0).id;
             let records = vec![record];
-            let published = Published { id, model: "m".into(), degraded: false, read_at_us: 0, records };
+            let published =
+                Published { id, model: "m".into(), degraded: false, read_at_us: 0, decision: None, records };
             core.push(time, passed(0, time as i64, time as i64, false).1);
             core.push(time, Note::Published(published.into()));
         }
@@ -250,6 +276,22 @@ mod tests {
         assert_eq!(core.cut(at(200), true).unwrap().progress.decisions.len(), 1);
         core.push(200, mark(&[]));
         assert!(core.cut(at(300), true).unwrap().progress.decisions.is_empty());
+    }
+
+    #[test]
+    fn every_decision_is_kept_with_what_it_is_about_and_once() {
+        let mut core = core().keeping(Keeper::new("progress", "live", "rain"));
+        let skipped = Decision::Skipped { issue_time: IssueTime::from_unix_seconds(600), revision: 0 };
+        core.push(100, passed(0, 4, 100, true).1);
+        core.push(150, Note::Decided(skipped.clone()));
+        assert!(core.cut(at(200), false).is_none(), "a decision alone is no reason to commit");
+        let batch = core.cut(at(250), true).unwrap();
+        let [record] = &batch.records[..] else { panic!("{:?}", batch.records) };
+        assert_eq!((&*record.topic, record.key.as_deref()), ("progress", Some(&b"live/rain/decisions/250/0"[..])));
+        let recorded = Recorded::read([record.value.as_deref().unwrap()]).unwrap();
+        assert_eq!(recorded.of_window(IssueTime::from_unix_seconds(600), 0), Some(&skipped));
+        assert_eq!(recorded.late(&PartitionId::new("obs", 0)).get(&4), Some(&at(100)));
+        assert!(core.cut(at(300), true).unwrap().records.is_empty(), "it was said already");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use squall_fields::KnowledgeTime;
 
 pub use self::operator::source;
 pub use self::stamp::{PartitionStamp, Stamp};
+use crate::decisions::Recorded;
 use crate::ports::{PartitionId, Record};
 
 /// Where a source's time comes from.
@@ -53,6 +54,8 @@ pub struct SourceConfig {
     pub max_bytes_in_flight: u64,
     /// Larger records are cut, and go to dead letters.
     pub max_record_bytes: u64,
+    /// What the run decided that is replayed: late records take the time that they took there.
+    pub recorded: Option<Arc<Recorded>>,
 }
 
 /// A record in the dataflow.

@@ -136,7 +136,14 @@ fn owned(
             (None, None) => (id.clone(), 0, PartitionStamp::fresh()),
         }
     };
-    config.partitions.iter().enumerate().filter(mine).map(start).collect()
+    let repeating = |(id, from, stamp): (PartitionId, i64, PartitionStamp)| match &config.recorded {
+        Some(recorded) => {
+            let late = recorded.late(&id);
+            (id, from, stamp.repeating(late))
+        }
+        None => (id, from, stamp),
+    };
+    config.partitions.iter().enumerate().filter(mine).map(start).map(repeating).collect()
 }
 
 /// Reads the partitions that this worker owns, from where `progress` left off.

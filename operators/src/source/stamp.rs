@@ -27,6 +27,12 @@ impl PartitionStamp {
         Self { recovered, ..Self::fresh() }
     }
 
+    /// Records that became visible late in the run that is replayed take the time that they took there.
+    pub fn repeating(mut self, late: HashMap<i64, KnowledgeTime>) -> Self {
+        self.decisions.extend(late);
+        self
+    }
+
     /// Before this time nothing of the partition is new.
     pub fn recovered(&self) -> KnowledgeTime {
         self.recovered
@@ -105,6 +111,20 @@ mod tests {
         assert_eq!(again.stamp(6, 1_050, at(3_000)), Stamp { at: at(2_000), decided: true, refill: true });
         let new = again.stamp(7, 2_100, at(3_000));
         assert_eq!(new, Stamp { at: at(3_000), decided: true, refill: false }, "unseen before the frontier");
+    }
+
+    #[test]
+    fn a_replay_gives_a_late_record_the_time_that_it_had() {
+        let mut live = PartitionStamp::fresh();
+        let all: Vec<_> = [(5, 1_000, 0), (6, 1_050, 2_000), (7, 1_100, 2_000), (8, 2_200, 2_100)]
+            .map(|(offset, timestamp, held)| (offset, timestamp, live.stamp(offset, timestamp, at(held))))
+            .into();
+        let late = all.iter().filter(|(_, _, stamp)| stamp.decided).map(|(offset, _, stamp)| (*offset, stamp.at));
+        let mut replay = PartitionStamp::fresh().repeating(late.collect());
+        // The capability of a replay follows its records alone.
+        for (offset, timestamp, stamp) in all {
+            assert_eq!(replay.stamp(offset, timestamp, at(0)).at, stamp.at, "{offset}");
+        }
     }
 
     proptest! {

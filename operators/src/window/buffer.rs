@@ -40,12 +40,15 @@ pub struct WindowBuffer {
     first_slot: Option<ValidTime>,
     frames: BTreeMap<ValidTime, Held>,
     windows: BTreeMap<IssueTime, Open>,
+    /// The machine's clock in microseconds since 1970 when the newest record was read, at first when this was made.
+    newest_read_us: i64,
 }
 
 impl WindowBuffer {
     /// Without history.
     pub fn new(config: WindowConfig) -> Self {
-        Self { config, grid: None, first_slot: None, frames: BTreeMap::new(), windows: BTreeMap::new() }
+        let (frames, windows) = (BTreeMap::new(), BTreeMap::new());
+        Self { config, grid: None, first_slot: None, frames, windows, newest_read_us: now_us() }
     }
 
     /// As it was at a committed frontier, but for the frames: those come again through [`WindowBuffer::refill`].
@@ -57,7 +60,7 @@ impl WindowBuffer {
         });
         let grid = state.grid.clone().map(Arc::new);
         let windows = windows.collect();
-        Self { config, grid, first_slot: state.first_slot, frames: BTreeMap::new(), windows }
+        Self { grid, first_slot: state.first_slot, windows, ..Self::new(config) }
     }
 
     /// Takes a frame that the committed state rests on; nothing fires.
@@ -74,6 +77,7 @@ impl WindowBuffer {
         if known_at > config.last_revision(config.newest_issue_with(slot)) {
             return None;
         }
+        self.newest_read_us = self.newest_read_us.max(read_at_us);
         self.grid.get_or_insert_with(|| frame.grid.clone());
         self.first_slot = Some(self.first_slot.map_or(slot, |first| first.min(slot)));
         self.frames.insert(slot, Held { frame, known_at });
@@ -87,7 +91,8 @@ impl WindowBuffer {
             let open = *self.windows.entry(issue_time).or_insert(open);
             let window = self.window(issue_time);
             if self.is_eligible(issue_time) && (open.next_revision > 0 || window.is_complete()) {
-                fired.push(self.fire(window, known_at, read_at_us));
+                // A frame that was known earlier may have been read later, from another partition.
+                fired.push(self.fire(window, known_at, self.newest_read_us));
             }
         }
         Some(fired)
@@ -101,7 +106,10 @@ impl WindowBuffer {
         let mut fired = Vec::new();
         for issue_time in due {
             if self.is_eligible(issue_time) {
-                fired.push(self.fire(self.window(issue_time), config.due(issue_time), now_us()));
+                let due = config.due(issue_time);
+                // When its patience ended, or, of a backlog, when that became known here.
+                let known_us = ((due.unix_ms() as i64).saturating_mul(1000)).max(self.newest_read_us).min(now_us());
+                fired.push(self.fire(self.window(issue_time), due, known_us));
             } else if let Some(open) = self.windows.get_mut(&issue_time) {
                 open.quiet = true;
             }

@@ -77,7 +77,8 @@ pub struct Fired {
     pub revision: u32,
     /// When the record that made it fire became known, or when its patience ended.
     pub known_at: KnowledgeTime,
-    /// The machine's clock in microseconds since 1970 when that record was read, for latencies alone.
+    /// The machine's clock in microseconds since 1970 when that record was read, or when the patience had ended and all
+    /// records before that were read: what latencies and deadlines count from.
     pub read_at_us: i64,
 }
 

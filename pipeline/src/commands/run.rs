@@ -13,11 +13,14 @@ use crate::{config, connect};
 pub const EXAMPLES: &str = "Examples:
   squall run configs/radar.toml
   squall run configs/radar.toml --set runtime.workers=4 --log-format json
+  squall run replay.toml --as-recorded=squall --set name=replay
   SQUALL__LOG__BOOTSTRAP_SERVERS=broker:9092 squall run configs/radar.toml
 
 The first SIGINT or SIGTERM stops reading, finishes and commits what is in flight, and exits 0; a second one exits at
 once. Whatever was committed is never made again: a new start goes on from there. With runtime.clock = \"log\" it ends
-by itself at the end of the log. A changed topic, cadence or window needs --reset-progress for its stream. Metrics, health and frontiers: see [metrics] and `squall inspect frontiers`.";
+by itself at the end of the log; nothing is then decided by the machine's clock, unless --as-recorded takes what a live
+run decided from its topic of progress, for forecasts that are equal to the last bit. A changed topic, cadence or window needs --reset-progress for its
+stream. Metrics, health and frontiers: see [metrics] and `squall inspect frontiers`.";
 
 /// Arguments of `squall run`.
 #[derive(Debug, Args)]
@@ -28,11 +31,23 @@ pub struct Arguments {
     /// stays, and is published once more. May be given several times.
     #[arg(long, value_name = "STREAM")]
     reset_progress: Vec<String>,
+    /// A replay that repeats what the clock decided in the live run of INSTANCE (default: of this name): late records,
+    /// degraded forecasts, skipped windows. Needs runtime.clock = "log", and the topic of progress of that run.
+    #[arg(long, value_name = "INSTANCE", num_args = 0..=1, require_equals = true, conflicts_with = "clean")]
+    as_recorded: Option<Option<String>>,
+    /// A replay that decides nothing by the clock: every window is forecast in full (the default).
+    #[arg(long)]
+    clean: bool,
 }
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let config = self.config.load()?;
+        let as_recorded = self.as_recorded.map(|instance| instance.unwrap_or_else(|| config.name.to_string()));
+        if config.runtime.clock == config::Clock::Wall && (as_recorded.is_some() || self.clean) {
+            let flag = if self.clean { "--clean" } else { "--as-recorded" };
+            return Err(Usage(format!("{flag} is for a replay: expected runtime.clock = \"log\"")).into());
+        }
         if config.log.kind == config::LogKind::Memory {
             tracing::warn!("log.kind is \"memory\": nothing can reach this instance from outside");
         }
@@ -50,6 +65,7 @@ impl Arguments {
         let mut parts = Parts::new(&config, connect::log(&config), connect::store(&config)?);
         parts.decoders = Box::new(isolated_decoders);
         parts.reset = self.reset_progress.iter().map(|name| name.as_str().into()).collect();
+        parts.as_recorded = as_recorded;
         let (waits, stopped) = (stop.clone(), stop.clone());
         parts.pause = Box::new(move |wait| !waits.wait_for(wait));
         let handle = match Runtime::start_with(&config, parts) {

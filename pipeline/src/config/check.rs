@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::fault::{quoted, suggestion};
 use squall_models::ModelError;
+use squall_operators::infer::ladder::Rung;
 
 use super::resolved::{LogConfig, LogKind, ModelConfig, RuntimeConfig, SourceConfig, StreamConfig, TopicsConfig};
 use super::section::Section;
@@ -67,11 +68,35 @@ pub(super) fn stream(section: &Section<'_>, parts: &StreamParts<'_>) {
 
 /// Whether a model can do what its stream asks, as far as its name tells. What weights can do is told by their file.
 pub(super) fn fit(section: &Section<'_>, stream: &StreamConfig) {
+    in_time(section, stream);
     let ModelConfig::Named(baseline) = &stream.model else { return };
     let model = baseline.clone().build();
     if let Err(ModelError::DoesNotFit { reasons, .. }) = model.check(&stream.context()) {
         for reason in reasons {
             section.fault("model", format!("{} {reason}", model.name()));
+        }
+    }
+}
+
+/// Whether something can answer by the deadline, and each step on the way there is one that the stream can take.
+fn in_time(section: &Section<'_>, stream: &StreamConfig) {
+    let stand_ins = stream.stand_ins();
+    if stream.deadline.is_some() && stand_ins.is_empty() {
+        section.fault("deadline", "no other model fits the stream, so that nothing could answer when it passes");
+    }
+    if stream.deadline.is_none() && !stream.degrade.is_empty() {
+        section.fault("degrade", "needs a deadline");
+    }
+    for rung in &stream.degrade {
+        let name = rung.name();
+        match (rung.stand_in(), &stream.model) {
+            (Some(stand_in), _) if !stand_ins.contains_key(&stand_in) => {
+                section.fault("degrade", format!("\"{name}\" is the stream's own model, or does not fit the stream"));
+            }
+            (None, ModelConfig::Named(model)) if *rung == Rung::Steps => {
+                section.fault("degrade", format!("\"{name}\": {} has no solver steps", model.name()));
+            }
+            _ => {}
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here is optional unless its absence has a meaning, every name refers to something that
 //! exists, and every quantity has its type: the graph is wired from these types without further checks.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use serde::{Serialize, Serializer};
 use squall_connectors::kafka::Property;
 use squall_fields::{Cadence, Grid, LeadTime, Variable, ZRelation};
 use squall_models::Context;
-use squall_models::baselines::Baseline;
+use squall_models::baselines::{Baseline, ExtrapolationParams};
 use squall_models::diffusion::Options;
+use squall_operators::infer::ladder::{Rung, StandIn};
 
 use super::products::{StreamProducts, StreamTopics};
 use super::quantity::{as_bytes, as_duration, as_optional_duration, as_written};
@@ -185,9 +187,20 @@ pub struct StreamConfig {
     /// Device that runs the model: `cpu`, `cuda`, `cuda:N`, or `cpu:N` for another thread of the CPU; streams with the
     /// same text share one device thread.
     pub device: Arc<str>,
-    /// A fallback is published when the model has not answered this long after the window fired; `None` waits.
+    /// Of a live stream: another model answers when its own has not, this long after the arrival of the last frame that a
+    /// window needs or the end of its patience; `None` waits.
     #[serde(serialize_with = "as_optional_duration", skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Duration>,
+    /// What is given up to keep the deadline, by what was measured before, the first of it first; empty foresees nothing.
+    pub degrade: Vec<Rung>,
+    /// Solver steps that are not given up.
+    pub min_steps: usize,
+    /// Members that are not given up.
+    pub min_members: usize,
+    /// Of a live stream: a window with an issue time longer ago than this is not forecast if a newer one waits; `None`
+    /// forecasts all.
+    #[serde(serialize_with = "as_optional_duration", skip_serializing_if = "Option::is_none")]
+    pub skip_older_than: Option<Duration>,
     /// What is written and published, at which levels.
     #[serde(flatten)]
     pub products: StreamProducts,
@@ -235,6 +248,18 @@ impl StreamConfig {
     /// The leads of this stream on its source's cadence, ascending.
     pub fn lead_times(&self) -> Vec<LeadTime> {
         self.source.cadence.leads(self.leads)
+    }
+
+    /// The models that can answer in place of its own, the best of them first.
+    pub fn stand_ins(&self) -> BTreeMap<StandIn, Baseline> {
+        let all = [
+            (StandIn::Extrapolation, Baseline::Extrapolation(ExtrapolationParams::default())),
+            (StandIn::Persistence, Baseline::Persistence),
+        ];
+        let context = self.context();
+        let is_own = |other: &Baseline| matches!(&self.model, ModelConfig::Named(own) if own.kind() == other.kind());
+        let fits = |other: &Baseline| !is_own(other) && other.clone().build().check(&context).is_ok();
+        all.into_iter().filter(|(_, other)| fits(other)).collect()
     }
 
     /// What it will ask of its model.

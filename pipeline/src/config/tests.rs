@@ -205,8 +205,8 @@ fn settings_of_a_model_are_checked_like_all_others() {
         @r#"x.toml:10: MODEL.watch: there is no such setting; there are "file", "name""#
     );
     insta::assert_snapshot!(
-        model("model = { name = \"persistence\" }"),
-        @"x.toml:9: MODEL: persistence gives at most 1 members, 8 are asked for"
+        model("model = { name = \"extrapolation\" }\nwindow_frames = 1"),
+        @"x.toml:9: MODEL: extrapolation needs 2 frames, the window has 1"
     );
     let many = "[streams.model]\nname = \"lagrangian-probability\"\nkm_per_minut = 2\nsteering_wind_factor = \"2\"\n\
                 [streams.model.motion]\ncorners = -1\nwindow = 2.5\nlevels = true\nqality = 0.1\n";
@@ -242,6 +242,42 @@ x.toml:15: MODEL.sampler.solver: steps is missing
 x.toml:16: MODEL.sampler.guidance.precision.strenght: there is no such setting; did you mean "strength"?
 x.toml:16: MODEL.sampler.guidance.precision.queue: expected a whole number of at least 0, got -1
 "#);
+}
+
+#[test]
+fn a_deadline_needs_something_that_answers_and_steps_that_can_be_taken() {
+    let said = |variables: &str, stream: &str| {
+        let text = format!(
+            "[[sources]]\nname = \"s\"\nvariables = [{variables}]\ncadence = \"5 min\"\n\
+             [[streams]]\nname = \"s\"\nsource = \"s\"\nthresholds = [1.0]\n{stream}"
+        );
+        faults(&text).join("\n")
+    };
+    let (rain, wind) = ("\"rain_rate\"", "\"eastward_wind\", \"northward_wind\"");
+    let persistence = "deadline = \"1 s\"\nmodel = { name = \"persistence\" }\n";
+    insta::assert_snapshot!(
+        said(wind, persistence),
+        @"x.toml:9: streams.s.deadline: no other model fits the stream, so that nothing could answer when it passes"
+    );
+    assert!(said(rain, persistence).is_empty(), "extrapolation answers");
+    let model = "model = { name = \"lagrangian-probability\" }\n";
+    insta::assert_snapshot!(
+        said(rain, &format!("{model}degrade = [\"steps\", \"members\", \"member\"]\n")),
+        @r#"x.toml:10: streams.s.degrade: expected one of "steps", "members", "extrapolation", "persistence", got "member"; did you mean "members"?"#
+    );
+    insta::assert_snapshot!(
+        said(rain, &format!("{model}degrade = [\"steps\", \"members\", \"members\"]\n")),
+        @r#"
+x.toml:10: streams.s.degrade: "members" is given twice
+x.toml:10: streams.s.degrade: needs a deadline
+x.toml:10: streams.s.degrade: "steps": lagrangian-probability has no solver steps
+"#
+    );
+    let extrapolation = "deadline = \"1 s\"\nmodel = { name = \"extrapolation\" }\n";
+    insta::assert_snapshot!(
+        said(rain, &format!("{extrapolation}degrade = [\"extrapolation\", \"persistence\"]\n")),
+        @r#"x.toml:11: streams.s.degrade: "extrapolation" is the stream's own model, or does not fit the stream"#
+    );
 }
 
 #[test]

@@ -161,6 +161,7 @@ mod tests {
                 code_version: "0".into(),
                 device: "cpu".into(),
                 degraded: vec![],
+                identical_members: false,
             },
         }
     }

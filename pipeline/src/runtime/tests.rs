@@ -175,6 +175,7 @@ fn parts(log: &dyn Log) -> Parts {
         decoders: Box::new(|_| vec![Arc::new(Words)]),
         encoder: Arc::new(Text),
         models: Box::new(|_| Ok(Box::new(Weighted))),
+        as_recorded: None,
         pause: Box::new(|wait| {
             std::thread::sleep(wait);
             true
@@ -470,20 +471,22 @@ impl Forecaster for Gated {
 #[test]
 fn a_model_that_misses_its_deadline_is_stood_in_for() {
     let log = filled(in_order(4).into_iter().map(observation));
-    let mut config = config(1, "log", "5 min");
+    let mut config = config(1, "wall", "5 min");
     config.streams[0].deadline = Some(Duration::from_millis(20));
     let (release, gate) = crossbeam_channel::bounded(0);
     let parts = Parts { models: Box::new(move |_| Ok(Box::new(Gated(gate.clone())))), ..parts(&log) };
     let handle = Runtime::start_with(&config, parts).unwrap();
-    wait("the end of the log, with a model that hangs", || handle.is_finished());
+    // The patience of two further windows has ended long ago.
+    wait("the forecasts, with a model that hangs", || read(&log, "fcst.index.v1").len() == 4);
+    handle.stop();
+    wait("the end", || handle.is_finished());
     handle.join().unwrap();
     drop(release);
     let index = read(&log, "fcst.index.v1");
-    assert_eq!(index.len(), 2);
     for record in index {
         let json: serde_json::Value = serde_json::from_slice(record.value.as_ref().unwrap()).unwrap();
         let provenance = &json["properties"]["squall"]["provenance"];
-        assert_eq!(provenance["degraded"][0]["reason"], "deadline");
+        assert!(provenance["degraded"].to_string().contains("\"deadline\""), "{provenance}");
         assert_ne!(provenance["model"], "gated");
     }
 }

@@ -140,11 +140,11 @@ fn a_frozen_decoder_of_one_stream_does_not_hold_up_another() {
 
 #[test]
 fn a_frozen_device_costs_no_forecast_and_no_memory_and_is_named() {
-    const WINDOWS: usize = 200;
+    const WINDOWS: usize = 120;
     const BURST: usize = 10;
     let setting = Setting::new("frozen-device");
     let weights = models::small_model(setting.folder());
-    let lines = format!("model = {{ file = \"{}\" }}\ndeadline = \"100 ms\"", weights.display());
+    let lines = format!("model = {{ file = \"{}\" }}\ndeadline = \"1500 ms\"", weights.display());
     let mut live = Live::start(setting, WINDOWS + 2, &[("rain", lines)]);
     live.send("rain", 0..2);
     live.until_it_has("rain", 1);

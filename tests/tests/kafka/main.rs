@@ -2,6 +2,7 @@
 
 mod clients;
 mod dead_letters;
+mod deadlines;
 mod documents;
 mod event;
 mod frozen;

@@ -85,7 +85,7 @@ fn request(rows: usize, columns: usize, members: usize, wet: bool) -> Request {
         Some(Arc::new(Frame { grid: grid.clone(), slot, variables, values, quality: None, input }))
     };
     let window = Window { issue_time: IssueTime::from_unix_seconds(300), cadence, frames: vec![frame(0), frame(1)] };
-    Request { stream: "test".into(), window: Arc::new(window), leads: cadence.leads(3), members }
+    Request { stream: "test".into(), window: Arc::new(window), leads: cadence.leads(3), members, steps: None }
 }
 
 fn values(forecaster: &mut DiffusionForecaster, request: Request) -> Array4<f32> {
@@ -96,6 +96,21 @@ fn values(forecaster: &mut DiffusionForecaster, request: Request) -> Array4<f32>
 /// Equal to the last bit, NaN with NaN.
 fn same_bits(a: ndarray::ArrayView3<f32>, b: ndarray::ArrayView3<f32>) -> bool {
     a.dim() == b.dim() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+#[test]
+fn fewer_steps_are_those_of_a_model_that_is_set_to_take_them_and_never_more() {
+    let mut full = forecaster(&metadata(), &Options::default());
+    let asked = |steps| Request { steps: Some(steps), ..request(16, 16, 1, true) };
+    let all = values(&mut full, request(16, 16, 1, true));
+    let (two, more) = (values(&mut full, asked(2)), values(&mut full, asked(9)));
+    let same = |a: &Array4<f32>, b: &Array4<f32>| same_bits(a.index_axis(Axis(0), 0), b.index_axis(Axis(0), 0));
+    assert_eq!(full.steps(), Some(4));
+    assert!(!same(&all, &two) && same(&all, &more));
+    // Side by side in one call, each has its own.
+    let mut together = full.forecast(&[asked(2), request(16, 16, 1, true)]).into_iter();
+    let mut next = || together.next().unwrap().unwrap().ensembles.remove(0).values;
+    assert!(same(&two, &next()) && same(&all, &next()));
 }
 
 #[test]

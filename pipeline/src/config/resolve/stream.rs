@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use squall_operators::infer::ladder::Rung;
+
 use super::model::model;
 use super::{own_name, topic};
 use crate::config::resolved::{SourceConfig, StreamConfig};
@@ -18,6 +20,9 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
     let device = section.device("device");
     let model = model(&section.section("model"), device.as_deref());
     let deadline = section.optional_duration("deadline");
+    let degrade = rungs(section);
+    let (min_steps, min_members) = (section.count("min_steps", 1..=1000), section.count("min_members", 1..=10_000));
+    let skip_older_than = section.optional_duration("skip_older_than");
     let products = products::products(section);
     let topics = products::topics(&section.section("topics"), |section, key| topic(section, key, ""));
     section.finish();
@@ -34,9 +39,23 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
         model: model?,
         device: device?,
         deadline,
+        degrade: degrade?,
+        min_steps: min_steps? as usize,
+        min_members: min_members? as usize,
+        skip_older_than,
         products: products?,
         topics: topics?,
     };
     check::fit(section, &stream);
     Some(stream)
+}
+
+/// What is given up to keep a deadline, nothing of it twice.
+fn rungs(section: &Section<'_>) -> Option<Vec<Rung>> {
+    let names = section.texts("degrade")?;
+    if let Some(twice) = (1..names.len()).find(|i| names[..*i].contains(&names[*i])) {
+        section.fault("degrade", format!("\"{}\" is given twice", names[twice]));
+    }
+    let choices = Rung::ALL.map(|rung| (rung.name(), rung));
+    names.iter().map(|name| section.chosen("degrade", name, &choices)).collect()
 }

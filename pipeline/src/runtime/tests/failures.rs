@@ -32,8 +32,8 @@ fn a_device_that_hangs_is_stood_in_for_and_named_and_takes_no_memory() {
     /// What the queue of a device with one stream has room for, and a batch.
     const MOST: usize = 8 + 4;
     let log = filled(in_order(WINDOWS + 2).into_iter().map(observation));
-    let mut config = config(1, "log", "5 min");
-    config.streams[0].deadline = Some(Duration::from_millis(15));
+    let mut config = config(1, "wall", "5 min");
+    config.streams[0].deadline = Some(Duration::from_millis(150));
     let (release, gate) = crossbeam_channel::bounded(0);
     let parts = Parts { models: Box::new(move |_| Ok(Box::new(Gated(gate.clone())))), ..parts(&log) };
     let handle = Runtime::start_with(&config, parts).unwrap();
@@ -43,18 +43,20 @@ fn a_device_that_hangs_is_stood_in_for_and_named_and_takes_no_memory() {
         assert!(device.state().pending <= MOST, "what the device does not take is given back");
         monitor.ready().is_err_and(|unready| unready.to_string().contains("device cpu has not answered"))
     });
-    wait("the end of the log, with a model that hangs", || {
+    // The patience of two further windows has ended long ago.
+    wait("the forecasts, with a model that hangs", || {
         assert!(device.state().pending <= MOST, "{} requests wait", device.state().pending);
-        handle.is_finished()
+        read(&log, "fcst.index.v1").len() as i64 == WINDOWS + 2
     });
+    handle.stop();
+    wait("the end", || handle.is_finished());
     handle.join().unwrap();
     drop(release);
     let index = read(&log, "fcst.index.v1");
-    assert_eq!(index.len() as i64, WINDOWS);
     for record in index {
         let json: serde_json::Value = serde_json::from_slice(record.value.as_ref().unwrap()).unwrap();
         let provenance = &json["properties"]["squall"]["provenance"];
-        assert_eq!(provenance["degraded"][0]["reason"], "deadline");
+        assert!(provenance["degraded"].to_string().contains("\"deadline\""), "{provenance}");
     }
 }
 

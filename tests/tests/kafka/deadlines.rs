@@ -1,0 +1,231 @@
+//! What the clock decides: forecasts degraded for a deadline, windows skipped; decided by a live run, committed with what it
+//! is about, and repeated by a replay to the last bit, or ignored.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use squall_tests::forecasts::{Published, published_on};
+use squall_tests::freeze::memory;
+use squall_tests::program::{root, until};
+use squall_tests::rain::{Rain, rfc3339};
+use squall_tests::setting::LIMIT;
+use squall_tests::{Kafka, Running, Seen, Sent, Setting, files, models};
+
+/// Frames of a storm up to now, `step` seconds apart, as `squall publish` writes them, to be sent again by hand.
+fn frames(count: i64, step: i64, source: &str, arguments: &[&str]) -> (Vec<Seen>, Vec<i64>) {
+    let setting = Setting::new("deadlines-source");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let (start, number) = (rfc3339(now / step * step - count * step), count.to_string());
+    let storm = [&["--frames", &number, "--start", &start], arguments].concat();
+    let storm = Rain::storm(setting.folder(), "storm.nc", &storm);
+    let run = Run::new(&setting, "source");
+    let (config, file) =
+        (run.config("log", source, "model = { name = \"persistence\" }"), storm.file.display().to_string());
+    setting.start(&["publish", &file, "--config", &config, "--speed", "max"]).success(LIMIT);
+    let mut frames = Kafka::shared().read(&setting.topic("live"));
+    frames.retain(|record| record.header("squall-end-of-log").is_empty());
+    assert_eq!(frames.len(), count as usize);
+    (frames, storm.slots)
+}
+
+/// One run of a stream: live, or a replay of it under another name.
+struct Run<'s> {
+    setting: &'s Setting,
+    name: String,
+}
+
+impl<'s> Run<'s> {
+    fn new(setting: &'s Setting, name: &str) -> Self {
+        Self { setting, name: format!("{}.{name}", setting.prefix()) }
+    }
+
+    fn index(&self) -> String {
+        format!("{}.index", self.name)
+    }
+
+    /// Writes the configuration: all runs read one topic and keep their decisions on one topic.
+    fn config(&self, clock: &str, source: &str, stream: &str) -> String {
+        let text = format!(
+            "name = \"{name}\"\n[log]\nkind = \"kafka\"\nbootstrap_servers = \"{address}\"\n[store]\nurl = \"{store}\"\n\
+             [runtime]\nclock = \"{clock}\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n\
+             [topics]\ndead_letters = \"{name}.dead\"\nprogress = \"{progress}\"\n\
+             [[sources]]\nname = \"obs\"\ntopic = \"{topic}\"\n{source}\n\
+             [[streams]]\nname = \"now\"\nsource = \"obs\"\nproducts = [\"ensemble\"]\n{stream}\n\
+             topics = {{ index = \"{index}\" }}\n",
+            name = self.name,
+            address = Kafka::shared().address(),
+            store = self.setting.folder().join(&self.name).display(),
+            progress = self.setting.topic("progress"),
+            topic = self.setting.topic("live"),
+            index = self.index(),
+        );
+        let path = self.setting.folder().join(format!("{}.toml", self.name));
+        fs::write(&path, text).expect("a configuration file");
+        path.display().to_string()
+    }
+
+    fn forecasts(&self) -> Vec<Published> {
+        published_on(&self.index())
+    }
+}
+
+/// What is said of a forecast, without the names of the run.
+fn said(forecast: &Published) -> Value {
+    let mut squall = forecast.json["properties"]["squall"].clone();
+    squall.as_object_mut().expect("a table").remove("topics");
+    squall
+}
+
+fn send(setting: &Setting, frames: &[Seen]) {
+    let records: Vec<_> = frames.iter().map(|frame| Sent::again(frame, 0, 0)).collect();
+    Kafka::shared().write(&setting.topic("live"), &records);
+}
+
+fn stop(mut running: Running) -> String {
+    running.terminate();
+    let status = running.end(LIMIT);
+    assert!(status.success(), "{status}:\n{}", running.output());
+    running.output()
+}
+
+const RAIN: &str = "variables = [\"rain_rate\"]\ncadence = \"5 min\"";
+
+#[test]
+fn a_replay_as_recorded_is_the_live_run_to_the_last_bit_and_a_clean_one_has_every_forecast_in_full() {
+    let setting = Setting::new("as-recorded");
+    let (frames, slots) = frames(8, 300, RAIN, &["--size", "48x48", "--variables", "rain"]);
+    let weights = models::small_model(setting.folder());
+    // So many steps that all of a forecast takes several times the deadline.
+    let stream = format!(
+        "model = {{ file = \"{}\", sampler.solver = {{ method = \"ddim\", grid = \"uniform-t\", steps = 12 }} }}\n\
+         window_frames = 2\nleads = 3\nmembers = 2\nhorizon = \"2 d\"\ndeadline = \"2 s\"\n\
+         degrade = [\"steps\", \"members\", \"extrapolation\", \"persistence\"]\nmin_steps = 2\nmin_members = 1\n\
+         skip_older_than = \"1 min\"",
+        weights.display()
+    );
+    let live = Run::new(&setting, "live");
+    let config = live.config("wall", RAIN, &stream);
+    let mut running = setting.start(&["run", &config, "--log-format", "json"]);
+    let address = models::address(&mut running);
+    let metric = |name: &str| models::metric(&address, name, &[("stream", "now")]).unwrap_or(0.0);
+    let has = |frame: usize| metric("squall_newest_issue_time_seconds") >= slots[frame] as f64;
+    // Nothing was measured yet: the deadline passes. The device goes on, and what it took is known then; a window that was
+    // late already when it fired is not asked of it.
+    let device = [("stream", "now"), ("device", "cpu")];
+    let measured = || models::metric(&address, "squall_inference_seconds_count", &device) >= Some(1.0);
+    let mut sent = 1;
+    send(&setting, &frames[..1]);
+    while sent < 4 && !measured() {
+        send(&setting, &frames[sent..=sent]);
+        running.until(LIMIT, "a forecast by the deadline", || has(sent));
+        sent += 1;
+        until(Duration::from_secs(15), measured);
+    }
+    assert!(measured(), "{}", running.output());
+    // Foreseen.
+    send(&setting, &frames[sent..=sent]);
+    running.until(LIMIT, "a forecast with less than everything", || has(sent));
+    // All at once: of those that are old only the newest is forecast.
+    send(&setting, &frames[sent + 1..]);
+    running.until(LIMIT, "the newest forecast", || has(frames.len() - 1));
+    let decided = ["squall_windows_skipped_total", "squall_deadlines_foreseen_total"].map(metric);
+    let output = stop(running);
+    assert!(decided.iter().all(|count| *count >= 1.0), "{decided:?}\n{output}");
+
+    let of_live = live.forecasts();
+    let reasons: Vec<_> = of_live.iter().map(Published::reasons).collect();
+    assert!(reasons[0].contains("\"deadline\""), "{reasons:?}");
+    let foreseen = ["fewer_steps", "fewer_members", "deadline_foreseen"];
+    assert!(foreseen.iter().any(|word| reasons.iter().any(|reasons| reasons.contains(word))), "{reasons:?}");
+    assert!(of_live.len() < slots.len() - 1, "some windows were skipped: {} forecasts", of_live.len());
+
+    let replay = |name: &str, flag: &str| {
+        let run = Run::new(&setting, name);
+        let config = run.config("log", RAIN, &stream);
+        setting.start(&["run", &config, flag]).success(LIMIT);
+        run.forecasts()
+    };
+    let again = replay("again", &format!("--as-recorded={}", live.name));
+    assert_eq!(again.len(), of_live.len());
+    for (left, right) in of_live.iter().zip(&again) {
+        assert_eq!(said(left), said(right));
+        assert_eq!(files::difference(&left.file(), &right.file()), Vec::<String>::new(), "{}", left.issue_time);
+    }
+    let clean = replay("clean", "--clean");
+    let issue_times: Vec<_> = clean.iter().map(|forecast| forecast.issue_time.clone()).collect();
+    assert_eq!(issue_times, slots[1..].iter().map(|slot| rfc3339(*slot)).collect::<Vec<_>>());
+    let digest = models::digest(setting.folder(), &weights);
+    for forecast in &clean {
+        assert!(!forecast.degraded(), "{}", forecast.reasons());
+        assert_ne!(forecast.model_digest(), digest, "the steps that are set are part of what decides a forecast");
+    }
+}
+
+#[test]
+fn wind_with_a_deadline_has_as_many_members_as_asked_by_persistence_which_says_so() {
+    let wind = "variables = [\"eastward_wind\", \"northward_wind\"]\ncadence = \"3 h\"";
+    let arguments = ["--size", "64x64", "--variables", "wind", "--cadence", "3h", "--spacing", "100"];
+    let setting = Setting::new("wind-deadline");
+    let (frames, slots) = frames(6, 10_800, wind, &arguments);
+    let run = Run::new(&setting, "live");
+    let refused = "model = { name = \"persistence\" }\nmembers = 3\ndeadline = \"1 s\"";
+    let said = setting.start(&["run", &run.config("wall", wind, refused)]).failure(2, LIMIT);
+    assert!(said.contains("streams.now.deadline: no other model fits the stream"), "{said}");
+
+    let weights = root().join("models/weights/dydiff-wind.safetensors");
+    let stream = format!(
+        "model = {{ file = \"{}\", sampler.solver = {{ method = \"ddim\", grid = \"uniform-t\", steps = 500 }} }}\n\
+         leads = 8\nmembers = 3\nhorizon = \"30 d\"\npatience = \"30 d\"\ndeadline = \"1 s\"",
+        weights.display()
+    );
+    let mut running = setting.start(&["run", &run.config("wall", wind, &stream), "--log-format", "json"]);
+    let address = models::address(&mut running);
+    send(&setting, &frames);
+    let newest = slots[slots.len() - 1] as f64;
+    running.until(Duration::from_secs(60), "forecasts by the deadline", || {
+        models::metric(&address, "squall_newest_issue_time_seconds", &[("stream", "now")]) >= Some(newest)
+    });
+    stop(running);
+    let published = run.forecasts();
+    assert_eq!(published.len(), slots.len() - 3, "one for each full window");
+    for forecast in &published {
+        let squall = &forecast.json["properties"]["squall"];
+        assert_eq!((&squall["model"], &squall["members"]), (&"persistence".into(), &3.into()));
+        assert!(squall["variables"].as_array().is_some_and(|v| v.len() == 2), "{squall}");
+        assert_eq!(squall["provenance"]["identical_members"], true);
+        assert!(forecast.reasons().contains("\"deadline\""), "{}", forecast.reasons());
+    }
+}
+
+#[test]
+fn memory_is_flat_over_a_replay_of_ten_thousand_frames_with_a_model_slower_than_the_log() {
+    const FRAMES: usize = 10_000;
+    let setting = Setting::new("long-replay");
+    let number = FRAMES.to_string();
+    let storm =
+        Rain::storm(setting.folder(), "long.nc", &["--frames", &number, "--size", "32x32", "--variables", "rain"]);
+    let run = Run::new(&setting, "replay");
+    let stream = "model = { name = \"extrapolation\" }\nwindow_frames = 2\nleads = 1\nmembers = 1";
+    let config = run.config("log", RAIN, stream);
+    let file = storm.file.display().to_string();
+    setting.start(&["publish", &file, "--config", &config, "--speed", "max"]).success(LIMIT);
+    let mut running = setting.start(&["run", &config, "--log-format", "json"]);
+    let address = models::address(&mut running);
+    let made = |address: &str| models::metric(address, "squall_forecasts_total", &[("stream", "now")]).unwrap_or(0.0);
+    let mut seen = BTreeMap::new();
+    let pid = running.pid();
+    running.until(LIMIT, "the end of the replay, nearly", || {
+        let count = made(&address) as usize;
+        if count > 0 {
+            seen.insert(count, memory(pid));
+        }
+        count >= FRAMES * 19 / 20
+    });
+    let warm = seen.range(FRAMES / 5..).next().expect("a measurement after the warm-up");
+    let most = seen.range(FRAMES / 5..).map(|(_, bytes)| *bytes).max().expect("a measurement");
+    eprintln!("{} bytes after {} forecasts, then at most {most}", warm.1, warm.0);
+    assert!(most <= warm.1 + warm.1 / 10, "{seen:?}");
+    running.success(LIMIT);
+}
