@@ -7,6 +7,7 @@
 mod admin;
 mod client;
 mod config;
+mod headers;
 mod ledger;
 mod property;
 mod reader;

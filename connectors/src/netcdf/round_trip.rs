@@ -158,6 +158,7 @@ pub(crate) fn forecast(proj: &str, rows: usize, columns: usize) -> Forecast {
             device: "cpu avx2 f32".into(),
             degraded: vec![Degradation::MissingFrames { slots: vec![ValidTime::from_unix_seconds(1_475_073_600)] }],
         },
+        trace: None,
     }
 }
 

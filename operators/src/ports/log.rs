@@ -281,6 +281,8 @@ pub struct TopicInfo {
     pub timestamps: Option<Timestamps>,
     /// Largest record in bytes, if the broker says.
     pub max_record_bytes: Option<u64>,
+    /// How long it keeps records, if the broker says.
+    pub retention: Option<Retention>,
 }
 
 /// Makes readers, writers and ledgers of one log, and administers its topics. Shared by all threads.

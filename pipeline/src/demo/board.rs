@@ -162,6 +162,7 @@ mod tests {
                 device: "cpu".into(),
                 degraded: vec![],
             },
+            trace: None,
         }
     }
 
