@@ -8,6 +8,7 @@ mod admin;
 mod client;
 mod config;
 mod decisions;
+mod headers;
 mod history;
 mod ledger;
 mod property;

@@ -243,6 +243,7 @@ impl Connect for MemoryLog {
                 partitions: spec.partitions,
                 timestamps: Some(spec.timestamps),
                 max_record_bytes: Some(spec.max_record_bytes),
+                retention: Some(spec.retention),
             };
             let partitions = (0..spec.partitions.max(1)).map(|_| Vec::new()).collect();
             state.topics.entry(spec.name.as_str().into()).or_insert(Topic { info, partitions });

@@ -2,14 +2,21 @@
 //!
 //! The dataflow's threads are synchronous and the store is asynchronous, so this is a blocking facade.
 //! A local folder needs no runtime; S3 gets a small one of its own. An object appears whole or not at
-//! all (a temporary file and a rename, or a single request), and is never written over: names hold the
-//! digest of the contents, so a second write of the same name is the same object.
+//! all (a temporary file and a rename, or a single request), and it lasts once it is written. Names hold the digest
+//! of the contents, so a second write of the same name is the same object; whatever else has the name is a damaged
+//! copy, and is replaced.
+
+mod folder;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
+use std::io;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
@@ -17,6 +24,10 @@ use squall_fields::Cause;
 use squall_fields::error::AnyError;
 use squall_operators::ports::{FieldStore, StoreError};
 use url::Url;
+
+use self::folder::{Folder, Put};
+
+pub use self::folder::Stored;
 
 /// What names of objects look like.
 const RELATIVE: &str = "expected a relative name such as `stream/issue/digest.nc`";
@@ -26,6 +37,8 @@ struct Place {
     /// URL of the prefix, with a slash at its end.
     base: String,
     store: Arc<dyn ObjectStore>,
+    /// The folder, if it is one: it writes by itself, since what lasts is more than what the library promises.
+    folder: Option<Folder>,
     /// Prefix within the store; empty for a folder, which is the store's root itself.
     prefix: String,
 }
@@ -119,6 +132,67 @@ impl ObjectFieldStore {
         }
     }
 
+    /// Every object of the store, in no order.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store is for reading only or does not answer.
+    pub fn list(&self) -> Result<Vec<Stored>, StoreError> {
+        let home = self.home("its list")?;
+        if let Some(folder) = &home.folder {
+            return folder.list().map_err(|error| disk_error(&home.base, error));
+        }
+        let prefix = Path::from(home.prefix.as_str());
+        let found: Vec<_> =
+            self.wait(home.store.list(Some(&prefix)).try_collect()).map_err(|error| home.failed(&home.base, error))?;
+        let stored = |object: object_store::ObjectMeta| {
+            let name = object.location.as_ref().strip_prefix(home.prefix.as_str())?.to_owned();
+            Some(Stored { name, bytes: object.size, written: object.last_modified.into(), temporary: false })
+        };
+        Ok(found.into_iter().filter_map(stored).collect())
+    }
+
+    /// Removes an object by its relative name, and folders that are empty without it. One that is gone is gone.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the name is no relative name or the store does not do it.
+    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let home = self.home(name)?;
+        let path = home.path_of(name)?;
+        if let Some(folder) = &home.folder {
+            return folder.remove(&below(FsPath::new(""), &path)).map_err(|error| disk_error(name, error));
+        }
+        match self.wait(home.store.delete(&path)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(home.failed(name, error)),
+        }
+    }
+
+    /// URL of the store, with a slash at its end; `None` if it is for reading only.
+    pub fn url(&self) -> Option<&str> {
+        self.home.as_ref().map(|home| home.base.as_str())
+    }
+
+    /// One request that makes the object, or, where it is damaged, another that replaces it.
+    fn put_remote(&self, home: &Place, path: &Path, bytes: &[u8]) -> Result<Put, StoreError> {
+        let put = |mode| {
+            let options = PutOptions { mode, ..PutOptions::default() };
+            self.wait(home.store.put_opts(path, Bytes::copy_from_slice(bytes).into(), options))
+        };
+        match put(PutMode::Create) {
+            Ok(_) => Ok(Put::New),
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                match self.fetch(home, path, path.as_ref(), bytes.len() as u64) {
+                    Ok(there) if there == bytes => Ok(Put::There),
+                    Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::Missing { .. }) => put(PutMode::Overwrite)
+                        .map(|_| Put::Replaced)
+                        .map_err(|error| home.failed(path.as_ref(), error)),
+                    Err(error) => Err(error),
+                }
+            }
+            Err(error) => Err(home.failed(path.as_ref(), error)),
+        }
+    }
+
     fn fetch(&self, place: &Place, path: &Path, url: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
         let failed = |error| place.failed(url, error);
         let found = self.wait(place.store.get(path)).map_err(failed)?;
@@ -134,15 +208,14 @@ impl FieldStore for ObjectFieldStore {
         let home = self.home(name)?;
         let path = home.path_of(name)?;
         let url = format!("{}{path}", home.base_of_store());
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.wait(home.store.put_opts(&path, Bytes::copy_from_slice(bytes).into(), options)) {
-            Ok(_) => Ok(url),
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                let there = self.fetch(home, &path, &url, u64::MAX)?;
-                if there == bytes { Ok(url) } else { Err(StoreError::Taken { name: url }) }
-            }
-            Err(error) => Err(home.failed(name, error)),
+        let put = match &home.folder {
+            Some(folder) => folder.put(&below(FsPath::new(""), &path), bytes).map_err(|error| disk_error(name, error)),
+            None => self.put_remote(home, &path, bytes),
+        };
+        if put? == Put::Replaced {
+            tracing::warn!(url, "another object had this name, which holds the digest of this one; it is replaced");
         }
+        Ok(url)
     }
 
     fn get(&self, url: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
@@ -175,12 +248,12 @@ impl Place {
         self.base.strip_suffix(self.prefix.as_str()).unwrap_or(&self.base)
     }
 
-    /// For a folder: the file that a link leads to lies in it too.
+    /// For a folder: what a link leads to lies in it too, and is a file: a pipe would be waited for.
     fn check_inside(&self, path: &Path, url: &str) -> Result<(), StoreError> {
-        let Some(root) = Url::parse(&self.base).ok().and_then(|base| base.to_file_path().ok()) else { return Ok(()) };
-        let file = path.parts().fold(root.clone(), |file, part| file.join(part.as_ref()));
-        match file.canonicalize() {
-            Ok(file) if !file.starts_with(&root) => Err(outside(url, "it leads out of the folder")),
+        let Some(root) = self.folder.as_ref().map(Folder::root) else { return Ok(()) };
+        match below(root, path).canonicalize() {
+            Ok(file) if !file.starts_with(root) => Err(outside(url, "it leads out of the folder")),
+            Ok(file) if !file.is_file() => Err(outside(url, "it is no file")),
             _ => Ok(()),
         }
     }
@@ -220,16 +293,27 @@ fn open_place(url: &str, create: bool) -> Result<Place, StoreError> {
     }
 }
 
-fn open_folder(folder: &FsPath, create: bool) -> Result<Place, StoreError> {
-    let name = folder.display().to_string();
-    let failed = |error: std::io::Error| refused(&name, error);
-    if create {
-        std::fs::create_dir_all(folder).map_err(failed)?;
+fn open_folder(path: &FsPath, create: bool) -> Result<Place, StoreError> {
+    let name = path.display().to_string();
+    let folder = Folder::open(path, create).map_err(|error| refused(&name, error))?;
+    let store = LocalFileSystem::new_with_prefix(folder.root()).map_err(|error| refused(&name, error))?;
+    let base = Url::from_directory_path(folder.root()).map_err(|()| refused(&name, "it has no URL"))?;
+    Ok(Place { base: base.into(), store: Arc::new(store), folder: Some(folder), prefix: String::new() })
+}
+
+/// The file of an object below a folder.
+fn below(folder: &FsPath, path: &Path) -> PathBuf {
+    path.parts().fold(folder.to_owned(), |file, part| file.join(part.as_ref()))
+}
+
+/// What an error of the disk means: most may be mended while the stream waits, rights and names will not change.
+fn disk_error(name: &str, error: io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidFilename | io::ErrorKind::InvalidInput => {
+            refused(name, error)
+        }
+        _ => StoreError::Disk { name: name.to_owned(), cause: Cause::new(error) },
     }
-    let root: PathBuf = folder.canonicalize().map_err(failed)?;
-    let store = LocalFileSystem::new_with_prefix(&root).map_err(|error| refused(&name, error))?;
-    let base = Url::from_directory_path(&root).map_err(|()| refused(&name, "it has no URL"))?;
-    Ok(Place { base: base.into(), store: Arc::new(store), prefix: String::new() })
 }
 
 #[cfg(feature = "s3")]
@@ -240,7 +324,7 @@ fn open_s3(url: &Url) -> Result<Place, StoreError> {
     let prefix = url.path().trim_matches('/');
     let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
     let base = format!("s3://{bucket}/{prefix}");
-    Ok(Place { base, store: Arc::new(store), prefix })
+    Ok(Place { base, store: Arc::new(store), folder: None, prefix })
 }
 
 #[cfg(not(feature = "s3"))]
@@ -254,102 +338,4 @@ fn runtime_for(places: &[Place]) -> Result<Option<tokio::runtime::Runtime>, Stor
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("squall-store").enable_all().build();
     runtime.map(Some).map_err(|error| refused(&remote.base, error))
-}
-
-#[cfg(test)]
-mod tests {
-    use squall_fields::{Chain, ErrorKind};
-
-    use super::*;
-
-    fn store() -> (tempfile::TempDir, ObjectFieldStore) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = ObjectFieldStore::open(&folder.path().join("a/b").display().to_string()).unwrap();
-        (folder, store)
-    }
-
-    #[test]
-    fn a_second_write_changes_nothing() {
-        let (folder, store) = store();
-        assert!(!store.exists("s/i/d.nc").unwrap());
-        let url = store.put("s/i/d.nc", b"one").unwrap();
-        assert_eq!(store.put("s/i/d.nc", b"one").unwrap(), url);
-        let error = store.put("s/i/d.nc", b"two").unwrap_err();
-        assert!(matches!(error, StoreError::Taken { .. }) && !error.is_retriable(), "{error}");
-        assert_eq!(std::fs::read(folder.path().join("a/b/s/i/d.nc")).unwrap(), b"one");
-        assert!(store.exists("s/i/d.nc").unwrap());
-        // No temporary file is left beside it.
-        assert_eq!(std::fs::read_dir(folder.path().join("a/b/s/i")).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn names_and_urls_stay_inside() {
-        let (folder, store) = store();
-        std::fs::write(folder.path().join("secret"), b"x").unwrap();
-        for name in ["", "/etc/passwd", "../secret", "a/../../secret", "a//b", "a\\b"] {
-            assert!(store.put(name, b"x").is_err(), "{name}");
-        }
-        let base = store.put("inside", b"ok").unwrap().replace("inside", "");
-        for url in [
-            format!("{base}../secret"),
-            format!("{base}%2e%2e/secret"),
-            format!("{base}..%2fsecret"),
-            "file:///etc/hostname".into(),
-            "https://example.org/x".into(),
-            "inside".into(),
-        ] {
-            assert!(store.get(&url, 100).is_err(), "{url}");
-        }
-        #[cfg(unix)]
-        {
-            std::os::unix::fs::symlink(folder.path().join("secret"), folder.path().join("a/b/link")).unwrap();
-            assert!(store.get(&format!("{base}link"), 100).unwrap_err().to_string().contains("leads out"));
-        }
-    }
-
-    #[test]
-    fn size_is_bounded_before_it_is_read() {
-        let (_folder, store) = store();
-        let url = store.put("big", &[0; 1000]).unwrap();
-        assert!(store.get(&url, 999).unwrap_err().to_string().contains("at most 999"));
-        assert_eq!(store.get(&url, 1000).unwrap().len(), 1000);
-        let error = store.get(&url.replace("big", "none"), 10).unwrap_err();
-        assert!(matches!(error, StoreError::Missing { .. }) && !error.is_retriable(), "{error}");
-    }
-
-    #[test]
-    fn other_places_are_read_when_allowed() {
-        let other = tempfile::tempdir().unwrap();
-        std::fs::write(other.path().join("obs 1.nc"), b"obs").unwrap();
-        let place = Url::from_directory_path(other.path().canonicalize().unwrap()).unwrap();
-        let url = place.join("obs 1.nc").unwrap();
-        let (_folder, store) = store();
-        assert!(store.get(url.as_str(), 10).is_err());
-        let store = store.also_reads(place.as_str()).unwrap();
-        assert_eq!(store.get(url.as_str(), 10).unwrap(), &b"obs"[..]);
-        let reader = ObjectFieldStore::read_only().also_reads(place.as_str()).unwrap();
-        assert!(reader.put("x", b"x").unwrap_err().to_string().contains("reading only"));
-    }
-
-    #[test]
-    fn a_full_or_missing_disk_may_be_mended_and_a_file_in_the_way_not() {
-        let (folder, store) = store();
-        std::fs::write(folder.path().join("file"), b"x").unwrap();
-        let error = ObjectFieldStore::open(&folder.path().join("file/below").display().to_string()).err().unwrap();
-        assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::User, false), "{error}");
-        // A file where a folder is needed is what the local store calls a generic error, as a full disk is.
-        std::fs::write(folder.path().join("a/b/s"), b"x").unwrap();
-        let error = store.put("s/i/d.nc", b"one").unwrap_err();
-        assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Device, true), "{error}");
-        assert!(std::error::Error::source(&error).is_some_and(|cause| cause.is::<object_store::Error>()));
-    }
-
-    #[cfg(not(feature = "s3"))]
-    #[test]
-    fn without_s3_the_error_says_how_to_get_it() {
-        let error = ObjectFieldStore::open("s3://bucket/prefix").err().unwrap();
-        assert!(Chain(&error).to_string().contains("--features s3"), "{error}");
-        let error = ObjectFieldStore::open("ftp://host/x").err().unwrap();
-        assert!(Chain(&error).to_string().contains("s3://"), "{error}");
-    }
 }

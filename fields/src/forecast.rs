@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
-use crate::{Ensemble, Grid, InputRef, IssueTime, KnowledgeTime, LeadTime, ValidTime};
+use crate::{Ensemble, Grid, InputRef, IssueTime, KnowledgeTime, LeadTime, TraceParent, ValidTime};
 
 /// What makes two forecasts the same forecast.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,6 +106,8 @@ pub struct Forecast {
     pub precision: Option<Array3<f32>>,
     /// What it was made from.
     pub provenance: Provenance,
+    /// The trace of the record that completed its window, if it had one.
+    pub trace: Option<TraceParent>,
 }
 
 impl Forecast {

@@ -32,6 +32,7 @@ pub mod grid;
 pub mod random;
 pub mod time;
 pub mod time_units;
+pub mod trace;
 pub mod units;
 pub mod window;
 
@@ -41,5 +42,6 @@ pub use forecast::{Degradation, Forecast, ForecastId, Provenance};
 pub use frame::{Frame, InputRef};
 pub use grid::{Axis, Grid};
 pub use time::{Cadence, IssueTime, KnowledgeTime, LeadTime, ValidTime};
+pub use trace::TraceParent;
 pub use units::{Conversion, ConversionContext, ScaledUnit, Unit, Variable, ZRelation};
 pub use window::Window;

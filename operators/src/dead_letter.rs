@@ -1,4 +1,7 @@
 //! Bad input, kept for whoever wants to know why.
+//!
+//! Whatever a record holds, its dead letter is a record that its topic takes: everything in it that comes from input
+//! is bounded, and what was cut is named.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,10 +10,62 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use squall_fields::KnowledgeTime;
 
-use crate::ports::{DecodeError, Outgoing, Record, StoreError};
+use crate::ports::{DecodeError, Headers, Outgoing, Record, StoreError};
 
 /// Most bytes of a bad record that its dead letter keeps.
 pub const KEPT_BYTES: usize = 256 * 1024;
+/// Most bytes of a dead letter on a topic that takes larger ones.
+const MOST_BYTES: usize = 1_000_000;
+/// Bytes of a record beside its key, headers and value, and of the batch around it.
+const ENVELOPE_BYTES: usize = 256;
+/// Bytes of a header beside its name and value.
+const HEADER_ENVELOPE_BYTES: usize = 10;
+/// Most bytes of the detail.
+pub const DETAIL_BYTES: usize = 1000;
+/// Most of the record's own headers that are kept.
+const HEADERS: usize = 64;
+/// Most bytes of the name of one of them.
+const NAME_BYTES: usize = 256;
+/// Most bytes of the value of one of them.
+const VALUE_BYTES: usize = 4096;
+/// Most bytes of all of them.
+const HEADERS_BYTES: usize = 64 * 1024;
+/// Begins the names of the headers that a dead letter has of its own.
+const OWN: &str = "dead-letter-";
+
+/// The beginning of a text, of at most so many bytes, cut between two characters.
+///
+/// ```
+/// use squall_operators::dead_letter::beginning;
+/// assert_eq!(beginning("5 °C", 3), "5 ");
+/// assert_eq!(beginning("5 °C", 100), "5 °C");
+/// ```
+pub fn beginning(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// Where dead letters go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// Name of the topic.
+    pub topic: Arc<str>,
+    /// Largest record that it takes, in bytes.
+    pub max_bytes: usize,
+}
+
+impl DeadLetters {
+    /// A topic that takes records of so many bytes, if the log says; a dead letter never has more than 1 MB.
+    pub fn new(topic: Arc<str>, max_record_bytes: Option<u64>) -> Self {
+        let max_bytes = max_record_bytes.map_or(MOST_BYTES, |bytes| MOST_BYTES.min(bytes as usize));
+        Self { topic, max_bytes }
+    }
+}
+
+impl From<&str> for DeadLetters {
+    fn from(topic: &str) -> Self {
+        Self::new(topic.into(), None)
+    }
+}
 
 /// Why a record was not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,86 +163,93 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// A record that was not used; the detail is cut to [`DETAIL_BYTES`].
+    pub fn new(record: Arc<Record>, known_at: KnowledgeTime, reason: Reason, detail: &str) -> Self {
+        Self { record, known_at, reason, detail: beginning(detail, DETAIL_BYTES).to_owned() }
+    }
+
     /// The record for the topic of dead letters.
     ///
     /// The value is the beginning of the raw bytes, at most [`KEPT_BYTES`]. Headers `dead-letter-*` say `topic`,
     /// `partition`, `offset`, `timestamp-ms`, `reason`, `detail`, `bytes` (whole length) and, if the whole value is
-    /// known, its `sha256`; the headers of the record follow as they were.
-    pub fn outgoing(&self, topic: &Arc<str>) -> Outgoing {
+    /// known, its `sha256`; the headers of the record follow as they were, within bounds of number and size. Names of
+    /// those that were cut or left out are in `dead-letter-headers-cut`. On a topic that takes small records only,
+    /// there is less of the headers and of the value.
+    pub fn outgoing(&self, to: &DeadLetters) -> Outgoing {
         let record = &self.record;
         // A tombstone has no bytes to keep.
         let value = record.value.clone().unwrap_or_default();
-        let text = |name: &str, value: String| (format!("dead-letter-{name}"), Some(Bytes::from(value)));
+        let text = |name: &str, value: String| (format!("{OWN}{name}"), Some(Bytes::from(value)));
         let mut headers = vec![
             text("topic", record.partition.topic.to_string()),
             text("partition", record.partition.partition.to_string()),
             text("offset", record.offset.to_string()),
             text("timestamp-ms", record.timestamp_ms.to_string()),
             text("reason", self.reason.name().to_owned()),
-            text("detail", self.detail.chars().take(1000).collect()),
+            text("detail", beginning(&self.detail, DETAIL_BYTES).to_owned()),
             text("bytes", record.value_bytes.to_string()),
         ];
         if !record.is_cut() {
             headers.push(text("sha256", hex::encode(Sha256::digest(&value))));
         }
-        headers.extend(record.headers.iter().take(64).cloned());
+        let key = Bytes::from(format!("{}/{}", record.partition, record.offset));
+        let room = to.max_bytes.saturating_sub(ENVELOPE_BYTES + key.len() + bytes_of(&headers));
+        // The names of what was cut may take as much as the detail.
+        let (kept, cut) = bounded(&record.headers, HEADERS_BYTES.min(room.saturating_sub(2 * DETAIL_BYTES) / 2));
+        if let Some(cut) = cut {
+            headers.push(text("headers-cut", cut));
+        }
+        headers.extend(kept);
+        let room = to.max_bytes.saturating_sub(ENVELOPE_BYTES + key.len() + bytes_of(&headers));
         Outgoing {
-            topic: topic.clone(),
+            topic: to.topic.clone(),
             partition: None,
-            key: Some(Bytes::from(format!("{}/{}", record.partition, record.offset))),
+            key: Some(key),
             headers,
-            value: Some(value.slice(..value.len().min(KEPT_BYTES))),
+            value: Some(value.slice(..value.len().min(KEPT_BYTES).min(room))),
             timestamp_ms: None,
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-    use crate::ports::PartitionId;
-
-    #[test]
-    fn keeps_a_bounded_beginning_and_says_what_it_was() {
-        let record = Record {
-            partition: PartitionId::new("obs", 2),
-            offset: 41,
-            timestamp_ms: 7,
-            key: None,
-            headers: vec![("content-type".into(), Some("text/plain".into()))],
-            value: Some(vec![1u8; 2 * KEPT_BYTES].into()),
-            value_bytes: 2 * KEPT_BYTES as u64,
-        };
-        let reason = Reason::ContentType;
-        let letter = DeadLetter { record: record.into(), known_at: Default::default(), reason, detail: "x".into() };
-        let out = letter.outgoing(&"dead".into());
-        let header = |name: &str| {
-            let (_, value) = out.headers.iter().find(|(n, _)| n == name)?;
-            Some(String::from_utf8_lossy(value.as_ref()?).into_owned())
-        };
-        assert_eq!(out.value.as_ref().map(Bytes::len), Some(KEPT_BYTES));
-        assert_eq!(header("dead-letter-offset").as_deref(), Some("41"));
-        assert_eq!(header("dead-letter-bytes").as_deref(), Some("524288"));
-        assert_eq!(header("content-type").as_deref(), Some("text/plain"));
-        assert_eq!(header("dead-letter-sha256").map(|h| h.len()), Some(64));
-    }
-
-    /// The words of the arms of [`Reason::name`], and those of the table: a new reason is in the first by itself.
-    #[test]
-    fn the_table_of_reasons_is_what_goes_on_the_wire() {
-        let arms = include_str!("dead_letter.rs").lines().filter_map(|line| {
-            let word = line.trim().strip_prefix("Self::")?.split_once(" => \"")?.1;
-            word.split('"').next()
-        });
-        let wire: BTreeSet<&str> = arms.collect();
-        assert!(wire.contains(Reason::Empty.name()) && wire.contains(Reason::TooMuchMissing.name()), "{wire:?}");
-        let document = include_str!("../../docs/formats.md");
-        let rows = document.lines().skip_while(|line| !line.starts_with("| reason |")).skip(2);
-        let rows = rows.take_while(|line| line.starts_with('|'));
-        let documented: BTreeSet<&str> =
-            rows.flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2)).collect();
-        assert_eq!(documented, wire);
-    }
+/// Bytes that headers take.
+fn bytes_of(headers: &Headers) -> usize {
+    let one = |(name, value): &(String, Option<Bytes>)| {
+        HEADER_ENVELOPE_BYTES + name.len() + value.as_ref().map_or(0, Bytes::len)
+    };
+    headers.iter().map(one).sum()
 }
+
+/// The headers of a record within bounds, and the names of those that were cut or left out. Those that would pass for
+/// a dead letter's own are left out.
+fn bounded(headers: &Headers, most_bytes: usize) -> (Headers, Option<String>) {
+    let (mut kept, mut bytes) = (Headers::new(), 0);
+    let (mut cut, mut unnamed) = (String::new(), 0);
+    for (name, value) in headers {
+        let short = beginning(name, NAME_BYTES);
+        let bounded = value.as_ref().map(|value| value.slice(..value.len().min(VALUE_BYTES)));
+        let is_whole = short.len() == name.len() && bounded == *value;
+        let header = (short.to_owned(), bounded);
+        let size = bytes_of(&vec![header.clone()]);
+        let fits = kept.len() < HEADERS && bytes + size <= most_bytes && !short.starts_with(OWN);
+        if fits {
+            bytes += size;
+            kept.push(header);
+        }
+        if fits && is_whole {
+            continue;
+        }
+        if cut.len() + short.len() < DETAIL_BYTES - 40 {
+            cut = if cut.is_empty() { short.to_owned() } else { format!("{cut}, {short}") };
+        } else {
+            unnamed += 1;
+        }
+    }
+    if unnamed > 0 {
+        cut = format!("{cut} and {unnamed} more");
+    }
+    (kept, (!cut.is_empty()).then_some(cut))
+}
+
+#[cfg(test)]
+mod tests;

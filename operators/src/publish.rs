@@ -189,6 +189,7 @@ mod tests {
     use crate::encode::tests::{config, forecast};
     use crate::products::PROBABILITIES;
     use bytes::Bytes;
+    use squall_fields::Cause;
     use std::sync::Mutex;
 
     #[derive(Default)]
@@ -197,7 +198,7 @@ mod tests {
     impl FieldStore for Shelf {
         fn put(&self, name: &str, _: &[u8]) -> Result<String, StoreError> {
             if self.1 {
-                return Err(StoreError::Taken { name: name.into() });
+                return Err(StoreError::Refused { name: name.into(), cause: Cause::new("no rights") });
             }
             self.0.lock().unwrap().push(name.to_owned());
             Ok(format!("mem:///{name}"))

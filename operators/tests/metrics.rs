@@ -70,7 +70,7 @@ fn read_and_written() {
         value: None,
         value_bytes: 0,
     };
-    let letter = &DeadLetter { record: record.into(), known_at: KNOWN_AT, reason: Reason::Empty, detail: "x".into() };
+    let letter = &DeadLetter::new(record.into(), KNOWN_AT, Reason::Empty, "x");
     RecordRejected { source: "radar", letter }.emit();
     Committed { ledger: STREAM, records: 3, frontier: KNOWN_AT, took: TOOK }.emit();
     StopGivesUp { stream: STREAM, waited: TOOK }.emit();

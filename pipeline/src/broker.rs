@@ -104,6 +104,8 @@ pub struct BrokerOptions {
     pub sasl_ssl: Option<Scram>,
     /// Port of a proxy on the loopback address before one more plain listener, see [`DevBroker::behind_proxy`].
     pub proxy: Option<u16>,
+    /// Whether the certificate of that listener has expired, for tests of what clients say then.
+    pub certificate_expired: bool,
     /// Lines for `server.properties`, which win over the built-in ones.
     pub properties: Vec<(String, String)>,
 }
@@ -194,7 +196,13 @@ impl DevBroker {
         let bootstrap = format!("127.0.0.1:{}", ports.plain);
         let mut broker = Self { java, ports, bootstrap, sasl_ssl: None, process: None, guard, folder };
         if let Some(scram) = &options.sasl_ssl {
-            broker.sasl_ssl = Some(properties::make_keys(&broker.java, &broker.folder, scram, &broker.ports)?);
+            broker.sasl_ssl = Some(properties::make_keys(
+                &broker.java,
+                &broker.folder,
+                scram,
+                &broker.ports,
+                options.certificate_expired,
+            )?);
         }
         let settings = Settings {
             folder: &broker.folder,

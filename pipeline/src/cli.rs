@@ -76,6 +76,12 @@ pub enum Command {
     /// Shows what a configuration, a file, the topics or a running instance hold.
     #[command(subcommand)]
     Inspect(commands::inspect::Inspect),
+    /// Creates the topics of a configuration.
+    #[command(subcommand)]
+    Topics(commands::topics::Topics),
+    /// Tidies the store of forecasts' files.
+    #[command(subcommand)]
+    Store(commands::store::Store),
     /// Prints completions for a shell.
     #[command(after_help = "Example:\n  squall completions bash > ~/.local/share/bash-completion/completions/squall")]
     Completions(Completions),
@@ -112,6 +118,8 @@ impl Command {
             Self::Model(model) => model.run(),
             Self::Simulate(arguments) => arguments.run(),
             Self::Inspect(inspect) => inspect.run(),
+            Self::Topics(topics) => topics.run(),
+            Self::Store(store) => store.run(),
             Self::Completions(completions) => {
                 completions.run();
                 Ok(())

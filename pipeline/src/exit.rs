@@ -20,6 +20,7 @@ use squall_operators::publish::PublishError;
 use crate::broker::BrokerError;
 use crate::commands::Usage;
 use crate::config::Faults;
+use crate::gc::IndexError;
 
 /// Exit codes and what they say, as `squall --help` and docs/operations.md show them.
 pub const CODES: [(u8, &str); 8] = [
@@ -97,6 +98,7 @@ fn kind_of(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
         ModelError,
         FileError,
         BrokerError,
+        IndexError,
         CrsError,
         UnitError,
     ]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use squall_operators::Tick;
+use squall_operators::dead_letter::DeadLetters;
 use squall_operators::decisions::{Keeper, Recorded};
 use squall_operators::decode::{Decoder, decode};
 use squall_operators::encode::EncodeConfig;
@@ -44,7 +45,7 @@ pub struct StreamPlan {
     /// Name of the instance.
     pub instance: Arc<str>,
     /// Topic of dead letters; `None` if another stream of the source writes them.
-    pub dead_letters: Option<Arc<str>>,
+    pub dead_letters: Option<DeadLetters>,
     /// Partitions of the source's topic.
     pub partitions: Vec<PartitionId>,
     /// Where its time comes from.

@@ -75,6 +75,7 @@ pub mod demo;
 pub mod devices;
 pub mod exit;
 pub mod font;
+pub mod gc;
 pub mod graph;
 pub mod http;
 pub mod logging;

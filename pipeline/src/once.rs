@@ -106,7 +106,7 @@ impl<'a> Once<'a> {
             window.slot(0),
             refused.first().map_or_else(String::new, |reason| format!(": {reason}"))
         );
-        Ok(Fired { window, revision: 0, known_at: known_at(issue_time.slot()), read_at_us: 0 })
+        Ok(Fired { window, revision: 0, known_at: known_at(issue_time.slot()), read_at_us: 0, trace: None })
     }
 
     fn accept(&self, quality: &mut Quality, frame: Arc<Frame>) -> Result<Arc<Frame>, (Reason, String)> {

@@ -204,7 +204,7 @@ fn plan(
     Ok(StreamPlan {
         stream: stream.clone(),
         instance: config.name.clone(),
-        dead_letters: writes_dead.then(|| config.topics.dead_letters.clone()),
+        dead_letters: if writes_dead { Some(topics::dead_letters(config, &*parts.connect)?) } else { None },
         partitions,
         clock,
         max_bytes_in_flight: config.runtime.max_bytes_in_flight,

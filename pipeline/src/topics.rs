@@ -1,11 +1,16 @@
 //! The topics of a configuration, as they should be.
 
+mod difference;
+
 use std::time::{Duration, Instant};
 
-use squall_operators::ports::{Connect, LogError, Retention, Timestamps, TopicSpec};
+use squall_operators::dead_letter::DeadLetters;
+use squall_operators::ports::{Connect, LogError, Retention, Timestamps, TopicInfo, TopicSpec};
 
 use crate::commands::Usage;
 use crate::config::{Clock, Config};
+
+pub use self::difference::{Difference, Role, differences};
 
 /// Most bytes of a record that Squall writes: a tile, an index record, a bounded dead letter.
 const MAX_WRITTEN_BYTES: u64 = 1_000_000;
@@ -86,6 +91,49 @@ pub fn ensure(config: &Config, connect: &dyn Connect) -> anyhow::Result<()> {
     connect.create(&missing)?;
     let names: Vec<&str> = missing.iter().map(|topic| topic.name.as_str()).collect();
     Ok(await_topics(connect, &names)?)
+}
+
+/// What [`create`] has found or done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It was missing, and is there now.
+    Created,
+    /// It was there, and differs so from what it should be.
+    Exists(Vec<Difference>),
+}
+
+/// Creates what is missing, whatever `log.create_topics` says, and compares what exists with what it should be.
+///
+/// # Errors
+/// The broker cannot be asked or refuses.
+pub fn create(config: &Config, connect: &dyn Connect) -> Result<Vec<(String, State)>, LogError> {
+    let required = required(config);
+    let names: Vec<&str> = required.iter().map(|topic| topic.name.as_str()).collect();
+    let found = connect.describe(&names)?;
+    let missing: Vec<_> = required.iter().zip(&found).filter(|(_, found)| found.is_none()).collect();
+    if !missing.is_empty() {
+        let missing: Vec<TopicSpec> = missing.into_iter().map(|(spec, _)| spec.clone()).collect();
+        connect.create(&missing)?;
+        await_topics(connect, &missing.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>())?;
+    }
+    let state = |(spec, found): (&TopicSpec, Option<TopicInfo>)| {
+        let state = match found {
+            Some(found) => State::Exists(differences(Role::of(config, &spec.name), spec, &found)),
+            None => State::Created,
+        };
+        (spec.name.clone(), state)
+    };
+    Ok(required.iter().zip(found).map(state).collect())
+}
+
+/// The topic of dead letters, and how large they may be.
+///
+/// # Errors
+/// The broker cannot be asked.
+pub fn dead_letters(config: &Config, connect: &dyn Connect) -> Result<DeadLetters, LogError> {
+    let topic = &config.topics.dead_letters;
+    let found = connect.describe(&[&**topic])?.into_iter().next().flatten();
+    Ok(DeadLetters::new(topic.clone(), found.and_then(|found| found.max_record_bytes)))
 }
 
 /// Waits until every broker that answers knows the topics: their creation is acknowledged before that.

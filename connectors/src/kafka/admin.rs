@@ -56,7 +56,13 @@ pub(super) fn describe(config: &KafkaConfig, topics: &[&str]) -> Result<Vec<Opti
             _ => None,
         };
         let max_record_bytes = setting("max.message.bytes").and_then(|v| v.parse().ok());
-        Some(TopicInfo { name: (*name).to_owned(), partitions, timestamps, max_record_bytes })
+        let retention = match (setting("cleanup.policy").as_deref(), setting("retention.ms").as_deref()) {
+            (Some("compact"), _) => Some(Retention::Compact),
+            (Some(_), Some("-1")) => Some(Retention::Forever),
+            (Some(_), _) => Some(Retention::Broker),
+            (None, _) => None,
+        };
+        Some(TopicInfo { name: (*name).to_owned(), partitions, timestamps, max_record_bytes, retention })
     };
     Ok(topics.iter().map(info).collect())
 }

@@ -6,9 +6,8 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
-use squall_operators::ports::{Headers, LogError};
+use squall_operators::ports::LogError;
 
 /// Passes librdkafka's log lines on, and keeps the newest error that no retry mends, and failed deliveries.
 #[derive(Clone, Default)]
@@ -107,11 +106,4 @@ pub(super) fn log_error(what: &str, error: KafkaError) -> LogError {
         (_, Some(Code::UnsupportedVersion | Code::Fatal)) => LogError::failed(what, error),
         _ => LogError::away(what, error),
     }
-}
-
-/// Headers as librdkafka wants them.
-pub(super) fn owned_headers(headers: &Headers) -> OwnedHeaders {
-    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |owned, (key, value)| {
-        owned.insert(Header { key, value: value.as_deref() })
-    })
 }

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use squall_operators::dead_letter::KEPT_BYTES;
 use squall_operators::ports::{LogError, LogReader, PartitionId, Record};
 
 use super::client::{Context, log_error};
 use super::config::KafkaConfig;
+use super::headers;
 
 /// How long the broker may take to answer a question.
 const ASK: Duration = Duration::from_secs(10);
@@ -86,9 +87,7 @@ impl KafkaReader {
 fn record(id: &PartitionId, message: &BorrowedMessage<'_>, max_record_bytes: u64) -> Record {
     let value_bytes = message.payload().map_or(0, |p| p.len() as u64);
     let keep = if value_bytes > max_record_bytes { KEPT_BYTES } else { usize::MAX };
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|h| (h.key.to_owned(), h.value.map(Bytes::copy_from_slice))).collect()
-    });
+    let headers = message.headers().map_or_else(Vec::new, headers::read);
     Record {
         partition: id.clone(),
         offset: message.offset(),

@@ -6,8 +6,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use squall_operators::ports::{LogError, LogWriter, Outgoing};
 
-use super::client::{Context, log_error, owned_headers};
+use super::client::{Context, log_error};
 use super::config::KafkaConfig;
+use super::headers;
 
 /// Largest record that a producer hands to the broker; the topic has the last word.
 pub(super) const MAX_MESSAGE_BYTES: &str = "500000000";
@@ -47,7 +48,7 @@ impl KafkaWriter {
 pub(super) fn enqueue(producer: &BaseProducer<Context>, record: &Outgoing, number: usize) -> Result<(), KafkaError> {
     loop {
         let mut message: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(&record.topic, number);
-        message = message.headers(owned_headers(&record.headers));
+        message = message.headers(headers::owned(&record.headers));
         if let Some(value) = &record.value {
             message = message.payload(value);
         }

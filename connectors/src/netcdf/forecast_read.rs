@@ -91,6 +91,7 @@ impl Reading<'_> {
             ensembles,
             precision,
             provenance: self.provenance()?,
+            trace: None,
         };
         Ok(Stored { forecast, products })
     }

@@ -159,6 +159,7 @@ pub(crate) fn forecast(proj: &str, rows: usize, columns: usize) -> Forecast {
             degraded: vec![Degradation::MissingFrames { slots: vec![ValidTime::from_unix_seconds(1_475_073_600)] }],
             identical_members: true,
         },
+        trace: None,
     }
 }
 

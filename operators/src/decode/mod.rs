@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use squall_fields::{Chain, InputRef};
+use squall_fields::{Chain, Grid, InputRef};
 
 pub use self::notification::NOTIFICATION;
 pub use self::operator::decode;
@@ -24,6 +24,9 @@ use crate::order::LogOrder;
 use crate::ports::{FieldStore, FrameDecoder, Record};
 use crate::quality::{CleanFrame, Cleaner};
 use crate::source::Arrived;
+
+/// Most bytes of the PROJ string of a grid, and of its well-known text: several times what real ones have.
+const GRID_BYTES: usize = 8 * 1024;
 
 /// The reason and the detail of the dead letter that a record becomes.
 pub type Fault = (Reason, String);
@@ -43,7 +46,7 @@ pub struct Decoded {
 impl Decoded {
     /// The dead letter of a record with that fault.
     pub fn dead(arrived: &Arrived, (reason, detail): Fault) -> DeadLetter {
-        DeadLetter { record: arrived.record.clone(), known_at: arrived.at, reason, detail }
+        DeadLetter::new(arrived.record.clone(), arrived.at, reason, &detail)
     }
 
     /// Place of the record in the order of the log.
@@ -119,6 +122,7 @@ impl Decoder {
         if frames.is_empty() {
             return Err((Reason::Undecodable, "no field in it".into()));
         }
+        frames.iter().try_for_each(|frame| bounded_grid(&frame.grid))?;
         Ok(frames.into_iter().map(|frame| self.cleaner.clean(Arc::new(frame))).collect())
     }
 
@@ -126,6 +130,19 @@ impl Decoder {
         let types = self.decoders.iter().flat_map(|d| d.content_types()).copied();
         types.chain(self.store.is_some().then_some(NOTIFICATION)).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// What a grid is called goes into the index record of every forecast on it, into each of its tiles and into the
+/// progress: a text without bound would make them larger than their topics take.
+fn bounded_grid(grid: &Grid) -> Result<(), Fault> {
+    for (name, length) in
+        [("PROJ string", grid.proj.len()), ("well-known text", grid.wkt.as_ref().map_or(0, String::len))]
+    {
+        if length > GRID_BYTES {
+            return Err((Reason::WrongGrid, format!("its {name} has {length} bytes, at most {GRID_BYTES}")));
+        }
+    }
+    Ok(())
 }
 
 /// Without parameters and in lower case.

@@ -17,6 +17,9 @@ use crate::retry::{Backoff, retry};
 /// Media type of a WIS2 notification.
 pub const NOTIFICATION: &str = "application/geo+json";
 
+/// Most bytes of a notification: it holds a few links, and what it says of itself.
+const MAX_BYTES: usize = 1 << 20;
+
 /// How often a file is asked for, from a store that is away for a moment.
 const TRIES: u32 = 4;
 
@@ -27,6 +30,12 @@ pub(super) fn fetch(
     max_bytes: u64,
     pause: impl FnMut(Duration) -> bool,
 ) -> Result<(String, Bytes), Fault> {
+    if notification.len() > MAX_BYTES {
+        return Err((
+            Reason::Oversized,
+            format!("a notification of {} bytes, at most {MAX_BYTES}", notification.len()),
+        ));
+    }
     let notification: Notification = serde_json::from_slice(notification)
         .map_err(|e| (Reason::Undecodable, format!("not a WIS2 notification: {e}")))?;
     let mut links = notification.links.iter().filter(|l| matches!(l.rel.as_str(), "canonical" | "update"));

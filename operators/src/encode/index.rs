@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use squall_fields::{Forecast, Grid, ValidTime};
+use squall_fields::{Degradation, Forecast, Grid, Provenance, ValidTime};
 use uuid::Uuid;
 
 use super::{EncodeConfig, INDEX_TYPE, StoredFile, compact, headers, key};
+use crate::dead_letter::{DETAIL_BYTES, beginning};
 use crate::ports::Outgoing;
 use crate::products::{self, ProductsConfig};
 
@@ -49,7 +50,7 @@ fn index_json(config: &EncodeConfig, forecast: &Forecast, products: &ProductsCon
             "topics": topics,
             "grid": grid,
             "degraded": forecast.is_degraded(),
-            "provenance": provenance,
+            "provenance": bounded(provenance),
         },
     });
     for setting in products::settings() {
@@ -63,6 +64,17 @@ fn index_json(config: &EncodeConfig, forecast: &Forecast, products: &ProductsCon
         "properties": properties,
         "links": [{"href": file.url, "rel": rel, "type": file.content_type, "length": file.length}],
     })
+}
+
+/// A provenance whose texts are bounded: what a model said of its failure may be of any length.
+fn bounded(provenance: &Provenance) -> Provenance {
+    let mut bounded = provenance.clone();
+    for degraded in &mut bounded.degraded {
+        if let Degradation::ModelFailed { message } = degraded {
+            *message = beginning(message, DETAIL_BYTES).to_owned();
+        }
+    }
+    bounded
 }
 
 /// The outline of a grid as a GeoJSON polygon in longitude and latitude; null where it cannot be computed.

@@ -20,7 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256, Sha512};
-use squall_fields::Forecast;
+use squall_fields::{Forecast, TraceParent};
 use uuid::Uuid;
 
 use crate::ports::Headers;
@@ -67,9 +67,18 @@ impl StoredFile {
 /// Name of a forecast's file in the store: `stream/issue time/rREVISION-DIGEST.ending`.
 pub fn file_name(forecast: &Forecast, bytes: &[u8], extension: &str) -> String {
     let digest = hex::encode(&Sha256::digest(bytes)[..8]);
-    let safe: String =
-        forecast.id.stream.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
-    format!("{safe}/{}/r{}-{digest}.{extension}", compact(forecast.id.issue_time.unix_seconds()), forecast.id.revision)
+    format!(
+        "{}/{}/r{}-{digest}.{extension}",
+        folder_name(&forecast.id.stream),
+        compact(forecast.id.issue_time.unix_seconds()),
+        forecast.id.revision
+    )
+}
+
+/// The folder of a stream in the store: its name, with nothing in it that a path could take for more than a name.
+pub fn folder_name(stream: &str) -> String {
+    let is_safe = |(at, c): (usize, char)| c.is_alphanumeric() || "-_".contains(c) || (c == '.' && at > 0);
+    stream.chars().enumerate().map(|(at, c)| if is_safe((at, c)) { c } else { '_' }).collect()
 }
 
 /// `20160928T160000Z`.
@@ -84,11 +93,22 @@ pub fn key(forecast: &Forecast) -> String {
     format!("{}|{}|{}", id.stream, id.model_digest, id.issue_time)
 }
 
+/// The trace context of a forecast's records: a span of the trace that the record which completed its window belongs to,
+/// else of a trace of its own. A function of the forecast.
+fn trace(config: &EncodeConfig, forecast: &Forecast) -> TraceParent {
+    let digest: [u8; 32] =
+        Sha256::digest(format!("{}|{}|r{}", config.instance, key(forecast), forecast.id.revision)).into();
+    let (mut own, mut span) = ([0; 16], [0; 8]);
+    own.copy_from_slice(&digest[..16]);
+    span.copy_from_slice(&digest[16..24]);
+    forecast.trace.map_or_else(|| TraceParent::new(own, span), |incoming| incoming.child(span))
+}
+
 /// CloudEvents headers of a record about a forecast, and what consumers filter by.
 fn headers(config: &EncodeConfig, forecast: &Forecast, kind: &str, content_type: &str, part: &str) -> Headers {
     let id = &forecast.id;
     let identity = format!("{}|{}|r{}|{part}", config.instance, key(forecast), id.revision);
-    let trace = hex::encode(Sha256::digest(format!("{}|{}|r{}", config.instance, key(forecast), id.revision)));
+    let trace = trace(config, forecast).to_string();
     let known_at = forecast.known_at.to_string();
     let all: [(&str, String); 14] = [
         ("ce_specversion", "1.0".into()),
@@ -104,7 +124,7 @@ fn headers(config: &EncodeConfig, forecast: &Forecast, kind: &str, content_type:
         ("members", forecast.members().to_string()),
         ("degraded", forecast.is_degraded().to_string()),
         ("model-digest", id.model_digest.to_string()),
-        ("traceparent", format!("00-{}-{}-01", &trace[..32], &trace[32..48])),
+        ("traceparent", trace),
     ];
     all.into_iter().map(|(name, value)| (name.to_owned(), Some(Bytes::from(value)))).collect()
 }
@@ -130,7 +150,7 @@ pub(crate) mod tests {
             .answer("cpu", std::slice::from_ref(&request))
             .remove(0);
         let known_at = KnowledgeTime::from_unix_ms(issue_time * 1000 + 20_000);
-        let fired = Fired { window: request.window, revision, known_at, read_at_us: 0 };
+        let fired = Fired { window: request.window, revision, known_at, read_at_us: 0, trace: None };
         let stream = request.stream;
         let config =
             InferConfig { stream, leads: request.leads, members: request.members, max_alive: 1, rules: Rules::Clean };
@@ -183,6 +203,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn no_name_of_a_stream_leads_out_of_the_store() {
+        for (stream, folder) in [("rain.5", "rain.5"), ("..", "_."), (".", "_"), ("a/../b", "a_.._b"), ("a\\b", "a_b")]
+        {
+            assert_eq!(folder_name(stream), folder);
+        }
+    }
+
+    #[test]
     fn the_index_has_the_shape_of_a_notification() {
         let forecast = forecast(1_475_078_400, 1);
         let file = StoredFile::new("file:///x.nc".into(), "application/x-netcdf", b"abc");
@@ -210,6 +238,18 @@ pub(crate) mod tests {
         assert_eq!(of("mean").0.field.valid_time, "1970-01-01T00:10:00Z");
         let keys: std::collections::BTreeSet<_> = records.iter().map(|r| r.key.clone()).collect();
         assert_eq!(keys.len(), records.len());
+    }
+
+    #[test]
+    fn a_forecast_goes_on_with_the_trace_of_its_input() {
+        let incoming = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+        let (alone, mut within) = (forecast(300, 0), forecast(300, 0));
+        within.trace = TraceParent::parse(incoming);
+        let (alone, within) = (trace(&config(), &alone).to_string(), trace(&config(), &within).to_string());
+        assert_eq!(within[..36], incoming[..36], "the same trace");
+        assert_eq!(within[36..52], alone[36..52], "a span of its own, the same each time");
+        assert!(within.ends_with("-00") && alone.ends_with("-01"), "whether it is sampled was decided before");
+        assert_ne!(alone[3..35], incoming[3..35]);
     }
 
     #[test]

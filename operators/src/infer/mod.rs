@@ -141,7 +141,7 @@ impl InferError {
 /// # Errors
 /// There is no prediction, or no frame.
 pub fn assemble(config: &InferConfig, fired: &Fired, answer: Answer) -> Result<Forecast, InferError> {
-    let Fired { window, revision, known_at, .. } = fired;
+    let Fired { window, revision, known_at, trace, .. } = fired;
     let Answer { prediction, model, model_digest, device, degraded, identical_members } = answer;
     let prediction = prediction?;
     let newest = window.newest().ok_or(InferError::Empty)?;
@@ -167,6 +167,7 @@ pub fn assemble(config: &InferConfig, fired: &Fired, answer: Answer) -> Result<F
         ensembles: prediction.ensembles,
         precision: prediction.precision,
         provenance,
+        trace: *trace,
     })
 }
 

@@ -291,6 +291,8 @@ pub struct TopicInfo {
     pub timestamps: Option<Timestamps>,
     /// Largest record in bytes, if the broker says.
     pub max_record_bytes: Option<u64>,
+    /// How long it keeps records, if the broker says.
+    pub retention: Option<Retention>,
 }
 
 /// The newest record of each key, as a compacted topic keeps it.

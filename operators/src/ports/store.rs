@@ -58,12 +58,6 @@ pub enum StoreError {
         /// Where it leads instead, or what was expected.
         reason: String,
     },
-    /// Another object has this name: names hold digests, so one of the two is damaged.
-    #[error("another object has the name {name}")]
-    Taken {
-        /// The object.
-        name: String,
-    },
     /// It was asked for what it cannot do by those who should know: a defect.
     #[error("{name} cannot be stored: {reason}")]
     Misused {
@@ -79,7 +73,7 @@ impl StoreError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Away { .. } => ErrorKind::Broker,
-            Self::Disk { .. } | Self::Taken { .. } => ErrorKind::Device,
+            Self::Disk { .. } => ErrorKind::Device,
             Self::Refused { .. } => ErrorKind::User,
             Self::Missing { .. } | Self::TooLarge { .. } | Self::Outside { .. } => ErrorKind::Data,
             Self::Misused { .. } => ErrorKind::Internal,
@@ -94,8 +88,9 @@ impl StoreError {
 
 /// Keeps large fields outside the log.
 pub trait FieldStore: Send + Sync {
-    /// Writes an object whole, under a relative name with `/`, and says at which URL it can be had. A second
-    /// write of the same name and bytes changes nothing.
+    /// Writes an object whole, under a relative name with `/` that holds the digest of its bytes, and says at which URL
+    /// it can be had. When this returns, a loss of power does not take it any more. A second write of the same name and
+    /// bytes changes nothing; other bytes under the name are a damaged copy, and are replaced.
     fn put(&self, name: &str, bytes: &[u8]) -> Result<String, StoreError>;
 
     /// Reads an object of at most `max_bytes` by its URL. Anything outside the places it may read is an error.

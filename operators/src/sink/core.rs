@@ -6,6 +6,7 @@ use std::sync::Arc;
 use squall_fields::{ForecastId, KnowledgeTime};
 
 use crate::Tick;
+use crate::dead_letter::DeadLetters;
 use crate::decisions::Keeper;
 use crate::note::{Note, Published};
 use crate::ports::{Outgoing, PartitionId};
@@ -38,7 +39,7 @@ struct Cursor {
 
 /// The pure core: gathers notes by time and cuts batches at frontiers.
 pub struct SinkCore {
-    dead_letters: Arc<str>,
+    dead_letters: DeadLetters,
     pending: BTreeMap<Tick, Vec<Note>>,
     cursors: BTreeMap<PartitionId, Cursor>,
     mark: Option<Arc<Mark>>,
@@ -54,7 +55,7 @@ pub struct SinkCore {
 
 impl SinkCore {
     /// Goes on from a progress; `dead_letters` is the topic of dead letters.
-    pub fn new(dead_letters: Arc<str>, progress: Option<&Progress>) -> Self {
+    pub fn new(dead_letters: DeadLetters, progress: Option<&Progress>) -> Self {
         let recovered = progress.cloned().unwrap_or_default(); // a stream without history
         let cursor = |p: &Position| Cursor { next: p.next, rewind: (p.rewind, p.knowledge) };
         Self {

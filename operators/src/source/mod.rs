@@ -17,7 +17,7 @@ mod stamp;
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_fields::KnowledgeTime;
+use squall_fields::{KnowledgeTime, TraceParent};
 
 pub use self::operator::source;
 pub use self::stamp::{PartitionStamp, Stamp};
@@ -71,6 +71,13 @@ pub struct Arrived {
     pub refill: bool,
     /// The machine's clock in microseconds since 1970 when it was read, for latencies alone.
     pub read_at_us: i64,
+}
+
+impl Arrived {
+    /// The trace that whoever sent the record has put it into, by a valid header `traceparent`.
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.record.header("traceparent").and_then(TraceParent::parse)
+    }
 }
 
 /// The worker that owns something of that name: the same on every run with as many workers.

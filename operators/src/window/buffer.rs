@@ -165,7 +165,7 @@ impl WindowBuffer {
         let open = self.windows.entry(window.issue_time).or_default();
         let revision = open.next_revision;
         open.next_revision += 1;
-        Fired { window: window.into(), revision, known_at, read_at_us }
+        Fired { window: window.into(), revision, known_at, read_at_us, trace: None }
     }
 }
 

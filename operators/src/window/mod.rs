@@ -17,7 +17,7 @@ mod operator;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use squall_fields::{Cadence, IssueTime, KnowledgeTime, ValidTime, Window, time::TICK_MS};
+use squall_fields::{Cadence, IssueTime, KnowledgeTime, TraceParent, ValidTime, Window, time::TICK_MS};
 
 pub use self::buffer::WindowBuffer;
 pub use self::operator::window;
@@ -80,6 +80,8 @@ pub struct Fired {
     /// The machine's clock in microseconds since 1970 when that record was read, or when the patience had ended and all
     /// records before that were read: what latencies and deadlines count from.
     pub read_at_us: i64,
+    /// The trace of that record, if it has one.
+    pub trace: Option<TraceParent>,
 }
 
 /// What the operator tells the sink: the state after everything known up to a time.

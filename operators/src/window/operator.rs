@@ -68,7 +68,7 @@ impl Shell {
             return;
         };
         for fired in fired {
-            self.emit(capability.clone(), fired);
+            self.emit(capability.clone(), Fired { trace: arrived.trace(), ..fired });
         }
         self.keep(Some(capability));
         self.mark(capability.clone());

@@ -103,14 +103,28 @@ impl fmt::Display for Settings<'_> {
     }
 }
 
-/// Makes a key pair for 127.0.0.1 and exports its certificate, which signs itself, for clients to trust.
-pub(super) fn make_keys(java: &Java, folder: &Path, scram: &Scram, ports: &Ports) -> Result<SaslSsl, BrokerError> {
+/// Makes a key pair for 127.0.0.1 and exports its certificate, which signs itself, for clients to trust. It is valid for
+/// 30 days, or was until 10 days ago.
+pub(super) fn make_keys(
+    java: &Java,
+    folder: &Path,
+    scram: &Scram,
+    ports: &Ports,
+    expired: bool,
+) -> Result<SaslSsl, BrokerError> {
     let store = folder.join("broker.p12");
     let ca_file = folder.join("ca.pem");
     let common = ["-alias", "broker", "-storetype", "PKCS12", "-storepass", STORE_PASSWORD];
     let key = ["-keyalg", "EC", "-groupname", "secp256r1", "-validity", "30", "-dname", "CN=127.0.0.1"];
+    let start = if expired { "-40d" } else { "-1d" };
     let mut generate = java.keytool();
-    generate.arg("-genkeypair").args(common).args(key).args(["-ext", "SAN=ip:127.0.0.1"]).arg("-keystore").arg(&store);
+    generate
+        .args(["-genkeypair", "-startdate", start])
+        .args(common)
+        .args(key)
+        .args(["-ext", "SAN=ip:127.0.0.1"])
+        .arg("-keystore")
+        .arg(&store);
     run("keytool", &mut generate)?;
     let mut export = java.keytool();
     export.args(["-exportcert", "-rfc"]).args(common).arg("-keystore").arg(&store).arg("-file").arg(&ca_file);

@@ -17,6 +17,8 @@ pub mod model;
 pub mod publish;
 pub mod run;
 pub mod simulate;
+pub mod store;
+pub mod topics;
 pub mod train;
 
 /// A command line that cannot work; the program ends with exit code 2.

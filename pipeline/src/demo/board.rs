@@ -163,6 +163,7 @@ mod tests {
                 degraded: vec![],
                 identical_members: false,
             },
+            trace: None,
         }
     }
 

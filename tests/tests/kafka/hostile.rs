@@ -1,0 +1,98 @@
+//! Nothing that a record holds ends the program: whatever its headers are, its dead letter is one that the topic takes.
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use squall_tests::rain::Rain;
+use squall_tests::{Kafka, Seen, Sent, Setting, forecasts};
+
+/// A topic of small records, as a user may have made it.
+fn create_small(topic: &str, max_message_bytes: &str) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", Kafka::shared().address());
+    let admin: AdminClient<DefaultClientContext> = config.create().expect("an admin client");
+    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1)).set("max.message.bytes", max_message_bytes);
+    let created = futures::executor::block_on(admin.create_topics([&new], &AdminOptions::new())).expect("an answer");
+    assert!(created.iter().all(Result::is_ok), "{created:?}");
+}
+
+fn text_header(name: &str, bytes: usize) -> (String, Vec<u8>) {
+    (name.to_owned(), vec![b'x'; bytes])
+}
+
+/// Frames, each known one second after its slot, as `squall publish` writes them.
+fn good(name: &str, frames: usize) -> (Rain, Vec<Sent>) {
+    let source = Setting::new(name);
+    let rain = Rain::small(source.folder(), frames);
+    source.publish(&rain.file);
+    let mut seen: Vec<Seen> = Kafka::shared().read(&source.topic("observations"));
+    seen.retain(|record| record.header("squall-end-of-log").is_empty());
+    let sent = seen.iter().enumerate().map(|(i, seen)| Sent::again(seen, 0, rain.slots[i] * 1000 + 1000)).collect();
+    (rain, sent)
+}
+
+/// Bad records with everything too long that can be, to be known at a time.
+fn bad(known_ms: i64) -> Vec<Sent> {
+    let with = |headers: Vec<(String, Vec<u8>)>| Sent {
+        partition: 0,
+        timestamp_ms: known_ms,
+        key: vec![b'k'; 100_000],
+        headers,
+        value: vec![7; 400_000],
+    };
+    let kind = |text: &str| ("content-type".to_owned(), text.as_bytes().to_vec());
+    // SAFETY: it goes to librdkafka alone, which takes the bytes of a name as they are.
+    let broken = unsafe { String::from_utf8_unchecked(b"br\xffken".to_vec()) };
+    vec![
+        with(vec![kind("application/x-netcdf"), text_header("large", 1_500_000)]),
+        with(vec![kind("application/x-netcdf"), text_header(&"n".repeat(1_500_000), 1)]),
+        with(vec![kind(&"t".repeat(1_500_000))]),
+        with((0..5_000).map(|n| text_header(&format!("h{n}"), 300)).collect()),
+        with(vec![kind("application/x-netcdf"), (broken, b"kept".to_vec())]),
+        with(vec![kind("application/x-netcdf"), ("dead-letter-offset".to_owned(), b"-1".to_vec())]),
+    ]
+}
+
+fn goes_on_with(setting: &Setting, limit: usize) -> Vec<Seen> {
+    let (rain, mut records) = good(&format!("{}-source", setting.prefix()), 6);
+    let bad = bad(records[3].timestamp_ms);
+    let first = 4;
+    records.splice(first..first, bad.iter().cloned());
+    Kafka::shared().create(&setting.topic("observations"), 1);
+    Kafka::shared().write(&setting.topic("observations"), &records);
+    setting.run();
+    let issue_times: Vec<_> = forecasts::published(setting).into_iter().map(|p| p.issue_time).collect();
+    assert_eq!(issue_times, rain.full_windows(3), "the stream goes on");
+    let letters = Kafka::shared().read(&setting.topic("dead-letters"));
+    let offsets: Vec<_> = letters.iter().map(|letter| letter.header("dead-letter-offset")).collect();
+    let expected: Vec<_> = (first..first + bad.len()).map(|offset| offset.to_string()).collect();
+    assert_eq!(offsets, expected, "each is a dead letter with its place");
+    for letter in &letters {
+        assert_eq!(letter.header("dead-letter-topic"), setting.topic("observations"));
+        assert_eq!(letter.header("dead-letter-bytes"), "400000");
+        let headers: usize = letter.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        assert!(headers + letter.key.len() + letter.value.len() < limit);
+        assert!(letter.value.iter().all(|byte| *byte == 7) && !letter.value.is_empty());
+    }
+    letters
+}
+
+#[test]
+fn no_header_ends_the_program_and_what_is_cut_is_named() {
+    let letters = goes_on_with(&Setting::new("hostile"), 400_000);
+    let cut = |index: usize| letters[index].header("dead-letter-headers-cut");
+    assert_eq!(cut(0), "large");
+    assert_eq!(letters[0].header("large").len(), 4096);
+    assert!(cut(1).starts_with("nnn") && cut(1).len() < 300, "{}", cut(1));
+    assert_eq!(cut(2), "content-type");
+    assert!(cut(3).contains("h64, h65") && cut(3).ends_with(" more"), "{}", cut(3));
+    assert_eq!(letters[4].header("br\u{fffd}ken"), "kept");
+    assert_eq!(cut(5), "dead-letter-offset");
+}
+
+#[test]
+fn a_dead_letter_topic_of_small_records_gets_small_dead_letters() {
+    let setting = Setting::new("hostile-small");
+    create_small(&setting.topic("dead-letters"), "20000");
+    goes_on_with(&setting, 20_000);
+}

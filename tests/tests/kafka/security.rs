@@ -1,0 +1,195 @@
+//! A broker that demands TLS and a password: with the right ones everything works, with wrong ones the error says what to
+//! mend, soon, and no secret is ever printed.
+
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use squall_pipeline::broker::{BrokerOptions, DevBroker, SaslSsl, Scram};
+use squall_tests::rain::Rain;
+use squall_tests::setting::LIMIT;
+use squall_tests::{Running, files, squall};
+
+const PASSWORD: &str = "s3cret-of-the-storm";
+/// How long a command may take to say that it is not let in, on a busy machine.
+const SOON: Duration = Duration::from_secs(40);
+
+fn start(certificate_expired: bool) -> DevBroker {
+    let scram = Scram { user: "squall".to_owned(), password: PASSWORD.to_owned() };
+    let options = BrokerOptions { sasl_ssl: Some(scram), certificate_expired, ..Default::default() };
+    DevBroker::start_with(&options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The one secure broker of these tests. It ends with the process.
+fn broker() -> &'static SaslSsl {
+    static SHARED: OnceLock<DevBroker> = OnceLock::new();
+    SHARED.get_or_init(|| start(false)).sasl_ssl().expect("a listener with TLS")
+}
+
+/// A configuration for a broker, in a folder of its own.
+struct Client {
+    folder: tempfile::TempDir,
+    config: String,
+}
+
+impl Client {
+    fn new(listener: &SaslSsl, name: &str, properties: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("squall-test-").tempdir().expect("a folder");
+        let text = format!(
+            r#"
+name = "{name}"
+[log]
+kind = "kafka"
+bootstrap_servers = "{address}"
+[log.properties]
+"security.protocol" = "SASL_SSL"
+"sasl.mechanism" = "SCRAM-SHA-512"
+"sasl.username" = "squall"
+{properties}
+[store]
+url = "{store}"
+[runtime]
+clock = "log"
+[topics]
+dead_letters = "{name}.dead-letters"
+progress = "{name}.progress"
+[[sources]]
+name = "radar"
+topic = "{name}.observations"
+variables = ["rain_rate"]
+cadence = "5 min"
+[[streams]]
+name = "rain"
+source = "radar"
+model = {{ name = "extrapolation" }}
+window_frames = 3
+leads = 2
+members = 2
+products = ["ensemble", "mean"]
+topics = {{ index = "{name}.index", quantiles = "{name}.quantiles" }}
+"#,
+            address = listener.bootstrap_servers,
+            store = folder.path().join("store").display(),
+        );
+        let config = folder.path().join("secure.toml");
+        fs::write(&config, text).expect("a configuration file");
+        Self { folder, config: config.display().to_string() }
+    }
+
+    /// Starts the program with variables in its environment.
+    fn start(&self, environment: &[String], arguments: &[&str]) -> Running {
+        let program = squall().display().to_string();
+        let all: Vec<&str> =
+            environment.iter().map(String::as_str).chain([program.as_str()]).chain(arguments.iter().copied()).collect();
+        Running::start(self.folder.path(), Path::new("env"), &all)
+    }
+}
+
+fn ca(listener: &SaslSsl) -> String {
+    format!("\"ssl.ca.location\" = \"{}\"", listener.ca_file.display())
+}
+
+fn password(text: &str) -> String {
+    format!("SQUALL__LOG__PROPERTIES__SASL_PASSWORD={text}")
+}
+
+#[test]
+fn with_tls_and_a_password_everything_works_and_no_secret_is_printed() {
+    let listener = broker();
+    // In the file a password that the environment's replaces, and on the command line another secret: of none a word.
+    let in_file = format!("{}\n\"sasl.password\" = \"s3cret-of-the-file\"", ca(listener));
+    let client = Client::new(listener, "secure", &in_file);
+    let rain = Rain::small(client.folder.path(), 5);
+    let (config, rain) = (client.config.as_str(), rain.file.display().to_string());
+    let environment = [password(PASSWORD), "RUST_LOG=trace".to_owned()];
+    let flag = ["--set", "log.properties.ssl.key.password=s3cret-of-a-flag"];
+    let debug = ["--set", "log.properties.debug=security,broker,conf"];
+    let commands: [&[&str]; 6] = [
+        &["inspect", "config", config],
+        &["topics", "create", config],
+        &["publish", &rain, "--config", config],
+        &["run", config, "--log-format", "json"],
+        &["inspect", "topics", config],
+        &["store", "gc", config],
+    ];
+    let mut said = Vec::new();
+    for command in commands {
+        let all = [command, &flag, &debug].concat();
+        let text = client.start(&environment, &all).success(LIMIT);
+        assert!(!text.contains("s3cret"), "{command:?} tells a secret:\n{text}");
+        said.push(text);
+    }
+    assert!(said[1].contains("created  secure.observations") && said[1].contains("created  secure.progress"));
+    assert!(said[2].contains("5 records to secure.observations"));
+    assert!(said[3].contains("rdkafka") || said[3].contains("squall::kafka"), "it says all that it can");
+    assert!(said[4].contains("secure.index: ") && !said[4].contains("missing"), "{}", said[4]);
+    assert_eq!(files::below(&client.folder.path().join("store"), "nc").len(), 3, "forecasts come out");
+    for text in files::below(client.folder.path(), "log") {
+        let text = fs::read_to_string(text).expect("a log");
+        assert!(!text.contains("s3cret"));
+    }
+}
+
+/// Runs commands that are not let in: each says so soon, with the code of a wrong configuration, and names what to mend.
+fn is_refused(client: &Client, environment: &[String], commands: &[&[&str]], words: &[&str]) {
+    for command in commands {
+        let begun = Instant::now();
+        let mut running = client.start(environment, command);
+        let status = running.end(SOON);
+        let said = running.output();
+        assert_eq!(status.code(), Some(2), "{command:?} after {} ms:\n{said}", begun.elapsed().as_millis());
+        let error: Vec<&str> = said.lines().skip_while(|line| !line.starts_with("error: ")).collect();
+        let error = error.join("\n");
+        for word in words {
+            assert!(error.contains(word), "{command:?} does not name {word}:\n{said}");
+        }
+        assert!(!said.contains("s3cret"), "{command:?} tells a secret:\n{said}");
+        eprintln!("{command:?}: refused after {} ms: {error}", begun.elapsed().as_millis());
+    }
+}
+
+#[test]
+fn a_wrong_password_and_an_unknown_certificate_are_said_soon() {
+    let listener = broker();
+    let client = Client::new(listener, "wrong-password", &ca(listener));
+    let rain = Rain::small(client.folder.path(), 3).file.display().to_string();
+    let config = client.config.as_str();
+    let commands: [&[&str]; 4] = [
+        &["run", config],
+        &["publish", &rain, "--config", config],
+        &["inspect", "topics", config],
+        &["topics", "create", config],
+    ];
+    is_refused(&client, &[password("s3cret-but-wrong")], &commands, &["sasl.username", "sasl.password"]);
+    // Trusts whom the system trusts, and that is not this broker.
+    let stranger = Client::new(listener, "unknown-ca", "");
+    let config = stranger.config.as_str();
+    is_refused(
+        &stranger,
+        &[password(PASSWORD)],
+        &[&["run", config], &["topics", "create", config]],
+        &["ssl.ca.location"],
+    );
+    // A client that speaks plain text to it has no answer that says so; it is not waited for without end either.
+    let plain = Client::new(listener, "plain", "");
+    let begun = Instant::now();
+    let arguments = ["inspect", "topics", &plain.config, "--set", "log.properties.security.protocol=PLAINTEXT"];
+    let said = plain.start(&[], &arguments).failure(5, SOON);
+    assert!(said.contains("error: the broker is away"), "{said}");
+    eprintln!("plain text: given up after {} ms", begun.elapsed().as_millis());
+}
+
+#[test]
+fn an_expired_certificate_is_named() {
+    let broker = start(true);
+    let listener = broker.sasl_ssl().expect("a listener with TLS");
+    let client = Client::new(listener, "expired", &ca(listener));
+    let config = client.config.as_str();
+    is_refused(
+        &client,
+        &[password(PASSWORD)],
+        &[&["run", config], &["topics", "create", config]],
+        &["expired", "renew"],
+    );
+}
