@@ -348,7 +348,7 @@ mod tests {
         let (fewer_steps, fewer_members) =
             (Degradation::FewerSteps { steps: 4, of: 10 }, Degradation::FewerMembers { members: 2, of: 8 });
         assert!(reasons(Step::Full, 8, true).is_empty());
-        assert_eq!(reasons(Step::Less { steps, members: 8 }, 8, true), [fewer_steps.clone()]);
+        assert_eq!(reasons(Step::Less { steps, members: 8 }, 8, true), std::slice::from_ref(&fewer_steps));
         assert_eq!(reasons(Step::Less { steps, members: 2 }, 8, true), [fewer_steps, fewer_members.clone()]);
         assert_eq!(reasons(Step::Less { steps, members: 2 }, 8, false), [fewer_members], "a fallback has no steps");
     }
