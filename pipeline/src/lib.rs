@@ -77,6 +77,7 @@ pub mod exit;
 pub mod font;
 pub mod graph;
 pub mod http;
+pub mod inputs;
 pub mod logging;
 pub mod maps;
 pub mod memory;

@@ -13,6 +13,7 @@ pub mod models;
 pub mod program;
 pub mod rain;
 pub mod setting;
+pub mod topics;
 
 pub use kafka::{Kafka, Seen, Sent};
 pub use program::{Running, squall};

@@ -1,5 +1,6 @@
 //! The whole path on a real broker: one binary of tests, so that one Apache Kafka serves them all.
 
+mod budget;
 mod clients;
 mod dead_letters;
 mod documents;
@@ -8,4 +9,6 @@ mod frozen;
 mod hot_swap;
 mod models;
 mod order;
+mod positions;
+mod time;
 mod windows;
