@@ -13,6 +13,7 @@ mod history;
 mod ledger;
 mod property;
 mod reader;
+mod topic_id;
 mod writer;
 
 use std::sync::Arc;
@@ -40,7 +41,11 @@ impl KafkaLog {
 
 impl Connect for KafkaLog {
     fn reader(&self, max_record_bytes: u64) -> Result<Box<dyn LogReader>, LogError> {
-        Ok(Box::new(reader::KafkaReader::new(&self.config, max_record_bytes)?))
+        self.reader_within(max_record_bytes, u64::MAX)
+    }
+
+    fn reader_within(&self, max_record_bytes: u64, queue_bytes: u64) -> Result<Box<dyn LogReader>, LogError> {
+        Ok(Box::new(reader::KafkaReader::new(&self.config, max_record_bytes, queue_bytes)?))
     }
 
     fn writer(&self) -> Result<Box<dyn LogWriter>, LogError> {

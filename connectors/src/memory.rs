@@ -216,6 +216,16 @@ fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
 }
 
+impl MemoryLog {
+    /// Adds partitions to a topic.
+    pub fn add_partitions(&self, topic: &str, count: i32) {
+        if let Some(topic) = self.state().topics.get_mut(topic) {
+            topic.partitions.extend((0..count).map(|_| Vec::new()));
+            topic.info.partitions += count;
+        }
+    }
+}
+
 impl Connect for MemoryLog {
     fn reader(&self, max_record_bytes: u64) -> Result<Box<dyn LogReader>, LogError> {
         Ok(Box::new(reader::MemoryReader::new(self.clone(), max_record_bytes)))

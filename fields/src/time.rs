@@ -126,7 +126,23 @@ impl KnowledgeTime {
         Self(ms - ms % TICK_MS)
     }
 
-    /// Milliseconds since 1970, a multiple of [`TICK_MS`].
+    /// An instant as timely's time has it: a tick, or one of the milliseconds behind it, in which the records of a tick
+    /// lie that has more of them than are taken at once.
+    ///
+    /// ```
+    /// use squall_fields::KnowledgeTime;
+    /// assert_eq!(KnowledgeTime::at(1_003).unix_ms(), 1_003);
+    /// ```
+    pub const fn at(instant: u64) -> Self {
+        Self(instant)
+    }
+
+    /// The next instant.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// Milliseconds since 1970: a multiple of [`TICK_MS`], but for what overflows a tick.
     pub const fn unix_ms(self) -> u64 {
         self.0
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use squall_fields::{ForecastId, KnowledgeTime};
 
 use crate::dead_letter::{DeadLetter, KEPT_BYTES};
+use crate::knowledge::PartitionClock;
 use crate::ports::{Outgoing, PartitionId};
 use crate::progress::Decision;
 use crate::window::Mark;
@@ -22,6 +23,10 @@ pub enum Note {
         known_at: KnowledgeTime,
         /// Whether the machine's clock decided that.
         decided: bool,
+        /// Identity of its topic, if the log tells.
+        topic_id: Option<Arc<str>>,
+        /// The partition's clock after it.
+        after: PartitionClock,
     },
     /// The state of the windows after this time.
     Mark(Arc<Mark>),

@@ -1,11 +1,13 @@
 //! What a stream must know to go on after a restart, as it is kept on the topic of progress.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use squall_fields::{Grid, IssueTime, KnowledgeTime, ValidTime};
 
 use crate::infer::ladder::Step;
+use crate::knowledge::Taken;
 use crate::ports::PartitionId;
 
 /// Where to read a partition from after a restart.
@@ -16,11 +18,18 @@ pub struct Position {
     pub partition: PartitionId,
     /// Offset to rewind to: the oldest record that an open window still holds.
     pub rewind: i64,
-    /// Knowledge time of the record there.
+    /// Knowledge time that the partition had reached before the record there.
     pub knowledge: KnowledgeTime,
+    /// What of that time lies before the record there.
+    #[serde(default, skip_serializing_if = "Taken::is_nothing")]
+    pub taken: Taken,
     /// The first offset that was not known before the frontier. What lies between `rewind` and `next` only refills
     /// windows; what lies at or behind `next` is known at the frontier or later.
     pub next: i64,
+    /// Identity of the topic: one that is deleted and made again has another. `None` where the log does not tell, and in
+    /// progress of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_id: Option<Arc<str>>,
 }
 
 /// Something that the machine's clock decided: what is committed stays so, and a replay can decide it again in the same
@@ -28,7 +37,8 @@ pub struct Position {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Decision {
-    /// A record became visible after the wall clock had passed its timestamp, and took the frontier's time.
+    /// A record did not count as known at its timestamp: it became visible after the wall clock had passed that, and took
+    /// the frontier's time; or its producer's clock was ahead of the broker's.
     Late {
         /// Topic and partition of the record.
         #[serde(flatten)]

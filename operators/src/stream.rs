@@ -7,6 +7,7 @@ use squall_fields::error::AnyError;
 use squall_fields::{ErrorKind, Failure};
 
 use crate::control::{Control, Frontiers};
+use crate::source::budget::Budget;
 
 /// A stream, as its operators on all workers see it.
 #[derive(Clone, Debug)]
@@ -19,12 +20,14 @@ pub struct StreamContext {
     pub control: Arc<Control>,
     /// How far it has come.
     pub frontiers: Arc<Frontiers>,
+    /// What it may have in memory.
+    pub budget: Arc<Budget>,
 }
 
 impl StreamContext {
     /// A stream that runs, at home on a worker.
     pub fn new(name: impl Into<Arc<str>>, home: usize) -> Self {
-        Self { name: name.into(), home, control: Control::new(), frontiers: Arc::default() }
+        Self { name: name.into(), home, control: Control::new(), frontiers: Arc::default(), budget: Arc::default() }
     }
 
     /// Fails the stream, because of an error of a kind.

@@ -18,7 +18,7 @@ use squall_operators::infer::ladder::{Ladder, StandIn};
 use squall_operators::infer::{InferConfig, Live, Rules, infer};
 use squall_operators::local::Local;
 use squall_operators::note::Note;
-use squall_operators::ports::{Connect, Ledger, PartitionId};
+use squall_operators::ports::{Connect, Ledger};
 use squall_operators::progress::Progress;
 use squall_operators::publish::{Publisher, publish};
 use squall_operators::quality::QualityConfig;
@@ -28,10 +28,11 @@ use squall_operators::stream::StreamContext;
 use squall_operators::window::{WindowConfig, Windowed, window};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::Map;
-use timely::dataflow::operators::{Concat, Probe};
+use timely::dataflow::operators::{Concat, Inspect, Probe};
 use timely::worker::Worker;
 
 use crate::config;
+use crate::inputs::Inputs;
 
 /// Forecasts of one stream that may be in memory at once: one being made, one being published, one waiting.
 const FORECASTS_ALIVE: usize = 3;
@@ -46,12 +47,8 @@ pub struct StreamPlan {
     pub instance: Arc<str>,
     /// Topic of dead letters; `None` if another stream of the source writes them.
     pub dead_letters: Option<DeadLetters>,
-    /// Partitions of the source's topic.
-    pub partitions: Vec<PartitionId>,
-    /// Where its time comes from.
-    pub clock: Clock,
-    /// Bytes in flight on all workers.
-    pub max_bytes_in_flight: u64,
+    /// Its source's topic as it was found.
+    pub inputs: Inputs,
     /// What was committed before.
     pub progress: Option<Progress>,
     /// Its ledger, opened; taken by the worker that owns the sink.
@@ -135,7 +132,7 @@ pub fn infer_config(stream: &config::StreamConfig) -> InferConfig {
 /// What the machine's clock decides about a stream: live what it is set to, in a replay nothing, or what was recorded.
 fn rules(plan: &StreamPlan) -> Rules {
     let stream = &plan.stream;
-    match (&plan.recorded, plan.clock) {
+    match (&plan.recorded, plan.inputs.clock) {
         (Some(recorded), _) => Rules::Recorded(recorded.clone()),
         (None, Clock::Log { .. }) => Rules::Clean,
         (None, Clock::Wall { .. }) => Rules::Live(Live {
@@ -157,13 +154,16 @@ pub fn encode_config(instance: &Arc<str>, stream: &config::StreamConfig) -> Enco
     EncodeConfig { instance: instance.clone(), index: stream.topics.index.clone(), topics: topics.collect() }
 }
 
-fn source_config(plan: &StreamPlan, workers: usize) -> SourceConfig {
+fn source_config(plan: &StreamPlan) -> SourceConfig {
     let source = &plan.stream.source;
     SourceConfig {
-        partitions: plan.partitions.clone(),
-        clock: plan.clock,
+        topic: source.topic.clone(),
+        topic_id: plan.inputs.topic_id.clone(),
+        stamped_by_broker: plan.inputs.stamped_by_broker,
+        partitions: plan.inputs.partitions.clone(),
+        on_lost: source.on_lost_position,
+        clock: plan.inputs.clock,
         read_ahead: Duration::from_secs(source.cadence.step_seconds() as u64) * SLOTS_AHEAD,
-        max_bytes_in_flight: plan.max_bytes_in_flight / workers as u64,
         max_record_bytes: source.max_record_bytes,
         recorded: plan.recorded.clone(),
     }
@@ -176,7 +176,7 @@ pub fn home(stream: &str, workers: usize) -> usize {
 
 /// Wires the dataflow of a stream on a worker.
 pub fn build(worker: &mut Worker, plan: &StreamPlan) {
-    let (index, workers) = (worker.index(), worker.peers());
+    let index = worker.index();
     let context = || plan.context.clone();
     let progress = plan.progress.as_ref();
     let mut accepted = quality_config(&plan.stream);
@@ -189,7 +189,7 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
     let core = SinkCore::new(dead_letters, progress).keeping(plan.keeper.clone());
     worker.dataflow_named::<Tick, _, _>(&format!("stream {}", plan.context.name), |scope| {
         let probe = ProbeHandle::new();
-        let reading = source_config(plan, workers);
+        let reading = source_config(plan);
         let records = source(scope, reading, progress, plan.connect.clone(), context(), probe.clone());
         let passed = records.clone().flat_map(|Local(arrived)| passed(&arrived).map(Local));
         let decoded = decode(records, plan.decoder.clone(), context());
@@ -203,18 +203,22 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
         let asked = InferConfig { rules: rules(plan), ..infer_config(&plan.stream) };
         let forecasts = infer(windows, asked, plan.device.clone(), plan.stand_ins.clone(), context());
         let published = publish(forecasts, plan.publisher.clone(), context());
+        let budget = plan.context.budget.clone();
+        let published = published.inspect_time(move |time, Local(note)| budget.add_note(*time, note));
         let notes = passed.concat(said).concat(published);
         sink(notes, SinkConfig { stop_within: plan.stop_within }, core, ledger, context()).probe_with(&probe);
     });
 }
 
 fn passed(arrived: &Arrived) -> Option<Note> {
-    let Arrived { record, at, decided, refill, .. } = arrived;
+    let Arrived { record, origin, after, at, decided, refill, .. } = arrived;
     let passed = || Note::Passed {
         partition: record.partition.clone(),
         offset: record.offset,
         known_at: *at,
         decided: *decided,
+        topic_id: origin.topic_id.clone(),
+        after: *after,
     };
     (!refill).then(passed)
 }

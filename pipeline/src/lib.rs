@@ -78,6 +78,7 @@ pub mod font;
 pub mod gc;
 pub mod graph;
 pub mod http;
+pub mod inputs;
 pub mod logging;
 pub mod maps;
 pub mod memory;

@@ -8,7 +8,8 @@ use squall_operators::dead_letter::Reason;
 use squall_operators::infer::device::ModelSlot;
 use squall_operators::infer::{InferConfig, assemble, request};
 use squall_operators::quality::{Cleaner, Quality};
-use squall_operators::window::{Fired, WindowBuffer};
+use squall_operators::source::Origin;
+use squall_operators::window::{Fired, Fresh, WindowBuffer};
 
 use crate::archive::Archive;
 use crate::config::StreamConfig;
@@ -91,7 +92,7 @@ impl<'a> Once<'a> {
             }
             match self.accept(&mut quality, frame) {
                 Ok(frame) => {
-                    windows.push(frame, known_at(slot), 0);
+                    windows.push(known_at(slot), vec![Fresh { frame, origin: Origin::default(), read_at_us: 0 }]);
                 }
                 Err((reason, detail)) => refused.push(format!("{slot}: {reason}, {detail}")),
             }

@@ -19,31 +19,30 @@ use squall_fields::{Chain, ErrorKind, Failure};
 use squall_operators::decisions::{Keeper, Recorded};
 use squall_operators::decode::{Decoder, SharedFrames};
 use squall_operators::ports::{
-    Connect, FieldStore, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, Opening, PartitionId,
+    Connect, FieldStore, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, Opening,
 };
 use squall_operators::progress::Progress;
 use squall_operators::publish::Publisher;
 use squall_operators::quality::Cleaner;
 use squall_operators::retry::Backoff;
 use squall_operators::source::Clock;
+use squall_operators::source::budget::Budget;
 use squall_operators::stream::StreamContext;
 
 use crate::archive::read_options;
-use crate::config::{self, Config, SourceConfig, StreamConfig};
+use crate::config::{Config, SourceConfig, StreamConfig};
 use crate::devices::{self, ModelFactory};
 use crate::graph::{self, StreamPlan};
-use crate::{topics, watch};
+use crate::{inputs, topics, watch};
 
 pub use self::monitor::{Handle, Monitor};
 
 /// How long the start waits for a broker that is away or loading.
 const START: Duration = Duration::from_secs(120);
-/// Bytes of decoded values that the streams of one source keep for each other.
-const SHARED_BYTES: usize = 128 << 20;
+/// Bytes of decoded values that the streams of one source keep for each other, at most.
+const SHARED_BYTES: u64 = 128 << 20;
 /// How long a stream that is asked to stop waits for what is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
-/// Covers the lag from a record's append to its being visible, in the wall clock's time.
-const MARGIN: Duration = Duration::from_millis(100);
 
 /// Makes the decoders for the records of a source.
 pub type DecoderFactory = dyn Fn(&SourceConfig) -> Vec<Arc<dyn FrameDecoder>>;
@@ -186,14 +185,17 @@ fn plan(
     let source = &stream.source;
     let first = config.streams.iter().find(|s| s.source.name == source.name);
     let writes_dead = first.is_some_and(|first| first.name == stream.name);
-    let (partitions, clock) =
-        retry(parts, deadline, "asking for partitions", || inputs(config, source, &*parts.connect))?;
+    let inputs = || inputs::look(config, source, &*parts.connect);
+    let inputs = retry(parts, deadline, "asking for partitions", inputs)?;
     let (ledger, progress) = open(config, stream, parts, deadline)?;
+    let check = || inputs::check(stream, progress.clone(), &*parts.connect);
+    let progress = retry(parts, deadline, "asking for offsets", check)?;
     if !progress.positions.is_empty() {
         tracing::info!(stream = &*stream.name, frontier = %progress.frontier, "going on from what is committed");
     }
+    let budget = config.runtime.max_bytes_in_flight / config.streams.len().max(1) as u64;
     let recorded = recorded(config, stream, parts, deadline)?;
-    let may_stand_in = recorded.is_some() || (stream.deadline.is_some() && matches!(clock, Clock::Wall { .. }));
+    let may_stand_in = recorded.is_some() || (stream.deadline.is_some() && matches!(inputs.clock, Clock::Wall { .. }));
     let stand_ins = if may_stand_in { devices::start_stand_ins(stream)? } else { BTreeMap::new() };
     let cleaner = Cleaner::new(&graph::quality_config(stream));
     let decoder = Decoder::new((parts.decoders)(source), Some(parts.store.clone()), source.max_record_bytes, cleaner);
@@ -205,9 +207,7 @@ fn plan(
         stream: stream.clone(),
         instance: config.name.clone(),
         dead_letters: if writes_dead { Some(topics::dead_letters(config, &*parts.connect)?) } else { None },
-        partitions,
-        clock,
-        max_bytes_in_flight: config.runtime.max_bytes_in_flight,
+        inputs,
         progress: Some(progress),
         ledger: Mutex::new(Some(ledger)),
         connect: parts.connect.clone(),
@@ -218,7 +218,10 @@ fn plan(
         keeper: Keeper::new(config.topics.progress.clone(), &config.name, &stream.name),
         publisher: publisher(&config.name, stream, parts.store.clone(), parts.encoder.clone()),
         stop_within: STOP_WITHIN,
-        context: StreamContext::new(stream.name.clone(), graph::home(&stream.name, config.runtime.workers.max(1))),
+        context: StreamContext {
+            budget: Budget::new(budget).into(),
+            ..StreamContext::new(stream.name.clone(), graph::home(&stream.name, config.runtime.workers.max(1)))
+        },
     })
 }
 
@@ -229,24 +232,8 @@ fn shared_frames(config: &Config) -> BTreeMap<Arc<str>, Arc<SharedFrames>> {
         *streams.entry(stream.source.name.clone()).or_default() += 1;
     }
     let shared = streams.into_iter().filter(|(_, streams)| *streams > 1);
-    shared.map(|(source, streams)| (source, SharedFrames::new(streams, SHARED_BYTES).into())).collect()
-}
-
-/// The partitions of a source, and its clock. A replay of a topic that is still empty waits for its end-of-log records.
-fn inputs(config: &Config, source: &SourceConfig, connect: &dyn Connect) -> anyhow::Result<(Vec<PartitionId>, Clock)> {
-    let mut reader = connect.reader(source.max_record_bytes)?;
-    let partitions = reader.partitions(&source.topic)?;
-    let clock = match config.runtime.clock {
-        config::Clock::Wall => Clock::Wall { margin: MARGIN },
-        config::Clock::Log => {
-            let mut empty = true;
-            for partition in &partitions {
-                empty &= reader.end_offset(partition)? == 0;
-            }
-            Clock::Log { until_marker: empty || config.runtime.until_marker }
-        }
-    };
-    Ok((partitions, clock))
+    let bytes = SHARED_BYTES.min(config.runtime.max_bytes_in_flight / 8) as usize;
+    shared.map(|(source, streams)| (source, SharedFrames::new(streams, bytes).into())).collect()
 }
 
 /// What was decided about a stream in the run that is to be repeated.

@@ -24,6 +24,10 @@ pub struct Stop {
 #[derive(Debug)]
 pub struct Stopper(#[expect(dead_code, reason = "dropped to close the channel")] Sender<()>);
 
+/// Bounds the end of the process while it lives; see [`Stop::within`].
+#[derive(Debug)]
+pub struct Within(#[expect(dead_code, reason = "dropped to close the channel")] Sender<()>);
+
 impl Stop {
     /// A stop that is set by hand.
     ///
@@ -57,6 +61,32 @@ impl Stop {
             }
         })?;
         Ok(stop)
+    }
+
+    /// Ends the process, once this is set, when it has not ended by itself within a time, whatever it waits for: a call to a
+    /// broker that is away may take minutes. Without harm, since a new start goes on from what is committed. As long as the
+    /// returned guard lives.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn within(&self, limit: Duration) -> io::Result<Within> {
+        let (guard, over) = bounded::<()>(0);
+        let closed = self.closed.clone();
+        std::thread::Builder::new().name("stop".into()).spawn(move || {
+            select! {
+                recv(closed) -> _ => {}
+                recv(over) -> _ => return,
+            }
+            select! {
+                recv(over) -> _ => {}
+                recv(after(limit)) -> _ => {
+                    let text = "ends without what it waits for; the next start goes on from what is committed";
+                    let _ = writeln!(io::stderr(), "{text}");
+                    signal_hook::low_level::exit(0);
+                }
+            }
+        })?;
+        Ok(Within(guard))
     }
 
     /// Waits for the end of what runs, and asks it to end cleanly once this is set.

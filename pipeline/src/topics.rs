@@ -48,7 +48,7 @@ pub fn required(config: &Config) -> Vec<TopicSpec> {
         }
     }
     topics.push(written(&config.topics.dead_letters, Retention::Broker));
-    topics.push(written(&config.topics.progress, Retention::Compact));
+    topics.push(written(&config.topics.progress, Retention::CompactSoon));
     let mut seen = std::collections::BTreeSet::new();
     topics.retain(|topic| seen.insert(topic.name.clone()));
     topics
@@ -76,7 +76,15 @@ pub fn ensure(config: &Config, connect: &dyn Connect) -> anyhow::Result<()> {
         let is_input = config.sources.iter().any(|source| *source.topic == *spec.name);
         if is_input && found.timestamps.is_some_and(|timestamps| timestamps != spec.timestamps) {
             let (topic, expected, found) = (&spec.name, spec.timestamps, found.timestamps);
-            tracing::warn!(topic, ?expected, ?found, "the topic's timestamps are not those of the clock");
+            let advice = match spec.timestamps {
+                Timestamps::LogAppend => {
+                    "records count as known when their producers say, but no later than they are read: \
+                     better let the broker stamp them (kafka-configs --alter --add-config \
+                     message.timestamp.type=LogAppendTime, or `squall topics create`)"
+                }
+                Timestamps::Create => "the time of a replay is that of its records: let the producer stamp them",
+            };
+            tracing::warn!(topic, ?expected, ?found, "the topic's timestamps are not those of the clock: {advice}");
         }
     }
     if missing.is_empty() {

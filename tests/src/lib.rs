@@ -15,6 +15,7 @@ pub mod program;
 pub mod proxy;
 pub mod rain;
 pub mod setting;
+pub mod topics;
 
 pub use kafka::{Kafka, Seen, Sent};
 pub use program::{Running, squall};

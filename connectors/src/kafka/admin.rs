@@ -107,5 +107,12 @@ fn new_topic<'a>(spec: &'a TopicSpec, max_message_bytes: &'a str) -> NewTopic<'a
         Retention::Broker => topic,
         Retention::Forever => topic.set("retention.ms", "-1"),
         Retention::Compact => topic.set("cleanup.policy", "compact"),
+        // Only segments that are closed are compacted: by default after a week, or a gigabyte.
+        Retention::CompactSoon => topic
+            .set("cleanup.policy", "compact")
+            .set("segment.ms", "600000")
+            .set("segment.bytes", "16777216")
+            .set("min.cleanable.dirty.ratio", "0.1")
+            .set("max.compaction.lag.ms", "600000"),
     }
 }

@@ -58,8 +58,29 @@ impl KafkaConfig {
 
     /// A consumer of committed records that assigns its partitions itself.
     pub(super) fn consumer(&self) -> ClientConfig {
-        self.client(&[
-            ("group.id", &format!("squall-{}", self.instance)),
+        self.consumer_with(&[])
+    }
+
+    /// The same for a source: it holds back no more than about so many bytes for each partition, and an offset that is not
+    /// there is an error.
+    pub(super) fn source(&self, queue_bytes: u64) -> ClientConfig {
+        let queue_bytes = queue_bytes.clamp(64 << 10, 32 << 20);
+        let kilobytes = (queue_bytes >> 10).to_string();
+        // In one answer, of one partition and of all. The library wants no less than its `message.max.bytes` of the latter.
+        let (one, all) = (queue_bytes.min(8 << 20).to_string(), queue_bytes.clamp(1 << 20, 32 << 20).to_string());
+        self.consumer_with(&[
+            ("auto.offset.reset", "error"),
+            ("queued.max.messages.kbytes", &kilobytes),
+            ("queued.min.messages", "1000"), // small records cost more than their bytes
+            ("fetch.message.max.bytes", &one),
+            ("fetch.max.bytes", &all),
+        ])
+    }
+
+    fn consumer_with(&self, further: &[(&str, &str)]) -> ClientConfig {
+        let group = format!("squall-{}", self.instance);
+        let ours = [
+            ("group.id", group.as_str()),
             ("isolation.level", "read_committed"),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
@@ -70,7 +91,8 @@ impl KafkaConfig {
             ("fetch.message.max.bytes", "8388608"),
             // The broker sends the first record of a batch whatever its size; it must arrive to become a dead letter.
             ("receive.message.max.bytes", "1000000000"),
-        ])
+        ];
+        self.client(&[&ours[..], further].concat())
     }
 }
 

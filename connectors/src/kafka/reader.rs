@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use squall_operators::dead_letter::KEPT_BYTES;
@@ -15,6 +15,7 @@ use squall_operators::ports::{LogError, LogReader, PartitionId, Record};
 use super::client::{Context, log_error};
 use super::config::KafkaConfig;
 use super::headers;
+use super::topic_id::topic_id;
 
 /// How long the broker may take to answer a question.
 const ASK: Duration = Duration::from_secs(10);
@@ -38,8 +39,8 @@ pub(super) struct KafkaReader {
 }
 
 impl KafkaReader {
-    pub(super) fn new(config: &KafkaConfig, max_record_bytes: u64) -> Result<Self, LogError> {
-        let consumer = config.consumer().create_with_context(Context::default());
+    pub(super) fn new(config: &KafkaConfig, max_record_bytes: u64, queue_bytes: u64) -> Result<Self, LogError> {
+        let consumer = config.source(queue_bytes).create_with_context(Context::default());
         let consumer: BaseConsumer<Context> = consumer.map_err(|e| log_error("creating a consumer", e))?;
         Ok(Self { consumer: Arc::new(consumer), partitions: Vec::new(), next: 0, max_record_bytes })
     }
@@ -59,7 +60,7 @@ impl KafkaReader {
             match polled {
                 Ok(message) => return Ok(Some(record(&partition.id, &message, self.max_record_bytes))),
                 Err(KafkaError::PartitionEOF(_)) => {}
-                Err(error) => return Err(log_error(&partition.id.to_string(), error)),
+                Err(error) => return Err(of_partition(&partition.id, error)),
             }
         }
         Ok(None)
@@ -80,6 +81,24 @@ impl KafkaReader {
         self.consumer.context().check()?;
         let asked = self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK);
         asked.map_err(|e| log_error(&format!("offsets of {partition}"), e))
+    }
+}
+
+/// What an error of a partition means: that the position is not there, or that the topic is not, is for the reader to find
+/// out about.
+fn of_partition(id: &PartitionId, error: KafkaError) -> LogError {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(
+            Code::AutoOffsetReset
+            | Code::OffsetOutOfRange
+            | Code::LogTruncation
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicId,
+        ) => LogError::OutOfRange { partition: id.clone(), reason: error.to_string() },
+        _ => log_error(&id.to_string(), error),
     }
 }
 
@@ -112,20 +131,29 @@ impl LogReader for KafkaReader {
         Ok(numbers.into_iter().map(|number| PartitionId::new(topic, number)).collect())
     }
 
+    fn topic_id(&mut self, topic: &str) -> Result<Option<Arc<str>>, LogError> {
+        self.consumer.context().check()?;
+        topic_id(self.consumer.client(), topic, ASK)
+    }
+
     fn assign(&mut self, start: &[(PartitionId, i64)]) -> Result<(), LogError> {
-        self.partitions.clear();
+        let from = |(id, offset): &(PartitionId, i64)| {
+            let offset = if *offset < 0 { self.begin_offset(id)? } else { *offset };
+            Ok((id.clone(), offset))
+        };
+        let start: Vec<_> = start.iter().map(from).collect::<Result<_, LogError>>()?;
         let mut list = TopicPartitionList::new();
-        for (id, offset) in start {
-            let offset = Offset::Offset((*offset).max(0));
-            let added = list.add_partition_offset(&id.topic, id.partition, offset);
+        for (id, offset) in &start {
+            let added = list.add_partition_offset(&id.topic, id.partition, Offset::Offset(*offset));
             added.map_err(|e| log_error(&id.to_string(), e))?;
         }
+        self.partitions.clear();
         self.consumer.assign(&list).map_err(|e| log_error("assigning partitions", e))?;
         // Queues are split after every assign: an assignment makes new ones.
-        for (id, offset) in start {
+        for (id, start) in start {
             let queue = self.consumer.split_partition_queue(&id.topic, id.partition);
             let queue = queue.ok_or_else(|| LogError::away(id.to_string(), "it has no queue yet"))?;
-            self.partitions.push(Partition { id: id.clone(), queue, start: (*offset).max(0), paused: false });
+            self.partitions.push(Partition { id, queue, start, paused: false });
         }
         Ok(())
     }
@@ -170,6 +198,25 @@ impl LogReader for KafkaReader {
 
     fn end_offset(&mut self, partition: &PartitionId) -> Result<i64, LogError> {
         self.watermarks(partition).map(|(_, end)| end)
+    }
+
+    fn end_offsets(&mut self, partitions: &[PartitionId]) -> Result<Vec<i64>, LogError> {
+        self.consumer.context().check()?;
+        let mut list = TopicPartitionList::new();
+        for id in partitions {
+            let added = list.add_partition_offset(&id.topic, id.partition, Offset::End);
+            added.map_err(|e| log_error(&id.to_string(), e))?;
+        }
+        let found = self.consumer.offsets_for_times(list, ASK).map_err(|e| log_error("asking for end offsets", e))?;
+        let end = |id: &PartitionId| match found.find_partition(&id.topic, id.partition) {
+            Some(found) => match (found.error(), found.offset()) {
+                (Err(error), _) => Err(of_partition(id, error)),
+                (Ok(()), Offset::Offset(end)) => Ok(end),
+                (Ok(()), other) => Err(LogError::away(id.to_string(), format!("no end offset: {other:?}"))),
+            },
+            None => Err(LogError::away(id.to_string(), "no end offset")),
+        };
+        partitions.iter().map(end).collect()
     }
 
     fn position(&mut self, partition: &PartitionId) -> Result<i64, LogError> {

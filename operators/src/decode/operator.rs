@@ -10,8 +10,14 @@ use crate::Tick;
 use crate::local::Local;
 use crate::offload::{Desk, Service};
 use crate::order::frontier_of;
+use crate::quality::CleanFrame;
 use crate::source::Arrived;
 use crate::stream::StreamContext;
+
+fn bytes_of(clean: &CleanFrame) -> u64 {
+    let cells = clean.frame.values.len() + clean.frame.quality.as_ref().map_or(0, |quality| quality.len());
+    (cells * size_of::<f32>()) as u64
+}
 
 /// Records that wait for the thread; more wait at the desk, bounded by the bytes that the source has in flight.
 const WAITING: usize = 64;
@@ -29,9 +35,12 @@ pub fn decode<'scope>(
         let of_thread = stream.clone();
         // It starts with the first record: workers without any have none.
         let start = move || {
-            let control = of_thread.control.clone();
+            let (control, budget) = (of_thread.control.clone(), of_thread.budget.clone());
             let service = Service::each(&format!("decode {}", of_thread.name), WAITING, move |arrived: Arrived| {
                 let outcome = decoder.decode(&arrived.record, |wait| control.pause_until_done(wait));
+                if let Ok(frames) = &outcome {
+                    budget.decoded(frames.iter().map(bytes_of).sum());
+                }
                 Decoded { arrived, outcome }
             })?;
             service.health().attach(&of_thread.control);

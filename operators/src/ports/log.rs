@@ -11,6 +11,8 @@ use squall_fields::error::AnyError;
 use squall_fields::{Cause, ErrorKind};
 
 use super::Ledger;
+use crate::source::Loss;
+use crate::source::positions::Advice;
 
 /// One partition of one topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,11 +65,27 @@ impl Record {
         std::str::from_utf8(value.as_ref()?).ok()
     }
 
+    /// Bytes that it has in the log: value, key and headers.
+    pub fn log_bytes(&self) -> u64 {
+        let header = |(name, value): &(String, Option<Bytes>)| name.len() + value.as_ref().map_or(0, Bytes::len);
+        let rest = self.key.as_ref().map_or(0, Bytes::len) + self.headers.iter().map(header).sum::<usize>();
+        self.value_bytes + rest as u64
+    }
+
+    /// Bytes that it takes in memory, about.
+    pub fn memory_bytes(&self) -> u64 {
+        let cut = self.value_bytes - self.value.as_ref().map_or(0, |v| v.len() as u64);
+        self.log_bytes() - cut + OVERHEAD_BYTES
+    }
+
     /// Whether the value lay beyond the reader's bound and only its beginning was kept.
     pub fn is_cut(&self) -> bool {
         self.value_bytes > self.value.as_ref().map_or(0, |v| v.len() as u64)
     }
 }
+
+/// What a record takes besides its bytes.
+const OVERHEAD_BYTES: u64 = 512;
 
 /// Header of the record that ends a replay: nothing follows it in its partition. Its value is `true`.
 pub const END_OF_LOG_HEADER: &str = "squall-end-of-log";
@@ -160,6 +178,20 @@ pub enum LogError {
         /// How large it may be.
         limit: u64,
     },
+    /// What was asked for is not there: the position lies outside the partition, or the topic is another.
+    #[error("{partition} has nothing at the position of the reader ({reason})")]
+    OutOfRange {
+        /// Which partition.
+        partition: PartitionId,
+        /// What the broker said.
+        reason: String,
+    },
+    /// The log does not have any more what was to be read.
+    #[error("{loss}; {}", Advice)]
+    Lost {
+        /// What is lost.
+        loss: Loss,
+    },
     /// A partition was asked about that was not assigned: a defect.
     #[error("partition {partition} is not assigned")]
     NotAssigned {
@@ -197,7 +229,9 @@ impl LogError {
             | Self::Settings { .. }
             | Self::NoTopic { .. }
             | Self::NoPartition { .. }
+            | Self::Lost { .. }
             | Self::TooLarge { .. } => ErrorKind::User,
+            Self::OutOfRange { .. } => ErrorKind::Broker,
             Self::NotAssigned { .. } => ErrorKind::Internal,
         }
     }
@@ -213,7 +247,17 @@ pub trait LogReader: Send {
     /// The partitions of a topic, ascending. A topic that does not exist is a fatal error.
     fn partitions(&mut self, topic: &str) -> Result<Vec<PartitionId>, LogError>;
 
-    /// Reads these partitions, each from an offset, and no others. Offsets before the beginning start there.
+    /// The identity of a topic: one that is deleted and made again has another. `None` where the log does not tell.
+    ///
+    /// # Errors
+    /// There is no such topic, or the broker does not answer.
+    fn topic_id(&mut self, topic: &str) -> Result<Option<Arc<str>>, LogError> {
+        let _ = topic;
+        Ok(None)
+    }
+
+    /// Reads these partitions, each from an offset, and no others; what was paused goes on. A negative offset is the
+    /// beginning. Reading from an offset that is not there, now or later, is [`LogError::OutOfRange`].
     fn assign(&mut self, start: &[(PartitionId, i64)]) -> Result<(), LogError>;
 
     /// The next committed record of any partition that is not paused; `None` if none came within `timeout`.
@@ -224,6 +268,11 @@ pub trait LogReader: Send {
 
     /// Offset behind the newest committed record, asked of the broker at this moment. Control records count.
     fn end_offset(&mut self, partition: &PartitionId) -> Result<i64, LogError>;
+
+    /// The end offsets of several partitions, asked at once.
+    fn end_offsets(&mut self, partitions: &[PartitionId]) -> Result<Vec<i64>, LogError> {
+        partitions.iter().map(|partition| self.end_offset(partition)).collect()
+    }
 
     /// Every record before this offset has been delivered. Moves over control records and aborted records once the
     /// reader has gone past them, so that it does reach the end offset.
@@ -263,6 +312,8 @@ pub enum Retention {
     Forever,
     /// The newest record of each key.
     Compact,
+    /// The same, within minutes: for what every start reads to its end.
+    CompactSoon,
 }
 
 /// A topic as it should be.
@@ -320,6 +371,12 @@ impl Newest {
 pub trait Connect: Send + Sync {
     /// A reader, for one thread. Values beyond `max_record_bytes` arrive cut to their beginning.
     fn reader(&self, max_record_bytes: u64) -> Result<Box<dyn LogReader>, LogError>;
+
+    /// The same, where the log's client holds back no more than about `queue_bytes` for each partition.
+    fn reader_within(&self, max_record_bytes: u64, queue_bytes: u64) -> Result<Box<dyn LogReader>, LogError> {
+        let _ = queue_bytes;
+        self.reader(max_record_bytes)
+    }
 
     /// A writer without transactions, for one thread.
     fn writer(&self) -> Result<Box<dyn LogWriter>, LogError>;

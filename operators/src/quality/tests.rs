@@ -93,7 +93,15 @@ fn what_refills_makes_no_dead_letters_but_is_remembered() {
     let mut quality = Quality::new(config());
     let decoded = |text: &str, refill| {
         let record = Arc::new(record("text/x-words", text.as_bytes()));
-        let arrived = Arrived { record, at: at(310), decided: false, refill, read_at_us: 0 };
+        let arrived = Arrived {
+            record,
+            origin: Default::default(),
+            after: Default::default(),
+            at: at(310),
+            decided: false,
+            refill,
+            read_at_us: 0,
+        };
         Decoded { arrived, outcome: Ok(vec![clean(&config(), frame(text))]) }
     };
     assert_eq!(judge(&mut quality, decoded("301 1", true)).len(), 0);

@@ -8,6 +8,7 @@ use squall_fields::{ForecastId, KnowledgeTime};
 use crate::Tick;
 use crate::dead_letter::DeadLetters;
 use crate::decisions::Keeper;
+use crate::knowledge::PartitionClock;
 use crate::note::{Note, Published};
 use crate::ports::{Outgoing, PartitionId};
 use crate::progress::{Decision, Position, Progress};
@@ -33,8 +34,10 @@ pub struct Batch {
 struct Cursor {
     /// First offset not known before the frontier.
     next: i64,
-    /// Where to rewind to when no window holds a record of the partition, and the knowledge time there.
-    rewind: (i64, KnowledgeTime),
+    /// Where to rewind to when no window holds a record of the partition, and the partition's clock there.
+    rewind: (i64, PartitionClock),
+    /// Identity of the topic that the offsets belong to.
+    topic_id: Option<Arc<str>>,
 }
 
 /// The pure core: gathers notes by time and cuts batches at frontiers.
@@ -57,7 +60,8 @@ impl SinkCore {
     /// Goes on from a progress; `dead_letters` is the topic of dead letters.
     pub fn new(dead_letters: DeadLetters, progress: Option<&Progress>) -> Self {
         let recovered = progress.cloned().unwrap_or_default(); // a stream without history
-        let cursor = |p: &Position| Cursor { next: p.next, rewind: (p.rewind, p.knowledge) };
+        let clock = |p: &Position| PartitionClock::going_on(p.knowledge, p.taken);
+        let cursor = |p: &Position| Cursor { next: p.next, rewind: (p.rewind, clock(p)), topic_id: p.topic_id.clone() };
         Self {
             dead_letters,
             pending: BTreeMap::new(),
@@ -127,7 +131,7 @@ impl SinkCore {
 
     fn fold(&mut self, note: Note, records: &mut Vec<Outgoing>, forecasts: &mut Vec<(ForecastId, String, bool, i64)>) {
         match note {
-            Note::Passed { partition, offset, known_at, decided } => {
+            Note::Passed { partition, offset, known_at, decided, topic_id, after } => {
                 self.passed += 1;
                 if decided {
                     let partition = partition.clone();
@@ -136,9 +140,9 @@ impl SinkCore {
                     self.decisions.push(late);
                 }
                 let next = offset + 1;
-                let cursor = self.cursors.entry(partition).or_insert(Cursor { next, rewind: (next, known_at) });
-                if next >= cursor.next {
-                    *cursor = Cursor { next, rewind: (next, known_at) };
+                let is_newer = self.cursors.get(&partition).is_none_or(|c| c.topic_id != topic_id || next >= c.next);
+                if is_newer {
+                    self.cursors.insert(partition, Cursor { next, rewind: (next, after), topic_id });
                 }
             }
             Note::Mark(mark) => self.mark = Some(mark),
@@ -157,13 +161,19 @@ impl SinkCore {
 
     fn progress(&mut self, frontier: KnowledgeTime) -> Progress {
         // Until the windows speak for the first time they hold what they held when the progress was committed.
-        let held = |id: &PartitionId| match &self.mark {
-            Some(mark) => mark.oldest_records.get(id).copied(),
-            None => self.recovered.positions.iter().find(|p| p.partition == *id).map(|p| (p.rewind, p.knowledge)),
+        let held = |id: &PartitionId, topic_id: &Option<Arc<str>>| match &self.mark {
+            Some(mark) => mark.oldest_records.get(&(id.clone(), topic_id.clone())).copied(),
+            None => {
+                let mut before = self.recovered.positions.iter();
+                let before = before.find(|p| p.partition == *id && p.topic_id == *topic_id);
+                before.map(|p| (p.rewind, PartitionClock::going_on(p.knowledge, p.taken)))
+            }
         };
         let position = |(id, cursor): (&PartitionId, &Cursor)| {
-            let (rewind, knowledge) = held(id).filter(|h| h.0 < cursor.rewind.0).unwrap_or(cursor.rewind);
-            Position { partition: id.clone(), rewind, knowledge, next: cursor.next }
+            let held = held(id, &cursor.topic_id).filter(|h| h.0 < cursor.rewind.0);
+            let (rewind, clock) = held.unwrap_or(cursor.rewind);
+            let (knowledge, taken, topic_id) = (clock.newest(), clock.taken(), cursor.topic_id.clone());
+            Position { partition: id.clone(), rewind, knowledge, taken, next: cursor.next, topic_id }
         };
         let positions: Vec<_> = self.cursors.iter().map(position).collect();
         self.decisions.retain(|decision| match decision {
@@ -201,11 +211,14 @@ mod tests {
 
     fn passed(partition: i32, offset: i64, known: i64, decided: bool) -> (Tick, Note) {
         let partition = PartitionId::new("obs", partition);
-        (known as Tick, Note::Passed { partition, offset, known_at: at(known), decided })
+        let (known_at, after) = (at(known), PartitionClock::starting_at(at(known)));
+        (known as Tick, Note::Passed { partition, offset, known_at, decided, topic_id: None, after })
     }
 
     fn mark(oldest: &[(i32, i64, i64)]) -> Note {
-        let oldest = oldest.iter().map(|(p, offset, known)| (PartitionId::new("obs", *p), (*offset, at(*known))));
+        let oldest = oldest.iter().map(|(p, offset, known)| {
+            ((PartitionId::new("obs", *p), None), (*offset, PartitionClock::starting_at(at(*known))))
+        });
         Note::Mark(Arc::new(Mark { state: Default::default(), oldest_records: oldest.collect() }))
     }
 
@@ -259,6 +272,23 @@ mod tests {
         assert_eq!(position(&first.progress, 0).2, 151, "what is left is not yet passed");
         let second = core.cut(at(300), true).unwrap();
         assert_eq!((second.records.len(), second.progress.frontier), (1, at(300)));
+    }
+
+    #[test]
+    fn a_topic_that_was_made_again_begins_anew() {
+        let mut core = core();
+        let of = |topic: &str, (time, note): (Tick, Note)| match note {
+            Note::Passed { partition, offset, known_at, decided, after, .. } => {
+                (time, Note::Passed { partition, offset, known_at, decided, after, topic_id: Some(topic.into()) })
+            }
+            other => (time, other),
+        };
+        for (time, note) in [of("a", passed(0, 40, 100, false)), of("b", passed(0, 0, 200, false))] {
+            core.push(time, note);
+        }
+        let progress = core.cut(at(300), true).unwrap().progress;
+        assert_eq!(position(&progress, 0), (1, 200, 1));
+        assert_eq!(progress.positions[0].topic_id.as_deref(), Some("b"));
     }
 
     #[test]

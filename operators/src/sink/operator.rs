@@ -173,10 +173,10 @@ impl Shell {
 
     fn cut(&mut self, frontier: Option<Tick>) {
         let control = &self.stream.control;
-        let at = KnowledgeTime::from_unix_ms;
+        let at = KnowledgeTime::at;
         // The log is over: time ends one tick after the newest record.
-        let end = || at((control.end().unix_ms() + TICK_MS) as i64);
-        let to = frontier.map_or_else(|| end().max(self.last), |f| at(f as i64));
+        let end = || at(control.end().unix_ms() + TICK_MS);
+        let to = frontier.map_or_else(|| end().max(self.last), at);
         self.ends = match frontier {
             None => true,
             // A source that was asked to stop holds its time: all before it is here once the frontier reaches it.

@@ -3,14 +3,23 @@
 //! Each worker owns the partitions whose hash falls on it and holds one capability for each, so that the frontier
 //! is the minimum over all partitions of what each has read. A worker that owns none holds nothing. Records are
 //! read on a thread of their own ([`reader`]), behind bounded queues; the operator takes from a queue only while
-//! the probe behind the *sink* is near enough and the bytes in flight are within a budget. Timely's channels are
-//! unbounded, so this is the only place where a flood can be held back.
+//! the probe behind the *sink* is near enough and the bytes in flight are within a budget ([`budget`]). Timely's
+//! channels are unbounded, so this is the only place where a flood can be held back.
 //!
 //! The partition that holds time back is always read: with several partitions of uneven speed, the far ones wait
-//! and the slow one never does, so that nothing deadlocks.
+//! and the slow one never does, so that nothing deadlocks. It is read until it has moved on in time, and few of its
+//! records are known at one time ([`crate::knowledge`]), so that this does not fill the memory either.
+//!
+//! A partition that is added to the topic while a live source reads it is read from then on, by a worker that reads
+//! already. What its records say happened before the frontier is known at the frontier. A replay reads the partitions
+//! that are there at its start.
 
-mod flight;
+pub mod budget;
+mod clock_offset;
 mod operator;
+mod plausible;
+pub mod positions;
+mod queues;
 pub mod reader;
 mod stamp;
 
@@ -20,8 +29,10 @@ use std::time::Duration;
 use squall_fields::{KnowledgeTime, TraceParent};
 
 pub use self::operator::source;
+pub use self::positions::{Loss, OnLost};
 pub use self::stamp::{PartitionStamp, Stamp};
 use crate::decisions::Recorded;
+use crate::knowledge::PartitionClock;
 use crate::ports::{PartitionId, Record};
 
 /// Where a source's time comes from.
@@ -44,18 +55,33 @@ pub enum Clock {
 /// What a source reads, and how far ahead.
 #[derive(Clone, Debug)]
 pub struct SourceConfig {
+    /// Name of the topic.
+    pub topic: Arc<str>,
+    /// Its identity, if the log tells.
+    pub topic_id: Option<Arc<str>>,
+    /// Whether its timestamps are the broker's word; otherwise they are the producers', and bounded by the broker's clock.
+    pub stamped_by_broker: bool,
     /// Every partition of the topic.
     pub partitions: Vec<PartitionId>,
+    /// What to do about a position that the log does not have any more.
+    pub on_lost: OnLost,
     /// Where time comes from.
     pub clock: Clock,
     /// How far in knowledge time a partition may be read ahead of what is committed.
     pub read_ahead: Duration,
-    /// Bytes of records in flight on one worker.
-    pub max_bytes_in_flight: u64,
     /// Larger records are cut, and go to dead letters.
     pub max_record_bytes: u64,
     /// What the run decided that is replayed: late records take the time that they took there.
     pub recorded: Option<Arc<Recorded>>,
+}
+
+/// What a reader needs to come back to a record, besides its partition and offset.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Origin {
+    /// Identity of its topic, if the log tells.
+    pub topic_id: Option<Arc<str>>,
+    /// The partition's clock before it.
+    pub clock: PartitionClock,
 }
 
 /// A record in the dataflow.
@@ -63,6 +89,10 @@ pub struct SourceConfig {
 pub struct Arrived {
     /// The record.
     pub record: Arc<Record>,
+    /// Where it stands, for coming back to it.
+    pub origin: Origin,
+    /// The partition's clock after it.
+    pub after: PartitionClock,
     /// When it became known.
     pub at: KnowledgeTime,
     /// Whether its time was decided by the machine's clock, so that a restart must be told.

@@ -1,6 +1,6 @@
 //! The timely shell: a capability for each partition, and records as long as there is room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,24 +9,31 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::source as timely_source;
 use timely::dataflow::{ProbeHandle, Scope, StreamVec};
 
-use super::flight::Flight;
-use super::reader::{self, Item, Queues};
-use super::stamp::{PartitionStamp, Stamp};
-use super::{Arrived, SourceConfig, owner};
+use super::plausible::{self, Verdict, judge};
+use super::queues::{Item, Queues};
+use super::reader::{self, BEGINNING, Share};
+use super::stamp::{Limit, PartitionStamp, Seen, Stamp};
+use super::{Arrived, Clock, Origin, SourceConfig, owner};
 use crate::local::Local;
 use crate::ports::{Connect, PartitionId, Record};
 use crate::progress::Progress;
 use crate::stream::StreamContext;
 use crate::{Tick, events};
 
-/// Records of a partition that are taken in a row, so that one alone does not fill the budget.
+/// Items of a partition that are taken in a row, so that one alone does not fill the budget.
 const IN_A_ROW: usize = 16;
+/// How far ahead of those before it a timestamp of a replay may be without being confirmed by those after it; at least as
+/// far as the source is read ahead.
+const JUMP: Duration = Duration::from_secs(6 * 3600);
 /// How soon an operator that waits for room looks again: nobody wakes it when the probe moves.
 const AGAIN: Duration = Duration::from_millis(2);
 
 struct Owned {
     capability: Capability<Tick>,
     stamp: PartitionStamp,
+    topic_id: Option<Arc<str>>,
+    /// Records of a replay whose timestamps wait for those after them, each with when it was read.
+    doubtful: VecDeque<(Record, i64)>,
 }
 
 /// The partitions that one worker owns.
@@ -36,14 +43,14 @@ struct Reading {
     worker: usize,
     partitions: BTreeMap<PartitionId, Owned>,
     queues: Queues,
-    flight: Flight,
     out: Vec<(Capability<Tick>, Arrived)>,
 }
 
 impl Reading {
     /// Takes what is there, as far as there is room before what is `committed`; whether something waits for room.
     fn turn(&mut self, committed: Option<Tick>) -> bool {
-        self.flight.land(committed);
+        self.stream.budget.land(committed);
+        self.take_up();
         let mut waiting = false;
         let mut partitions = std::mem::take(&mut self.partitions);
         partitions.retain(|id, owned| {
@@ -66,39 +73,85 @@ impl Reading {
         waiting
     }
 
+    /// Takes up the partitions that the reader has found since. Nothing of them was known before what is held by now.
+    fn take_up(&mut self) {
+        let Clock::Wall { .. } = self.config.clock else { return };
+        let new = self.queues.partitions().into_iter().filter(|id| !self.partitions.contains_key(id));
+        let new: Vec<_> = new.collect();
+        for id in new {
+            let oldest = self.partitions.values().min_by_key(|owned| *owned.capability.time());
+            let Some(capability) = oldest.map(|owned| owned.capability.clone()) else { return };
+            let held = KnowledgeTime::at(*capability.time());
+            let (stamp, topic_id) = (PartitionStamp::new_since(held), self.config.topic_id.clone());
+            self.partitions.insert(id, Owned { capability, stamp, topic_id, doubtful: VecDeque::new() });
+        }
+    }
+
     /// Whether a partition that has come to a time is read on. The one that holds time back always is.
     fn wants(&self, time: Tick, committed: Option<Tick>) -> bool {
         let Some(committed) = committed else { return true };
         let near = time <= committed + self.config.read_ahead.as_millis() as u64;
-        time <= committed || (near && self.flight.bytes() < self.config.max_bytes_in_flight)
+        time <= committed || (near && self.stream.budget.has_room())
     }
 
     /// Takes one item; whether the partition goes on.
     fn take(&mut self, id: &PartitionId, owned: &mut Owned, item: Item) -> bool {
-        let time = *owned.capability.time();
         match item {
-            Item::Record { record, read_at_us } => {
-                let stamp =
-                    owned.stamp.stamp(record.offset, record.timestamp_ms, KnowledgeTime::from_unix_ms(time as i64));
-                let time = stamp.at.unix_ms().max(time); // what refills enters at the recovered frontier
-                owned.capability.downgrade(&time);
-                self.flight.add(time, record.value_bytes);
-                announce(&self.stream.name, &record, stamp);
-                let Stamp { at, decided, refill } = stamp;
-                let arrived = Arrived { record: record.into(), at, decided, refill, read_at_us };
-                self.out.push((owned.capability.clone(), arrived));
-            }
+            Item::Record { record, read_at_us, limit } => match self.config.clock {
+                Clock::Wall { .. } => self.give(owned, record, read_at_us, limit),
+                Clock::Log { .. } => {
+                    owned.doubtful.push_back((record, read_at_us));
+                    self.judge(owned, false);
+                }
+            },
             Item::Idle { until } => {
-                if until.unix_ms() > time {
+                if until.unix_ms() > *owned.capability.time() {
                     owned.capability.downgrade(&until.unix_ms());
                 }
             }
+            Item::Anew { topic_id } => {
+                self.judge(owned, true);
+                owned.topic_id = topic_id;
+                owned.stamp.restart();
+            }
             Item::End => {
+                self.judge(owned, true);
                 self.stream.control.end_partition(id.clone(), owned.stamp.newest());
                 return false;
             }
         }
         true
+    }
+
+    /// Gives out the records of a replay whose timestamps are judged; `over` if no more will follow.
+    fn judge(&mut self, owned: &mut Owned, over: bool) {
+        let jump_ms = self.config.read_ahead.max(JUMP).as_millis() as i64;
+        loop {
+            let timestamps = owned.doubtful.iter().map(|(record, _)| record.timestamp_ms);
+            let limit = match judge(owned.stamp.newest(), jump_ms, timestamps.take(plausible::VOTES + 1), over) {
+                Verdict::Open => return,
+                Verdict::Believed => Limit::None,
+                Verdict::Doubted => Limit::Doubted,
+            };
+            let Some((record, read_at_us)) = owned.doubtful.pop_front() else { return };
+            self.give(owned, record, read_at_us, limit);
+        }
+    }
+
+    /// Stamps a record and gives it out.
+    fn give(&mut self, owned: &mut Owned, record: Record, read_at_us: i64, limit: Limit) {
+        let (offset, timestamp_ms, bytes) = (record.offset, record.timestamp_ms, record.log_bytes());
+        let origin = Origin { topic_id: owned.topic_id.clone(), clock: owned.stamp.clock() };
+        let held = *owned.capability.time();
+        let stamp = owned.stamp.stamp(Seen { offset, timestamp_ms, bytes, limit }, KnowledgeTime::at(held));
+        let time = stamp.at.unix_ms().max(held); // what refills enters at the recovered frontier
+        owned.capability.downgrade(&time);
+        self.stream.budget.add_record(time, record.memory_bytes());
+        announce(&self.stream.name, &record, stamp, limit);
+        let Stamp { at, decided, refill } = stamp;
+        let after = owned.stamp.clock();
+        let arrived = Arrived { record: record.into(), origin, after, at, decided, refill, read_at_us };
+        self.out.push((owned.capability.clone(), arrived));
     }
 
     /// The oldest time that is held.
@@ -107,14 +160,17 @@ impl Reading {
     }
 }
 
-fn announce(stream: &str, record: &Record, stamp: Stamp) {
+fn announce(stream: &str, record: &Record, stamp: Stamp, limit: Limit) {
     let (partition, known_at) = (&record.partition, stamp.at);
     if stamp.refill {
         return;
     }
+    let (offset, timestamp_ms) = (record.offset, record.timestamp_ms);
     events::RecordRead { stream, partition, bytes: record.value_bytes, known_at }.emit();
-    if stamp.decided {
-        events::RecordLate { stream, partition, offset: record.offset, known_at }.emit();
+    if matches!(limit, Limit::Ahead | Limit::Doubted) {
+        events::TimestampDoubted { stream, partition, offset, timestamp_ms, known_at }.emit();
+    } else if stamp.decided {
+        events::RecordLate { stream, partition, offset, known_at }.emit();
     }
 }
 
@@ -132,8 +188,8 @@ fn owned(
             (Some((position, progress)), _) => {
                 (id.clone(), position.rewind, PartitionStamp::resumed(position, progress))
             }
-            (None, Some(progress)) => (id.clone(), 0, PartitionStamp::new_since(progress.frontier)),
-            (None, None) => (id.clone(), 0, PartitionStamp::fresh()),
+            (None, Some(progress)) => (id.clone(), BEGINNING, PartitionStamp::new_since(progress.frontier)),
+            (None, None) => (id.clone(), BEGINNING, PartitionStamp::fresh()),
         }
     };
     let repeating = |(id, from, stamp): (PartitionId, i64, PartitionStamp)| match &config.recorded {
@@ -144,6 +200,15 @@ fn owned(
         None => (id, from, stamp),
     };
     config.partitions.iter().enumerate().filter(mine).map(start).map(repeating).collect()
+}
+
+/// A worker's share of the partitions that are yet to come: those that read share them, since only they hold time. `None` for
+/// one that reads nothing.
+fn share(config: &SourceConfig, stream: &str, worker: usize, workers: usize) -> Option<Share> {
+    let readers: BTreeSet<usize> =
+        (0..config.partitions.len()).map(|number| owner(stream, number as u64, workers)).collect();
+    let index = readers.iter().position(|reader| *reader == worker)?;
+    Some(Share { index, readers: readers.len() })
 }
 
 /// Reads the partitions that this worker owns, from where `progress` left off.
@@ -163,7 +228,8 @@ pub fn source<'scope>(
             starts.push((id.clone(), start));
             let mut capability = root.clone();
             capability.downgrade(&stamp.recovered().unix_ms());
-            partitions.insert(id, Owned { capability, stamp });
+            let topic_id = config.topic_id.clone();
+            partitions.insert(id, Owned { capability, stamp, topic_id, doubtful: VecDeque::new() });
         }
         drop(root); // a worker that owns nothing must not hold the frontier
         if partitions.is_empty() {
@@ -171,13 +237,12 @@ pub fn source<'scope>(
         }
         let waker = || scope.worker().sync_activator_for(info.address.to_vec());
         stream.control.register(waker());
-        let queues = Queues::new(&starts, config.max_bytes_in_flight / 2);
-        if !starts.is_empty() {
-            reader::spawn(config.clone(), starts, connect, stream.clone(), queues.clone(), waker());
+        let queues = Queues::new(partitions.keys(), stream.budget.for_queues());
+        if let Some(share) = share(&config, &stream.name, worker, workers) {
+            reader::spawn(config.clone(), starts, share, connect, stream.clone(), queues.clone(), waker());
         }
         let activator = scope.activator_for(info.address);
-        let flight = Flight::default();
-        let mut reading = Reading { config, stream, worker, partitions, queues, flight, out: Vec::new() };
+        let mut reading = Reading { config, stream, worker, partitions, queues, out: Vec::new() };
         move |output| {
             if reading.stream.control.is_done() {
                 reading.partitions.clear();

@@ -47,32 +47,73 @@ impl PartitionStamp {
             _ => None,
         });
         Self {
-            clock: PartitionClock::starting_at(position.knowledge),
+            clock: PartitionClock::going_on(position.knowledge, position.taken),
             next: position.next,
             recovered: progress.frontier,
             decisions: decisions.collect(),
         }
     }
 
+    /// The partition is read anew from somewhere else: nothing of it was known before.
+    pub fn restart(&mut self) {
+        self.next = i64::MIN;
+        self.decisions.clear();
+    }
+
     /// Stamps the next record; `held` is the time that the partition's capability has reached.
-    pub fn stamp(&mut self, offset: i64, timestamp_ms: i64, held: KnowledgeTime) -> Stamp {
-        let natural = self.clock.stamp(timestamp_ms);
+    pub fn stamp(&mut self, seen: Seen, held: KnowledgeTime) -> Stamp {
+        let Seen { offset, timestamp_ms, bytes, limit } = seen;
+        let believed = KnowledgeTime::from_unix_ms(timestamp_ms);
+        let natural = { self.clock }.take(believed, bytes);
         let refill = offset < self.next;
-        let mut at = natural;
-        if let Some(decided) = self.decisions.remove(&offset) {
-            at = at.max(decided);
-        }
-        if !refill {
-            at = at.max(self.recovered).max(held);
-        }
-        self.clock.not_before(at);
-        Stamp { at, decided: at != natural, refill }
+        let at = match (self.decisions.remove(&offset), limit) {
+            (Some(decided), _) => decided,
+            (None, Limit::None) => believed,
+            (None, Limit::Now(now)) => believed.min(now),
+            (None, Limit::Ahead | Limit::Doubted) => self.clock.newest(),
+        };
+        let at = if refill { at } else { at.max(self.recovered).max(held) };
+        let at = self.clock.take(at, bytes);
+        // What is doubted is doubted again by whoever reads the log again.
+        let decided = limit != Limit::Doubted && at != natural;
+        Stamp { at, decided, refill }
+    }
+
+    /// The clock as it is after the newest record.
+    pub fn clock(&self) -> PartitionClock {
+        self.clock
     }
 
     /// Knowledge time of the newest record.
     pub fn newest(&self) -> KnowledgeTime {
         self.clock.newest()
     }
+}
+
+/// What the log says of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// Its bytes in the log.
+    pub bytes: u64,
+    /// How far its timestamp is believed.
+    pub limit: Limit,
+}
+
+/// How far a timestamp is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// As it is.
+    None,
+    /// No record is known later than it is read, by the broker's clock.
+    Now(KnowledgeTime),
+    /// Not at all, since it lies ahead of the broker's clock: the record counts as known when its predecessor was.
+    Ahead,
+    /// Not at all, since the records after it speak against it.
+    Doubted,
 }
 
 /// What [`PartitionStamp::stamp`] says of a record.
@@ -96,20 +137,25 @@ mod tests {
         KnowledgeTime::from_unix_ms(ms)
     }
 
+    fn seen(offset: i64, timestamp_ms: i64) -> Seen {
+        Seen { offset, timestamp_ms, bytes: 1, limit: Limit::None }
+    }
+
     #[test]
     fn a_record_below_the_frontier_takes_its_time_and_a_restart_is_told() {
         let mut live = PartitionStamp::fresh();
-        assert_eq!(live.stamp(5, 1_000, at(0)), Stamp { at: at(1_000), decided: false, refill: false });
-        let late = live.stamp(6, 1_050, at(2_000));
+        assert_eq!(live.stamp(seen(5, 1_000), at(0)), Stamp { at: at(1_000), decided: false, refill: false });
+        let late = live.stamp(seen(6, 1_050), at(2_000));
         assert_eq!(late, Stamp { at: at(2_000), decided: true, refill: false });
         let id = PartitionId::new("obs", 0);
-        let position = Position { partition: id.clone(), rewind: 5, knowledge: at(1_000), next: 7 };
+        let (partition, knowledge) = (id.clone(), KnowledgeTime::default());
+        let position = Position { partition, rewind: 5, knowledge, taken: Default::default(), next: 7, topic_id: None };
         let decision = Decision::Late { partition: id, offset: 6, knowledge: late.at };
         let progress = Progress { frontier: at(3_000), decisions: vec![decision], ..Default::default() };
         let mut again = PartitionStamp::resumed(&position, &progress);
-        assert_eq!(again.stamp(5, 1_000, at(3_000)), Stamp { at: at(1_000), decided: false, refill: true });
-        assert_eq!(again.stamp(6, 1_050, at(3_000)), Stamp { at: at(2_000), decided: true, refill: true });
-        let new = again.stamp(7, 2_100, at(3_000));
+        assert_eq!(again.stamp(seen(5, 1_000), at(3_000)), Stamp { at: at(1_000), decided: false, refill: true });
+        assert_eq!(again.stamp(seen(6, 1_050), at(3_000)), Stamp { at: at(2_000), decided: true, refill: true });
+        let new = again.stamp(seen(7, 2_100), at(3_000));
         assert_eq!(new, Stamp { at: at(3_000), decided: true, refill: false }, "unseen before the frontier");
     }
 
@@ -117,33 +163,68 @@ mod tests {
     fn a_replay_gives_a_late_record_the_time_that_it_had() {
         let mut live = PartitionStamp::fresh();
         let all: Vec<_> = [(5, 1_000, 0), (6, 1_050, 2_000), (7, 1_100, 2_000), (8, 2_200, 2_100)]
-            .map(|(offset, timestamp, held)| (offset, timestamp, live.stamp(offset, timestamp, at(held))))
+            .map(|(offset, timestamp, held)| (offset, timestamp, live.stamp(seen(offset, timestamp), at(held))))
             .into();
         let late = all.iter().filter(|(_, _, stamp)| stamp.decided).map(|(offset, _, stamp)| (*offset, stamp.at));
         let mut replay = PartitionStamp::fresh().repeating(late.collect());
         // The capability of a replay follows its records alone.
         for (offset, timestamp, stamp) in all {
-            assert_eq!(replay.stamp(offset, timestamp, at(0)).at, stamp.at, "{offset}");
+            assert_eq!(replay.stamp(seen(offset, timestamp), at(0)).at, stamp.at, "{offset}");
         }
     }
 
+    #[test]
+    fn a_timestamp_of_the_future_does_not_move_the_clock() {
+        let mut live = PartitionStamp::fresh();
+        live.stamp(seen(0, 1_000), at(0));
+        let ahead = Seen { limit: Limit::Doubted, ..seen(1, 9_000_000) };
+        assert_eq!(live.stamp(ahead, at(1_000)), Stamp { at: at(1_000), decided: false, refill: false });
+        let ahead = Seen { limit: Limit::Ahead, ..seen(1, 9_000_000) };
+        assert_eq!(live.stamp(ahead, at(1_000)), Stamp { at: at(1_000), decided: true, refill: false });
+        let ahead = Seen { limit: Limit::Now(at(1_200)), ..seen(2, 3_000) };
+        assert_eq!(live.stamp(ahead, at(1_100)), Stamp { at: at(1_200), decided: true, refill: false });
+        assert_eq!(live.stamp(seen(3, 1_300), at(1_200)), Stamp { at: at(1_300), decided: false, refill: false });
+    }
+
     proptest! {
+        /// Whatever was late, limited or more than is taken at once.
         #[test]
         fn a_restart_stamps_as_before(
-            stamps in prop::collection::vec(0i64..10_000, 2..30), rewind in 0usize..30, cut in 0usize..30,
+            stamps in prop::collection::vec((0i64..1_500, 0i64..400, 0u64..3 << 20, prop::bool::weighted(0.2)), 2..80),
+            rewind in 0usize..80, cut in 0usize..80,
         ) {
             let rewind = rewind % stamps.len();
             let next = rewind + cut % (stamps.len() - rewind + 1);
-            let mut live = PartitionStamp::fresh();
-            let all: Vec<_> = stamps.iter().enumerate().map(|(o, s)| live.stamp(o as i64, *s, at(0)).at).collect();
+            let record = |offset: usize| {
+                let (timestamp_ms, now, bytes, limited) = stamps[offset];
+                let limit = if limited { Limit::Now(at(now)) } else { Limit::None };
+                Seen { offset: offset as i64, timestamp_ms, bytes, limit }
+            };
             let partition = PartitionId::new("obs", 0);
-            let knowledge = all[rewind];
-            let position = Position { partition, rewind: rewind as i64, knowledge, next: next as i64 };
-            let frontier = all.get(next).copied().unwrap_or(at(20_000));
-            let mut again = PartitionStamp::resumed(&position, &Progress { frontier, ..Default::default() });
-            for offset in rewind..stamps.len() {
-                let stamp = again.stamp(offset as i64, stamps[offset], frontier);
-                prop_assert_eq!(stamp, Stamp { at: all[offset], decided: false, refill: offset < next });
+            let mut live = PartitionStamp::fresh();
+            let (mut held, mut all, mut clocks, mut decisions) = (at(0), Vec::new(), Vec::new(), Vec::new());
+            for (offset, (_, idle, _, late)) in stamps.iter().enumerate() {
+                clocks.push(live.clock());
+                // Now and then time has passed the record.
+                held = if *late { held.max(at(held.unix_ms() as i64 + idle)) } else { held };
+                let stamp = live.stamp(record(offset), held);
+                held = stamp.at;
+                if stamp.decided {
+                    let (partition, offset) = (partition.clone(), offset as i64);
+                    decisions.push(Decision::Late { partition, offset, knowledge: stamp.at });
+                }
+                all.push(stamp.at);
+            }
+            let (knowledge, taken) = (clocks[rewind].newest(), clocks[rewind].taken());
+            let frontier = all.get(next).copied().unwrap_or(at(200_000));
+            let position =
+                Position { partition, rewind: rewind as i64, knowledge, taken, next: next as i64, topic_id: None };
+            // Only what lies before the frontier is recorded.
+            decisions.retain(|d| matches!(d, Decision::Late { offset, .. } if *offset < next as i64));
+            let mut again = PartitionStamp::resumed(&position, &Progress { frontier, decisions, ..Default::default() });
+            for (offset, expected) in all.iter().enumerate().take(next).skip(rewind) {
+                let stamp = again.stamp(record(offset), frontier);
+                prop_assert_eq!((stamp.at, stamp.refill), (*expected, true));
             }
         }
     }

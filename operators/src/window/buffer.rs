@@ -1,26 +1,39 @@
 //! The pure core: which windows a frame completes or revises, and which are due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use squall_fields::{Frame, Grid, IssueTime, KnowledgeTime, ValidTime, Window};
 
-use super::{Fired, WindowConfig};
+use super::{Fired, OldestRecords, WindowConfig};
 use crate::ports::PartitionId;
 use crate::progress::{Issued, Progress, StreamState};
+use crate::source::Origin;
 use crate::source::reader::now_us;
 
 #[derive(Clone, Debug)]
 struct Held {
     frame: Arc<Frame>,
     known_at: KnowledgeTime,
+    origin: Origin,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Open {
     next_revision: u32,
-    /// Its patience has ended without a forecast: only completeness fires it.
+    /// Its patience has ended without a forecast: time alone fires it no more.
     quiet: bool,
+}
+
+/// A frame that is known now.
+#[derive(Clone, Debug)]
+pub struct Fresh {
+    /// The frame.
+    pub frame: Arc<Frame>,
+    /// Where its record stands.
+    pub origin: Origin,
+    /// The machine's clock in microseconds since 1970 when its record was read, for latencies alone.
+    pub read_at_us: i64,
 }
 
 /// The pure core: frames in the order of the log go in, windows come out.
@@ -64,38 +77,47 @@ impl WindowBuffer {
     }
 
     /// Takes a frame that the committed state rests on; nothing fires.
-    pub fn refill(&mut self, frame: Arc<Frame>, known_at: KnowledgeTime) {
-        self.frames.insert(frame.slot, Held { frame, known_at });
+    pub fn refill(&mut self, frame: Arc<Frame>, origin: Origin, known_at: KnowledgeTime) {
+        self.frames.insert(frame.slot, Held { frame, known_at, origin });
     }
 
-    /// Takes a frame and says which windows fire at its knowledge time; `None` if it came after every horizon.
+    /// Takes all frames that become known at one time, in the order of the log, and says which windows fire then: each
+    /// at most once, whatever came in which order.
     ///
-    /// Frames come in the order of the log, each after [`WindowBuffer::advance`] to its knowledge time.
-    pub fn push(&mut self, frame: Arc<Frame>, known_at: KnowledgeTime, read_at_us: i64) -> Option<Vec<Fired>> {
+    /// Comes after [`WindowBuffer::advance`] to that time. A frame that came after every horizon is not used; its slot
+    /// is in the second list.
+    pub fn push(&mut self, known_at: KnowledgeTime, frames: Vec<Fresh>) -> (Vec<Fired>, Vec<ValidTime>) {
         let config = self.config;
-        let slot = frame.slot;
-        if known_at > config.last_revision(config.newest_issue_with(slot)) {
-            return None;
-        }
-        self.newest_read_us = self.newest_read_us.max(read_at_us);
-        self.grid.get_or_insert_with(|| frame.grid.clone());
-        self.first_slot = Some(self.first_slot.map_or(slot, |first| first.min(slot)));
-        self.frames.insert(slot, Held { frame, known_at });
-        let mut fired = Vec::new();
-        for step in 0..config.frames as i64 {
-            let issue_time = IssueTime::from(config.cadence.step(slot, step));
-            if known_at > config.last_revision(issue_time) {
-                continue;
+        let over = |slot: ValidTime| known_at > config.last_revision(config.newest_issue_with(slot));
+        let (late, frames): (Vec<_>, Vec<_>) = frames.into_iter().partition(|fresh| over(fresh.frame.slot));
+        // Issue times of the windows that have news.
+        let mut touched = BTreeSet::new();
+        for Fresh { frame, origin, read_at_us } in frames {
+            let slot = frame.slot;
+            self.newest_read_us = self.newest_read_us.max(read_at_us);
+            self.grid.get_or_insert_with(|| frame.grid.clone());
+            self.first_slot = Some(self.first_slot.map_or(slot, |first| first.min(slot)));
+            self.frames.insert(slot, Held { frame, known_at, origin });
+            for step in 0..config.frames as i64 {
+                let issue_time = IssueTime::from(config.cadence.step(slot, step));
+                if known_at <= config.last_revision(issue_time) {
+                    touched.insert(issue_time);
+                }
             }
-            let open = Open { next_revision: 0, quiet: known_at > config.due(issue_time) };
-            let open = *self.windows.entry(issue_time).or_insert(open);
+        }
+        let mut fired = Vec::new();
+        for issue_time in touched {
+            let is_over = known_at > config.due(issue_time);
+            let open = *self.windows.entry(issue_time).or_insert(Open { next_revision: 0, quiet: is_over });
             let window = self.window(issue_time);
-            if self.is_eligible(issue_time) && (open.next_revision > 0 || window.is_complete()) {
+            // What waits for its patience waits on; what has waited in vain may fire now.
+            let fires = open.next_revision > 0 || window.is_complete() || (is_over && self.was_expected(&window));
+            if fires && self.is_eligible(&window) {
                 // A frame that was known earlier may have been read later, from another partition.
                 fired.push(self.fire(window, known_at, self.newest_read_us));
             }
         }
-        Some(fired)
+        (fired, late.into_iter().map(|fresh| fresh.frame.slot).collect())
     }
 
     /// Time passes everything before `to`: fires what was due and forgets what is over.
@@ -105,11 +127,12 @@ impl WindowBuffer {
         let due: Vec<_> = self.windows.iter().filter(|(i, o)| due(i, o)).map(|(i, _)| *i).collect();
         let mut fired = Vec::new();
         for issue_time in due {
-            if self.is_eligible(issue_time) {
+            let window = self.window(issue_time);
+            if self.is_eligible(&window) {
                 let due = config.due(issue_time);
                 // When its patience ended, or, of a backlog, when that became known here.
                 let known_us = ((due.unix_ms() as i64).saturating_mul(1000)).max(self.newest_read_us).min(now_us());
-                fired.push(self.fire(self.window(issue_time), due, known_us));
+                fired.push(self.fire(window, due, known_us));
             } else if let Some(open) = self.windows.get_mut(&issue_time) {
                 open.quiet = true;
             }
@@ -138,13 +161,16 @@ impl WindowBuffer {
         }
     }
 
-    /// For each partition, the oldest record whose frame is held, and when it became known.
-    pub fn oldest_records(&self) -> BTreeMap<PartitionId, (i64, KnowledgeTime)> {
-        let mut oldest = BTreeMap::new();
-        for Held { frame, known_at } in self.frames.values() {
+    /// The oldest records whose frames are held.
+    pub fn oldest_records(&self) -> OldestRecords {
+        let mut oldest = OldestRecords::new();
+        for Held { frame, origin, .. } in self.frames.values() {
             let id = PartitionId { topic: frame.input.topic.clone(), partition: frame.input.partition };
-            let record = (frame.input.offset, *known_at);
-            oldest.entry(id).and_modify(|o: &mut (i64, KnowledgeTime)| *o = (*o).min(record)).or_insert(record);
+            let record = (frame.input.offset, origin.clock);
+            let known = oldest.entry((id, origin.topic_id.clone())).or_insert(record);
+            if record.0 < known.0 {
+                *known = record;
+            }
         }
         oldest
     }
@@ -157,8 +183,19 @@ impl WindowBuffer {
         Window { issue_time, cadence, frames }
     }
 
-    fn is_eligible(&self, issue_time: IssueTime) -> bool {
-        self.first_slot.is_some_and(|first| self.config.oldest_slot(issue_time) >= first)
+    /// Whether a window may fire at all: it has the frame of its issue time, which would otherwise not be the slot of the
+    /// newest frame used, and does not reach back before the stream's first slot.
+    fn is_eligible(&self, window: &Window) -> bool {
+        let reaches = self.first_slot.is_some_and(|first| self.config.oldest_slot(window.issue_time) >= first);
+        reaches && window.frames.last().is_some_and(Option::is_some)
+    }
+
+    /// Whether any frame of a window was known by the end of its patience: then it fires as soon as it may, and not only
+    /// once it is complete.
+    fn was_expected(&self, window: &Window) -> bool {
+        let due = self.config.due(window.issue_time);
+        let slots = window.frames.iter().flatten().map(|frame| frame.slot);
+        slots.filter_map(|slot| self.frames.get(&slot)).any(|held| held.known_at <= due)
     }
 
     fn fire(&mut self, window: Window, known_at: KnowledgeTime, read_at_us: i64) -> Fired {

@@ -5,7 +5,10 @@
 //! (or replaces another) within the *horizon* makes a revision; after that it only serves verification. Nothing
 //! waits for the next frame. All of this is a function of the log:
 //!
-//! - frames are judged and taken in the order of the log, once no earlier one can come any more;
+//! - frames are judged in the order of the log, once no earlier one can come any more, and all that become known at one
+//!   time are taken together: a window fires at most once then, whatever came in which order or partition;
+//! - a window without the frame of its issue time never fires, since the issue time is the slot of the newest frame used:
+//!   when that frame comes after the patience, the window fires then;
 //! - a window that reaches back before the stream's first slot never fires, where *first* is the oldest slot seen so
 //!   far, so that frames out of order within the patience give the same forecasts as in order;
 //! - a window of which nothing was known when its patience ended fires only if it becomes complete: after an outage
@@ -19,9 +22,10 @@ use std::sync::Arc;
 
 use squall_fields::{Cadence, IssueTime, KnowledgeTime, TraceParent, ValidTime, Window, time::TICK_MS};
 
-pub use self::buffer::WindowBuffer;
+pub use self::buffer::{Fresh, WindowBuffer};
 pub use self::operator::window;
 use crate::dead_letter::DeadLetter;
+use crate::knowledge::PartitionClock;
 use crate::ports::PartitionId;
 use crate::progress::StreamState;
 
@@ -84,13 +88,17 @@ pub struct Fired {
     pub trace: Option<TraceParent>,
 }
 
+/// For each partition of each topic, which may have been made again, the oldest record whose frame is held: its offset, and
+/// the partition's clock before it.
+pub type OldestRecords = BTreeMap<(PartitionId, Option<Arc<str>>), (i64, PartitionClock)>;
+
 /// What the operator tells the sink: the state after everything known up to a time.
 #[derive(Clone, Debug)]
 pub struct Mark {
     /// What a restart must know.
     pub state: StreamState,
-    /// For each partition, the oldest record to read again.
-    pub oldest_records: BTreeMap<PartitionId, (i64, KnowledgeTime)>,
+    /// The oldest records to read again.
+    pub oldest_records: OldestRecords,
 }
 
 /// What comes out of the operator.

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use squall_fields::{Frame, KnowledgeTime, time::TICK_MS};
+use squall_fields::{Frame, KnowledgeTime, TraceParent, time::TICK_MS};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
-use super::{Fired, Mark, WindowBuffer, WindowConfig, Windowed};
+use super::{Fired, Fresh, Mark, WindowBuffer, WindowConfig, Windowed};
 use crate::decode::Decoded;
 use crate::local::Local;
 use crate::order::{Reorder, frontier_of};
@@ -25,6 +25,10 @@ struct Shell {
     quality: Quality,
     windows: WindowBuffer,
     due: BTreeMap<Tick, Capability<Tick>>,
+    /// Frames of the time that is being taken, in the order of the log, and permission to speak then.
+    fresh: Option<(Capability<Tick>, Vec<Fresh>)>,
+    /// Trace of the newest record with a frame.
+    trace: Option<TraceParent>,
     now: KnowledgeTime,
     out: Vec<(Capability<Tick>, Windowed)>,
 }
@@ -58,20 +62,32 @@ impl Shell {
 
     fn take_frame(&mut self, capability: &Capability<Tick>, frame: Arc<Frame>, arrived: &Arrived) {
         if arrived.refill {
-            self.windows.refill(frame, arrived.at);
+            self.windows.refill(frame, arrived.origin.clone(), arrived.at);
             return;
         }
-        self.advance(arrived.at);
-        let slot = frame.slot;
-        let Some(fired) = self.windows.push(frame, arrived.at, arrived.read_at_us) else {
-            events::FrameTooLate { stream: &self.stream.name, slot, known_at: arrived.at }.emit();
-            return;
-        };
+        if self.fresh.as_ref().is_some_and(|(of, _)| of.time() != capability.time()) {
+            self.finish_time();
+        }
+        // In the order of the log: the last one completes what it completes.
+        self.trace = arrived.trace();
+        let (_, frames) = self.fresh.get_or_insert_with(|| (capability.clone(), Vec::new()));
+        frames.push(Fresh { frame, origin: arrived.origin.clone(), read_at_us: arrived.read_at_us });
+    }
+
+    /// All that is known at one time is there: the windows take it.
+    fn finish_time(&mut self) {
+        let Some((capability, frames)) = self.fresh.take() else { return };
+        let known_at = KnowledgeTime::at(*capability.time());
+        self.advance(known_at);
+        let (fired, late) = self.windows.push(known_at, frames);
+        for slot in late {
+            events::FrameTooLate { stream: &self.stream.name, slot, known_at }.emit();
+        }
         for fired in fired {
-            self.emit(capability.clone(), Fired { trace: arrived.trace(), ..fired });
+            self.emit(capability.clone(), Fired { trace: self.trace.clone(), ..fired });
         }
-        self.keep(Some(capability));
-        self.mark(capability.clone());
+        self.keep(Some(&capability));
+        self.mark(capability);
     }
 
     /// Moves time to just before `to`, firing what is due on the way.
@@ -122,9 +138,10 @@ impl Shell {
         while let Some((_, (capability, decoded))) = waiting.pop_before(frontier) {
             self.take(&capability, decoded);
         }
+        self.finish_time();
         // With nothing left to come, time ends where the log ended; a stream that was stopped ends nowhere.
         let to = frontier.unwrap_or_else(|| self.stream.control.end().unix_ms().saturating_add(TICK_MS));
-        self.advance(KnowledgeTime::from_unix_ms(to as i64));
+        self.advance(KnowledgeTime::at(to));
         if frontier.is_none() {
             self.due.clear();
         }
@@ -147,7 +164,8 @@ pub fn window<'scope>(
     let home = stream.home as u64;
     let together = Exchange::new(move |_: &Local<Decoded>| home);
     decoded.unary_frontier(together, "Window", move |root, _info| {
-        let mut shell = Shell { stream, quality, windows, due: BTreeMap::new(), now: recovered, out: Vec::new() };
+        let (due, out) = (BTreeMap::new(), Vec::new());
+        let mut shell = Shell { stream, quality, windows, due, fresh: None, trace: None, now: recovered, out };
         shell.keep(Some(&root));
         drop(root);
         let mut waiting = Reorder::default();
@@ -161,6 +179,7 @@ pub fn window<'scope>(
             if shell.stream.control.is_done() {
                 waiting.clear();
                 shell.due.clear();
+                shell.fresh = None;
                 return;
             }
             let frontier = frontier_of(frontier);

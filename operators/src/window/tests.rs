@@ -37,14 +37,31 @@ fn lines(fired: Vec<Fired>) -> Vec<Line> {
     fired.into_iter().map(line).collect()
 }
 
+fn fresh(slot: i64, offset: i64) -> Fresh {
+    Fresh { frame: frame(slot, offset), origin: Origin::default(), read_at_us: 0 }
+}
+
+fn push(windows: &mut WindowBuffer, slot: i64, offset: i64, known_at: KnowledgeTime) -> Vec<Line> {
+    lines(windows.push(known_at, vec![fresh(slot, offset)]).0)
+}
+
+/// Takes a log of (slot, known at) from an offset on: what is known at one time at once.
+fn take(windows: &mut WindowBuffer, log: &[(i64, i64)], first: usize) -> Vec<Line> {
+    let mut out = Vec::new();
+    let numbered: Vec<_> = log.iter().enumerate().skip(first).collect();
+    for together in numbered.chunk_by(|(_, (_, a)), (_, (_, b))| a == b) {
+        let known_at = at(together[0].1.1);
+        out.extend(lines(windows.advance(known_at)));
+        let frames = together.iter().map(|(offset, (slot, _))| fresh(*slot, *offset as i64)).collect();
+        out.extend(lines(windows.push(known_at, frames).0));
+    }
+    out
+}
+
 /// Runs a log of (slot, known at) to its end and a little further.
 fn run(log: &[(i64, i64)], end: i64) -> Vec<Line> {
     let mut windows = WindowBuffer::new(config());
-    let mut out = Vec::new();
-    for (offset, (slot, known)) in log.iter().enumerate() {
-        out.extend(lines(windows.advance(at(*known))));
-        out.extend(lines(windows.push(frame(*slot, offset as i64), at(*known), 0).unwrap_or_default()));
-    }
+    let mut out = take(&mut windows, log, 0);
     out.extend(lines(windows.advance(at(end))));
     out
 }
@@ -69,11 +86,10 @@ fn an_incomplete_window_fires_after_its_patience_and_is_revised() {
         fired,
         [
             (13, 0, vec![true; 4], 13 * STEP + 20),
-            (14, 0, with(3), due(14)),
             (15, 0, with(2), due(15)),
             (16, 0, with(1), due(16)),
             (17, 0, with(0), due(17)),
-            (14, 1, vec![true; 4], 18 * STEP),
+            (14, 0, vec![true; 4], 18 * STEP),
             (15, 1, vec![true; 4], 18 * STEP),
             (16, 1, vec![true; 4], 18 * STEP),
             (17, 1, vec![true; 4], 18 * STEP),
@@ -84,14 +100,48 @@ fn an_incomplete_window_fires_after_its_patience_and_is_revised() {
 #[test]
 fn after_the_horizon_nothing_is_revised() {
     let mut windows = WindowBuffer::new(config());
-    for s in 10..14 {
-        windows.push(frame(s, s), at(s * STEP + 1), 0);
+    for s in 10..15 {
+        push(&mut windows, s, s, at(s * STEP + 1));
     }
     let late = at(13 * STEP + 1801);
     windows.advance(late);
-    let fired = lines(windows.push(frame(13, 99), late, 0).unwrap());
-    assert_eq!(fired.iter().map(|l| l.0).collect::<Vec<_>>(), [14, 15, 16], "later windows are revised, 13 is over");
-    assert!(windows.push(frame(9, 99), late, 0).is_none(), "no window may use it");
+    let fired = push(&mut windows, 13, 99, late);
+    assert_eq!(fired.iter().map(|l| l.0).collect::<Vec<_>>(), [14], "a later window is revised, 13 is over");
+    let (fired, unused) = windows.push(late, vec![fresh(9, 99)]);
+    assert!(fired.is_empty() && unused == [ValidTime::from_unix_seconds(9 * STEP)], "no window may use it");
+}
+
+/// After an outage of the feed nothing but the frames before it is known: the issue time of a forecast made of them
+/// would not be the slot of its newest frame.
+#[test]
+fn a_window_without_the_frame_of_its_issue_time_does_not_fire() {
+    let log: Vec<_> = (10..15).map(|s| (s, s * STEP + 20)).collect();
+    let issued: Vec<_> = run(&log, 30 * STEP).into_iter().map(|l| (l.0, l.1)).collect();
+    assert_eq!(issued, [(13, 0), (14, 0)]);
+}
+
+#[test]
+fn a_newest_frame_after_the_patience_fires_its_window_even_with_a_gap() {
+    let mut log: Vec<_> = (10..16).filter(|s| *s != 14).map(|s| (s, s * STEP + 20)).collect();
+    log.push((16, 16 * STEP + 240)); // the patience is 180 s
+    let fired: Vec<_> = run(&log, 16 * STEP + 250).into_iter().filter(|l| l.0 == 16).collect();
+    assert_eq!(fired, [(16, 0, vec![true, false, true, true], 16 * STEP + 240)]);
+}
+
+/// Frames of one knowledge time in several partitions: the order among them is nobody's doing.
+#[test]
+fn what_is_known_at_one_time_fires_a_window_once() {
+    let mut log: Vec<_> = (10..14).map(|s| (s, s * STEP + 20)).collect();
+    let known = 14 * STEP + 20;
+    let mut expected = None;
+    for order in [[11, 12, 14], [14, 12, 11], [12, 14, 11]] {
+        log.truncate(4);
+        log.extend(order.map(|slot| (slot, known)));
+        let fired: Vec<_> = run(&log, known + 1).into_iter().filter(|l| l.3 == known).collect();
+        let issued: Vec<_> = fired.iter().map(|l| (l.0, l.1)).collect();
+        assert_eq!(issued, [(13, 1), (14, 0)], "one revision each, whatever came first");
+        assert_eq!(*expected.get_or_insert(fired.clone()), fired);
+    }
 }
 
 #[test]
@@ -131,10 +181,7 @@ proptest! {
         // Run up to the frontier and take what a progress record holds ...
         let mut before = WindowBuffer::new(config());
         let next = log.iter().position(|(_, k)| *k >= frontier).unwrap_or(log.len());
-        for (offset, (slot, known)) in log[..next].iter().enumerate() {
-            before.advance(at(*known));
-            before.push(frame(*slot, offset as i64), at(*known), 0);
-        }
+        take(&mut before, &log[..next], 0);
         before.advance(at(frontier));
         let progress = Progress { frontier: at(frontier), state: before.state(), ..Default::default() };
         let oldest = before.oldest_records();
@@ -142,14 +189,11 @@ proptest! {
         // ... and go on from it, reading again from the rewind offset.
         let mut after = WindowBuffer::restore(config(), &progress);
         for (offset, (slot, known)) in log.iter().enumerate().take(next).skip(rewind) {
-            after.refill(frame(*slot, offset as i64), at(*known));
+            after.refill(frame(*slot, offset as i64), Origin::default(), at(*known));
         }
         let mut out = Vec::new();
         out.extend(lines(after.advance(at(frontier))));
-        for (offset, (slot, known)) in log.iter().enumerate().skip(next) {
-            out.extend(lines(after.advance(at(*known))));
-            out.extend(lines(after.push(frame(*slot, offset as i64), at(*known), 0).unwrap_or_default()));
-        }
+        out.extend(take(&mut after, &log, next));
         out.extend(lines(after.advance(at(end))));
         prop_assert_eq!(out, whole);
     }
@@ -160,7 +204,7 @@ proptest! {
         let mut windows = WindowBuffer::new(config());
         for slot in slots.iter().scan(0, |now, s| { *now += s % 3; Some(*now) }) {
             windows.advance(at(slot * STEP));
-            windows.push(frame(slot, 0), at(slot * STEP), 0);
+            push(&mut windows, slot, 0, at(slot * STEP));
             prop_assert!(windows.frames.len() <= 11 && windows.windows.len() <= 11);
         }
     }

@@ -1,5 +1,7 @@
 //! `squall run`: forecasts until it is told to stop, or until the log ends.
 
+use std::time::Duration;
+
 use clap::Args;
 use squall_fields::Chain;
 
@@ -8,6 +10,9 @@ use crate::http::{Endpoint, collect_metrics};
 use crate::runtime::{Parts, Runtime, isolated_decoders};
 use crate::signals::Stop;
 use crate::{config, connect};
+
+/// How long the end may take after a signal. Streams give up what is under way after 8 s.
+const END_WITHIN: Duration = Duration::from_secs(12);
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
@@ -58,6 +63,7 @@ impl Arguments {
             }
         }
         let stop = Stop::on_signal()?;
+        let _within = stop.within(END_WITHIN)?;
         let metrics = match &config.metrics {
             Some(metrics) => Some((metrics.listen, collect_metrics()?)),
             None => None,

@@ -16,6 +16,7 @@ use squall_models::Context;
 use squall_models::baselines::{Baseline, ExtrapolationParams};
 use squall_models::diffusion::Options;
 use squall_operators::infer::ladder::{Rung, StandIn};
+use squall_operators::source::OnLost;
 
 use super::products::{StreamProducts, StreamTopics};
 use super::quantity::{as_bytes, as_duration, as_optional_duration, as_written};
@@ -137,6 +138,8 @@ pub struct SourceConfig {
     /// A larger record is a dead letter.
     #[serde(serialize_with = "as_bytes")]
     pub max_record_bytes: u64,
+    /// What to do about a position that the topic does not have any more.
+    pub on_lost_position: OnLost,
     /// Turns reflectivity into rain rate.
     pub z_relation: ZRelation,
     /// The grid that frames must have; `None`: the first valid frame sets it.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use squall_fields::{Cause, IssueTime};
 use squall_operators::ports::PartitionId;
+use squall_operators::source::Loss;
 
 use super::*;
 
@@ -32,6 +33,8 @@ fn logs() -> Vec<Sample> {
         LogError::NoTopic { topic: "obs".into() },
         LogError::NoPartition { partition: PartitionId::new("obs", 3) },
         LogError::TooLarge { topic: "obs".into(), bytes: 20, limit: 10 },
+        LogError::OutOfRange { partition: PartitionId::new("obs", 3), reason: "offset 7 is not there".into() },
+        LogError::Lost { loss: Loss::Unread { partition: PartitionId::new("obs", 3), next: 4, begin: 9 } },
         LogError::NotAssigned { partition: PartitionId::new("obs", 3) },
     ]
 }

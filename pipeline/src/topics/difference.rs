@@ -60,7 +60,15 @@ const fn keeps(retention: Retention) -> &'static str {
     match retention {
         Retention::Broker => "deletes records by age or size",
         Retention::Forever => "keeps records for ever",
-        Retention::Compact => "is compacted",
+        Retention::Compact | Retention::CompactSoon => "is compacted",
+    }
+}
+
+/// How soon a topic is compacted is told apart when it is made alone.
+const fn alike(retention: Retention) -> Retention {
+    match retention {
+        Retention::CompactSoon => Retention::Compact,
+        other => other,
     }
 }
 
@@ -79,12 +87,14 @@ pub fn differences(role: Role, spec: &TopicSpec, found: &TopicInfo) -> Vec<Diffe
         let (has, needs) = (stamps(timestamps), stamps(spec.timestamps));
         note(false, format!("message.timestamp.type is {has}, this clock wants {needs}"));
     }
-    if let Some(retention) = found.retention.filter(|found| *found != spec.retention) {
-        match (role, spec.retention) {
+    if let Some(retention) = found.retention.filter(|found| alike(*found) != alike(spec.retention)) {
+        match (role, alike(spec.retention)) {
             (Role::Progress, _) => {
                 note(true, format!("{}, must be compacted only: progress would be lost", keeps(retention)))
             }
-            (_, Retention::Compact) => note(false, format!("{}, would be made compacted", keeps(retention))),
+            (_, Retention::Compact | Retention::CompactSoon) => {
+                note(false, format!("{}, would be made compacted", keeps(retention)))
+            }
             (_, Retention::Forever) => {
                 note(false, format!("{}: those of a replay are old when they come", keeps(retention)));
             }

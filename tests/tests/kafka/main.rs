@@ -1,5 +1,6 @@
 //! The whole path on a real broker: one binary of tests, so that one Apache Kafka serves them all.
 
+mod budget;
 mod clients;
 mod dead_letters;
 mod deadlines;
@@ -11,6 +12,8 @@ mod hot_swap;
 mod ledgers;
 mod models;
 mod order;
+mod positions;
 mod security;
 mod store;
+mod time;
 mod windows;

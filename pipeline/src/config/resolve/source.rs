@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use squall_fields::{Axis, Grid, Variable, ZRelation};
+use squall_operators::source::OnLost;
 
 use super::{own_name, topic};
 use crate::config::check;
@@ -17,6 +18,8 @@ pub(super) fn source(section: &Section<'_>, name: &str) -> Option<SourceConfig> 
     let cadence = section.cadence("cadence");
     let future_tolerance = section.duration("future_tolerance");
     let max_record_bytes = section.bytes("max_record_bytes");
+    let lost = [("stop", OnLost::Stop), ("continue", OnLost::Continue)];
+    let on_lost_position = section.choice("on_lost_position", &lost);
     let z_relation = z_relation(&section.section("z_relation"));
     let grid = grid(&section.section("grid"));
     let quality = quality(&section.section("quality"), variables.as_deref().unwrap_or_default());
@@ -29,6 +32,7 @@ pub(super) fn source(section: &Section<'_>, name: &str) -> Option<SourceConfig> 
         cadence: cadence?,
         future_tolerance: future_tolerance?,
         max_record_bytes: max_record_bytes?,
+        on_lost_position: on_lost_position?,
         z_relation: z_relation?,
         grid: grid?,
         quality: quality?,

@@ -1,0 +1,156 @@
+//! One budget of memory for all that a stream has under way, from the log's queues to what waits for its commit.
+//!
+//! Counted is memory as it will be: a record of 400 kB becomes a field of 4 MB, and stays beside it until it is
+//! committed. What a record becomes is not known when it is read, so it is taken to be the largest of those that were
+//! decoded last. A quarter of the budget belongs to what is read ahead and not yet taken: half of that to the queues of
+//! the log's client, half to those between the reader and the operator.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::Tick;
+use crate::note::Note;
+
+/// Decoded records that an estimate goes back to.
+const LAST_DECODED: usize = 64;
+
+/// Memory of a stream, on all workers. Workers and threads share it.
+#[derive(Debug)]
+pub struct Budget {
+    max_bytes: u64,
+    flight: Mutex<Flight>,
+}
+
+/// What is under way, by timely time.
+#[derive(Debug, Default)]
+struct Flight {
+    by_time: BTreeMap<Tick, Load>,
+    total: Load,
+    /// Decoded sizes of the last records.
+    decoded: VecDeque<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Load {
+    /// Records whose frames are, or will be, in memory.
+    records: u64,
+    /// Bytes as they are.
+    bytes: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(u64::MAX / 8)
+    }
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub fn new(max_bytes: u64) -> Self {
+        Self { max_bytes, flight: Mutex::default() }
+    }
+
+    fn flight(&self) -> MutexGuard<'_, Flight> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that the queues between a reader and its operator may hold, and as many those of the log's client.
+    pub fn for_queues(&self) -> u64 {
+        self.max_bytes / 8
+    }
+
+    /// A record of so many bytes was taken at a time.
+    pub fn add_record(&self, time: Tick, bytes: u64) {
+        self.flight().add(time, Load { records: 1, bytes });
+    }
+
+    /// Something of so many bytes waits for its commit.
+    pub fn add_output(&self, time: Tick, bytes: u64) {
+        self.flight().add(time, Load { records: 0, bytes });
+    }
+
+    /// What a note for the sink holds waits for its commit. Dead letters are counted with their records.
+    pub fn add_note(&self, time: Tick, note: &Note) {
+        if let Note::Published(published) = note {
+            let value = |record: &crate::ports::Outgoing| record.value.as_ref().map_or(0, |v| v.len() as u64);
+            self.add_output(time, published.records.iter().map(value).sum());
+        }
+    }
+
+    /// A record has become frames of so many bytes.
+    pub fn decoded(&self, bytes: u64) {
+        let mut flight = self.flight();
+        if flight.decoded.len() >= LAST_DECODED {
+            flight.decoded.pop_front();
+        }
+        flight.decoded.push_back(bytes);
+    }
+
+    /// Everything before a frontier is committed; all of it where none is left.
+    pub fn land(&self, committed: Option<Tick>) {
+        let mut flight = self.flight();
+        while let Some(first) = flight.by_time.first_entry() {
+            if committed.is_some_and(|c| *first.key() >= c) {
+                break;
+            }
+            let load = first.remove();
+            flight.total.records -= load.records;
+            flight.total.bytes -= load.bytes;
+        }
+    }
+
+    /// Whether another record may be taken.
+    pub fn has_room(&self) -> bool {
+        let max = self.max_bytes - 2 * self.for_queues();
+        let flight = self.flight();
+        // Until the first is decoded a few must do.
+        let each = flight.decoded.iter().max().copied().unwrap_or(max / 4);
+        flight.total.bytes + flight.total.records.saturating_mul(each) < max
+    }
+}
+
+impl Flight {
+    fn add(&mut self, time: Tick, load: Load) {
+        let at = self.by_time.entry(time).or_default();
+        at.records += load.records;
+        at.bytes += load.bytes;
+        self.total.records += load.records;
+        self.total.bytes += load.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_records_become_until_they_are_committed() {
+        let budget = Budget::new(400); // 300 for what is under way
+        budget.add_record(100, 10);
+        assert!(budget.has_room(), "one, of unknown size");
+        (0..3).for_each(|_| budget.add_record(150, 10));
+        assert!(!budget.has_room(), "four of unknown size");
+        budget.decoded(50);
+        assert!(budget.has_room(), "4 x (10 + 50)");
+        budget.decoded(70);
+        assert!(!budget.has_room(), "4 x (10 + 70)");
+        budget.land(Some(100));
+        assert!(!budget.has_room());
+        budget.land(Some(150));
+        assert!(budget.has_room(), "3 x (10 + 70)");
+        budget.add_output(200, 60);
+        assert!(!budget.has_room(), "and what waits for its commit");
+        budget.land(None);
+        assert_eq!(budget.flight().total, Load::default());
+    }
+
+    #[test]
+    fn an_unusual_record_is_forgotten() {
+        let budget = Budget::new(400);
+        budget.add_record(100, 0);
+        budget.decoded(1_000);
+        assert!(!budget.has_room());
+        (0..LAST_DECODED).for_each(|_| budget.decoded(10));
+        assert!(budget.has_room());
+    }
+}

@@ -1,0 +1,106 @@
+//! Bounds: of memory whatever comes at once, and of the end whatever the broker does.
+
+use std::time::{Duration, Instant};
+
+use squall_pipeline::broker::DevBroker;
+use squall_tests::freeze::{FrozenProcesses, memory};
+use squall_tests::program::{python, until};
+use squall_tests::rain::Rain;
+use squall_tests::setting::LIMIT;
+use squall_tests::{Kafka, Running, Sent, Setting};
+
+/// Hundreds of records of one tick, each a few kilobytes in the log and 2.4 MB in memory.
+#[test]
+fn hundreds_of_records_of_one_tick_stay_within_the_budget() {
+    const RECORDS: usize = 300;
+    const BUDGET: u64 = 96 << 20;
+    let source = Setting::new("tick-source");
+    let arguments = ["--frames", "2", "--size", "768x768", "--variables", "rain"];
+    let storm = Rain::storm(source.folder(), "storm.nc", &arguments);
+    let dry = source.folder().join("dry.nc");
+    let code = "import sys, xarray\n\
+                data = xarray.open_dataset(sys.argv[1], mask_and_scale=False, decode_times=False)\n\
+                for name in data.data_vars:\n\
+                \x20   if 'time' in data[name].dims: data[name][:, 9:, :] = 0\n\
+                data.to_netcdf(sys.argv[2])\n";
+    let (from, to) = (storm.file.display().to_string(), dry.display().to_string());
+    Running::start(source.folder(), &python(), &["-c", code, &from, &to]).success(LIMIT);
+    source.publish(&dry);
+    let mut seen = Kafka::shared().read(&source.topic("observations"));
+    seen.retain(|record| record.header("squall-end-of-log").is_empty());
+    let setting = Setting::new("tick");
+    Kafka::shared().create(&setting.topic("observations"), 1);
+    assert!(seen.iter().all(|record| record.value.len() < 200_000), "{:?}", seen.iter().map(|r| r.value.len()).max());
+    let known = storm.slots[1] * 1000 + 1000;
+    // Two frames in turn: the second of each is a duplicate, which is known only once it is decoded.
+    let records: Vec<_> = (0..RECORDS).map(|i| Sent::again(&seen[i % 2], 0, known)).collect();
+    Kafka::shared().write(&setting.topic("observations"), &records);
+    let budget = format!("runtime.max_bytes_in_flight={}", BUDGET);
+    let arguments = ["run", &setting.config(), "--set", &budget, "--set", "sources.radar.max_record_bytes=67108864"];
+    let mut running = setting.start(&arguments);
+    let (mut least, mut most) = (u64::MAX, 0);
+    running.until_said(LIMIT, "running", |text| text.contains("running"));
+    let pid = running.pid();
+    let ended = |running: &Running| running.output().contains("everything is committed");
+    let began = Instant::now();
+    while !ended(&running) && began.elapsed() < LIMIT {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        if status.contains("RssAnon") && !status.contains("zombie") {
+            let now = memory(pid);
+            (least, most) = (least.min(now), most.max(now));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    running.success(LIMIT);
+    assert!(most < least + BUDGET + BUDGET / 2, "{least} bytes at the start, {most} at most");
+}
+
+/// A live instance on a broker of its own.
+fn start(name: &str, broker: &DevBroker) -> (Setting, Running) {
+    let mut setting = Setting::new(name);
+    setting.clock = "wall";
+    let config = setting.config();
+    let text = std::fs::read_to_string(&config).expect("a configuration");
+    let text = text.replace(Kafka::shared().address(), broker.bootstrap_servers());
+    std::fs::write(&config, text).expect("a configuration file");
+    let running = setting.start(&["run", &config]);
+    (setting, running)
+}
+
+/// Whether a process has a thread of that name.
+fn has_thread(pid: u32, name: &str) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.map(|task| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default()).any(|n| n.trim() == name)
+}
+
+/// Ends it as an operator would, and says how long that took.
+fn end(running: Running) -> Duration {
+    let asked = Instant::now();
+    running.terminate();
+    running.success(LIMIT);
+    asked.elapsed()
+}
+
+#[test]
+fn it_ends_within_15_s_whatever_the_broker_does() {
+    const BOUND: Duration = Duration::from_secs(15);
+    let mut broker = DevBroker::start().unwrap_or_else(|error| panic!("{error}"));
+    let (_folder, mut runs) = start("end-runs", &broker);
+    runs.until_said(LIMIT, "running", |text| text.contains("running"));
+    let frozen = FrozenProcesses::new(vec![broker.pid().expect("it runs")]);
+    let (_second, starts) = start("end-starts", &broker);
+    let (_third, fails) = start("end-fails", &broker);
+    // Both are in the midst of a call to a broker that takes connections and never answers.
+    for running in [&starts, &fails] {
+        assert!(until(LIMIT, || has_thread(running.pid(), "stop")), "{}", running.output());
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let took = end(starts);
+    assert!(took < BOUND, "while starting: {took:?}");
+    drop(frozen);
+    broker.kill().expect("it is ours");
+    let took = end(fails);
+    assert!(took < BOUND, "while starting, the broker killed: {took:?}");
+    let took = end(runs);
+    assert!(took < BOUND, "running, the broker killed: {took:?}");
+}

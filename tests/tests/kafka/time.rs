@@ -1,0 +1,196 @@
+//! What moves the clock, and what must not.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use squall_tests::rain::{Rain, rfc3339};
+use squall_tests::setting::LIMIT;
+use squall_tests::topics::Topics;
+use squall_tests::{Kafka, Running, Seen, Sent, Setting, forecasts};
+
+const CADENCE: i64 = 300;
+/// Whatever the timestamp, the broker takes it.
+const ANY: (&str, &str) = ("message.timestamp.after.max.ms", "9223372036854775807");
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+/// Frames whose slots end just now.
+fn frames(count: usize) -> (Vec<Seen>, Vec<i64>) {
+    let source = Setting::new("time-source");
+    let first = now_ms() / 1000 / CADENCE * CADENCE - count as i64 * CADENCE;
+    let (start, number) = (rfc3339(first), count.to_string());
+    let arguments = ["--frames", &number, "--size", "32x32", "--variables", "rain", "--start", &start];
+    let storm = Rain::storm(source.folder(), "storm.nc", &arguments);
+    source.publish(&storm.file);
+    let mut seen = Kafka::shared().read(&source.topic("observations"));
+    seen.retain(|record| record.header("squall-end-of-log").is_empty());
+    (seen, storm.slots)
+}
+
+fn issued(setting: &Setting) -> Vec<(String, u64, Vec<bool>)> {
+    forecasts::published(setting).iter().map(|p| (p.issue_time.clone(), p.revision, p.mask())).collect()
+}
+
+fn junk(of: &Seen, partition: i32, timestamp_ms: i64) -> Sent {
+    Sent { value: b"junk".to_vec(), ..Sent::again(of, partition, timestamp_ms) }
+}
+
+#[test]
+fn junk_of_the_far_future_does_not_silence_a_replay() {
+    let (seen, slots) = frames(12);
+    let run = |name: &str, with_junk: bool| {
+        let mut setting = Setting::new(name);
+        setting.partitions = 2;
+        let settings = [("retention.ms", "-1"), ("message.timestamp.type", "CreateTime"), ANY];
+        Topics::of(Kafka::shared().address()).create(&setting.topic("observations"), 2, &settings);
+        let mut records = Vec::new();
+        for (i, frame) in seen.iter().enumerate() {
+            if with_junk && i == 4 {
+                records.push(junk(frame, 0, 4_102_444_800_000)); // 2100
+                records.push(junk(frame, 1, 4_102_444_800_000));
+            }
+            records.push(Sent::again(frame, (i % 2) as i32, slots[i] * 1000 + 1000));
+        }
+        Kafka::shared().write(&setting.topic("observations"), &records);
+        setting.run();
+        issued(&setting)
+    };
+    let expected = run("clean-replay", false);
+    assert_eq!(expected.len(), slots.len() - 2);
+    assert_eq!(run("junk-replay", true), expected);
+}
+
+/// A live instance whose frames are sent by hand, long after their slots.
+fn live(name: &str, partitions: i32, timestamps: &str) -> Setting {
+    let mut setting = Setting::new(name);
+    (setting.clock, setting.partitions) = ("wall", partitions);
+    setting.stream += "horizon = \"2 d\"\n";
+    let topics = Topics::of(Kafka::shared().address());
+    topics.create(&setting.topic("observations"), partitions, &[("message.timestamp.type", timestamps), ANY]);
+    setting
+}
+
+#[test]
+fn a_record_ahead_of_the_clock_does_not_silence_a_live_stream() {
+    let (seen, slots) = frames(5);
+    let setting = live("ahead", 1, "CreateTime");
+    let topic = setting.topic("observations");
+    let mut running = setting.start(&["run", &setting.config()]);
+    running.until_said(LIMIT, "running", |text| text.contains("running"));
+    let send = |i: usize| Kafka::shared().write(&topic, &[Sent::again(&seen[i], 0, now_ms())]);
+    (0..3).for_each(send);
+    Kafka::shared().write(&topic, &[junk(&seen[0], 0, now_ms() + 3_000_000)]);
+    (3..5).for_each(send);
+    let last = rfc3339(slots[4]);
+    running.until(Duration::from_secs(20), "forecasts go on", || issued(&setting).iter().any(|i| i.0 == last));
+    running.terminate();
+    assert!(running.success(LIMIT).contains("timestamp not believed"));
+}
+
+#[test]
+fn a_busy_partition_does_not_hold_up_an_idle_one() {
+    let (seen, slots) = frames(3);
+    let setting = live("busy", 2, "LogAppendTime");
+    let topic = setting.topic("observations");
+    let mut running = setting.start(&["run", &setting.config()]);
+    running.until_said(LIMIT, "running", |text| text.contains("running"));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Without a pause of the 20 ms that a poll waits.
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                let records = (0..64).map(|_| junk(&seen[0], 0, now_ms())).collect::<Vec<_>>();
+                Kafka::shared().write(&topic, &records);
+            }
+        });
+        Kafka::shared().write(&topic, &(0..3).map(|i| Sent::again(&seen[i], 0, now_ms())).collect::<Vec<_>>());
+        let sent = Instant::now();
+        let last = rfc3339(slots[2]);
+        let there = squall_tests::program::until(LIMIT, || issued(&setting).iter().any(|i| i.0 == last));
+        over.store(true, Ordering::SeqCst);
+        assert!(there && sent.elapsed() < Duration::from_secs(5), "after {:?}", sent.elapsed());
+    });
+    running.terminate();
+    running.success(LIMIT);
+}
+
+/// A library that sets the machine's clock five seconds ahead for one process.
+fn shifted_clock(folder: &Path) -> Option<String> {
+    const SOURCE: &str = r#"
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <pthread.h>
+        #include <threads.h>
+        #include <sys/syscall.h>
+        #include <sys/time.h>
+        #include <time.h>
+        #include <unistd.h>
+        int clock_gettime(clockid_t id, struct timespec *at) {
+            int result = syscall(SYS_clock_gettime, id, at);
+            if (result == 0 && id == CLOCK_REALTIME) at->tv_sec += 5;
+            return result;
+        }
+        int gettimeofday(struct timeval *at, void *zone) {
+            struct timespec now;
+            clock_gettime(CLOCK_REALTIME, &now);
+            at->tv_sec = now.tv_sec;
+            at->tv_usec = now.tv_nsec / 1000;
+            return 0;
+        }
+        /* Who waits until an instant of the shifted clock is woken by the true one. */
+        static struct timespec back(const struct timespec *until) {
+            struct timespec at = *until;
+            if (at.tv_sec > 1000000000) at.tv_sec -= 5;
+            return at;
+        }
+        int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *until) {
+            int (*wait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *) = dlsym(RTLD_NEXT, __func__);
+            struct timespec at = back(until);
+            return wait(c, m, &at);
+        }
+        int cnd_timedwait(cnd_t *c, mtx_t *m, const struct timespec *until) {
+            int (*wait)(cnd_t *, mtx_t *, const struct timespec *) = dlsym(RTLD_NEXT, __func__);
+            struct timespec at = back(until);
+            return wait(c, m, &at);
+        }
+    "#;
+    let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
+    std::fs::write(&source, SOURCE).expect("a file");
+    let made = Command::new("gcc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
+    match made {
+        Ok(status) => assert!(status.success(), "gcc: {status}"),
+        Err(error) => {
+            eprintln!("no gcc ({error}): skipped");
+            return None;
+        }
+    }
+    Some(library.display().to_string())
+}
+
+#[test]
+fn a_machine_that_is_ahead_of_the_broker_does_not_make_every_record_late() {
+    const LIVE: usize = 8;
+    let (seen, slots) = frames(LIVE);
+    let setting = live("shifted", 1, "LogAppendTime");
+    let Some(library) = shifted_clock(setting.folder()) else { return };
+    let (topic, program) = (setting.topic("observations"), squall_tests::squall().display().to_string());
+    let preload = format!("LD_PRELOAD={library}");
+    let mut running =
+        Running::start(setting.folder(), Path::new("env"), &[&preload, &program, "run", &setting.config()]);
+    running.until_said(LIMIT, "running", |text| text.contains("running"));
+    for (i, frame) in seen.iter().enumerate() {
+        Kafka::shared().write(&topic, &[Sent::again(frame, 0, now_ms())]);
+        // The first tells how the clocks differ; time that had run ahead by then is waited for.
+        std::thread::sleep(if i == 0 { Duration::from_secs(6) } else { Duration::from_millis(400) });
+    }
+    let last = rfc3339(slots[LIVE - 1]);
+    running.until(LIMIT, "forecasts", || issued(&setting).iter().any(|i| i.0 == last));
+    running.terminate();
+    let said = running.success(LIMIT);
+    let late = said.matches("became visible late").count();
+    assert!(late <= 1, "{late} of {LIVE} records were late");
+}
