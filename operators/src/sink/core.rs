@@ -122,7 +122,7 @@ impl SinkCore {
         let mut bytes = 0;
         for (time, notes) in self.pending.range(..frontier.unix_ms()) {
             if bytes >= BATCH_BYTES {
-                return KnowledgeTime::from_unix_ms(*time as i64);
+                return KnowledgeTime::at(*time);
             }
             bytes += notes.iter().map(Note::bytes).sum::<usize>();
         }

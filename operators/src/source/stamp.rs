@@ -74,8 +74,13 @@ impl PartitionStamp {
         };
         let at = if refill { at } else { at.max(self.recovered).max(held) };
         let at = self.clock.take(at, bytes);
-        // What is doubted is doubted again by whoever reads the log again.
-        let decided = limit != Limit::Doubted && at != natural;
+        // What is doubted is doubted again by whoever reads the log again; a limit was the clock's, whatever came of it.
+        let is_limited = match limit {
+            Limit::Now(now) => now < believed,
+            Limit::Ahead => true,
+            Limit::None | Limit::Doubted => false,
+        };
+        let decided = limit != Limit::Doubted && (is_limited || at != natural);
         Stamp { at, decided, refill }
     }
 
