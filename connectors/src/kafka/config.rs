@@ -88,6 +88,8 @@ impl KafkaConfig {
             ("allow.auto.create.topics", "false"),
             ("check.crcs", "true"),
             ("fetch.queue.backoff.ms", "50"),
+            // A question about offsets waits behind the fetch on the same connection.
+            ("fetch.wait.max.ms", "100"),
             ("fetch.message.max.bytes", "8388608"),
             // The broker sends the first record of a batch whatever its size; it must arrive to become a dead letter.
             ("receive.message.max.bytes", "1000000000"),
