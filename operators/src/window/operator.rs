@@ -84,7 +84,7 @@ impl Shell {
             events::FrameTooLate { stream: &self.stream.name, slot, known_at }.emit();
         }
         for fired in fired {
-            self.emit(capability.clone(), Fired { trace: self.trace.clone(), ..fired });
+            self.emit(capability.clone(), Fired { trace: self.trace, ..fired });
         }
         self.keep(Some(&capability));
         self.mark(capability);

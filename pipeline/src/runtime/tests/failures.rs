@@ -43,10 +43,9 @@ fn a_device_that_hangs_is_stood_in_for_and_named_and_takes_no_memory() {
         assert!(device.state().pending <= MOST, "what the device does not take is given back");
         monitor.ready().is_err_and(|unready| unready.to_string().contains("device cpu has not answered"))
     });
-    // The patience of two further windows has ended long ago.
     wait("the forecasts, with a model that hangs", || {
         assert!(device.state().pending <= MOST, "{} requests wait", device.state().pending);
-        read(&log, "fcst.index.v1").len() as i64 == WINDOWS + 2
+        read(&log, "fcst.index.v1").len() as i64 == WINDOWS
     });
     handle.stop();
     wait("the end", || handle.is_finished());
