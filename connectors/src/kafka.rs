@@ -5,6 +5,7 @@
 //! producer per ledger.
 
 mod admin;
+mod advice;
 mod client;
 mod config;
 mod decisions;

@@ -148,6 +148,7 @@ fn publish(config: &Config, log: &MemoryLog) {
         }
         let mut bad = record(config, source, &frames[0], last, Some(0), Format::Netcdf).unwrap();
         bad.value = Some("neither NetCDF nor ODIM".into());
+        bad.headers.push(("large".into(), Some(vec![b'x'; 10_000].into())));
         writer.send(bad).unwrap();
         writer.send(end_of_log(source, 0, last)).unwrap();
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::setting::LIMIT;
-use crate::{Running, squall};
+use crate::{Kafka, Running, Sent, Setting, squall};
 
 /// An archive of radar frames.
 pub struct Rain {
@@ -21,6 +21,19 @@ impl Rain {
             Some(file) => Self::first(&file, folder, frames),
             None => Self::simulated(folder, frames),
         }
+    }
+
+    /// The first frames of that event as `squall publish` writes them, each known one second after its slot.
+    pub fn observed(name: &str, frames: usize) -> (Self, Vec<Sent>) {
+        let source = Setting::new(&format!("{name}-source"));
+        let rain = Self::small(source.folder(), frames);
+        source.publish(&rain.file);
+        let mut seen = Kafka::shared().read(&source.topic("observations"));
+        seen.retain(|record| record.header("squall-end-of-log").is_empty());
+        assert_eq!(seen.len(), rain.slots.len(), "one record a frame");
+        let known = |frame: usize| rain.slots[frame] * 1000 + 1000;
+        let sent = seen.iter().enumerate().map(|(frame, seen)| Sent::again(seen, 0, known(frame))).collect();
+        (rain, sent)
     }
 
     /// The whole Finnish event of 2016, if `SQUALL_DATA` is set.

@@ -7,6 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, Resour
 use rdkafka::error::RDKafkaErrorCode;
 use squall_operators::ports::{LogError, Retention, Timestamps, TopicInfo, TopicSpec};
 
+use super::advice::with_advice;
 use super::client::{Context, log_error};
 use super::config::KafkaConfig;
 
@@ -83,7 +84,7 @@ pub(super) fn create(config: &KafkaConfig, topics: &[TopicSpec]) -> Result<(), L
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((name, code)) => {
                 retriable |= matches!(code, RDKafkaErrorCode::RequestTimedOut | RDKafkaErrorCode::NotController);
-                faults.push(format!("{name}: {code}"));
+                faults.push(format!("{name}: {}", with_advice(Some(code), &code.to_string())));
             }
         }
     }

@@ -9,6 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use squall_operators::ports::LogError;
 
+use super::advice::with_advice;
+
 /// Passes librdkafka's log lines on, and keeps the newest error that no retry mends, and failed deliveries.
 #[derive(Clone, Default)]
 pub(super) struct Context {
@@ -49,7 +51,7 @@ impl ClientContext for Context {
             return; // asked for, and no error
         }
         tracing::warn!(target: "squall::kafka", %error, "{reason}");
-        let error = log_error(reason, error);
+        let error = log_error(&with_advice(error.rdkafka_error_code(), reason), error);
         if !error.is_retriable() {
             *self.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }

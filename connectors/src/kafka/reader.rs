@@ -207,7 +207,11 @@ impl LogReader for KafkaReader {
             let added = list.add_partition_offset(&id.topic, id.partition, Offset::End);
             added.map_err(|e| log_error(&id.to_string(), e))?;
         }
-        let found = self.consumer.offsets_for_times(list, ASK).map_err(|e| log_error("asking for end offsets", e))?;
+        let found = self.consumer.offsets_for_times(list, ASK).map_err(|error| match partitions.first() {
+            // A topic that was deleted is known to the client no more.
+            Some(first) => of_partition(first, error),
+            None => log_error("asking for end offsets", error),
+        })?;
         let end = |id: &PartitionId| match found.find_partition(&id.topic, id.partition) {
             Some(found) => match (found.error(), found.offset()) {
                 (Err(error), _) => Err(of_partition(id, error)),

@@ -172,3 +172,34 @@ fn a_link_leads_no_file_out_of_the_folder() {
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 }
+
+/// Not a test: what the syncing of a file costs, for docs/benchmarks.md.
+#[test]
+#[ignore = "measures"]
+fn cost_of_a_put() {
+    let folder = tempfile::tempdir_in(std::env::var("SQUALL_STORE").as_deref().unwrap_or("target")).unwrap();
+    let store = Folder::open(folder.path(), true).unwrap();
+    for bytes in [50_000, 5_000_000] {
+        let contents = vec![7; bytes];
+        let mut took = Vec::new();
+        for n in 0..50 {
+            // A folder for each, as an issue time has.
+            let name = PathBuf::from(format!("s/{bytes}-{n}/r0.nc"));
+            let begun = std::time::Instant::now();
+            store.put(&name, &contents).unwrap();
+            let synced = begun.elapsed();
+            let begun = std::time::Instant::now();
+            let plain = folder.path().join("plain").join(&name);
+            fs::create_dir_all(plain.parent().unwrap()).unwrap();
+            fs::write(plain.with_extension("new"), &contents).unwrap();
+            fs::rename(plain.with_extension("new"), &plain).unwrap();
+            took.push((synced, begun.elapsed()));
+        }
+        let median = |mut all: Vec<std::time::Duration>| {
+            all.sort();
+            all[all.len() / 2]
+        };
+        let (synced, plain): (Vec<_>, Vec<_>) = took.into_iter().unzip();
+        eprintln!("{bytes} bytes: {:?} synced, {:?} not (median of 50)", median(synced), median(plain));
+    }
+}

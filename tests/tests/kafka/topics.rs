@@ -1,0 +1,35 @@
+//! `squall topics create`: topics as a configuration needs them, and how those that exist differ.
+
+use squall_tests::setting::LIMIT;
+use squall_tests::{Kafka, Setting};
+
+#[test]
+fn missing_topics_are_created_and_unusable_ones_are_named() {
+    let mut setting = Setting::new("topics");
+    setting.clock = "wall";
+    setting.partitions = 3;
+    let config = setting.config();
+    let create = || setting.start(&["topics", "create", &config, "--set", "log.create_topics=false"]);
+    let said = create().success(LIMIT);
+    assert_eq!(said.lines().filter(|line| line.starts_with("created  ")).count(), 6, "{said}");
+    let said = create().success(LIMIT);
+    assert_eq!(said.lines().filter(|line| line.starts_with("exists   ")).count(), 6, "{said}");
+    let topics = setting.start(&["inspect", "topics", &config]).success(LIMIT);
+    let observations = topics.lines().find(|line| line.contains("observations")).expect("its line");
+    assert!(observations.contains("stamped by the broker"), "{topics}");
+    assert_eq!(topics.matches("  partition ").count(), 8, "{topics}");
+
+    let other = Setting::new("topics-other");
+    for (kind, partitions) in [("progress", 3), ("index", 2), ("observations", 1)] {
+        Kafka::shared().create(&other.topic(kind), partitions);
+    }
+    let said = other.start(&["topics", "create", &other.config()]).failure(2, LIMIT);
+    let line = |kind: &str| said.lines().find(|line| line.contains(&other.topic(kind))).expect("its line");
+    let progress = line("progress");
+    assert!(progress.starts_with("unusable ") && progress.contains("3 partitions, must have 1"), "{said}");
+    assert!(progress.contains("must be compacted"), "{said}");
+    assert!(line("index").starts_with("differs  ") && line("index").contains("would be made compacted"), "{said}");
+    assert!(line("observations").starts_with("exists   "), "{said}");
+    assert!(line("dead-letters").starts_with("created  "), "{said}");
+    assert!(said.contains("error: 1 topic cannot be used"), "{said}");
+}
