@@ -1,10 +1,12 @@
 //! Looks at topics and creates them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
 use squall_operators::ports::{LogError, Retention, Timestamps, TopicInfo, TopicSpec};
 
 use super::advice::with_advice;
@@ -12,6 +14,8 @@ use super::client::{Context, log_error};
 use super::config::KafkaConfig;
 
 const ASK: Duration = Duration::from_secs(15);
+/// How long one of several calls may take.
+const CALL: Duration = Duration::from_secs(3);
 
 fn client(config: &KafkaConfig) -> Result<AdminClient<Context>, LogError> {
     let created = config.client(&[]).create_with_context(Context::default());
@@ -22,15 +26,29 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK))
 }
 
+/// What the cluster says of all topics. Wrong credentials, for example, are told beside a call, which then has no answer:
+/// they are listened for between short ones.
+fn metadata(config: &KafkaConfig) -> Result<Metadata, LogError> {
+    let consumer = config.consumer().create_with_context(Context::default());
+    let consumer: BaseConsumer<Context> = consumer.map_err(|e| log_error("creating a consumer", e))?;
+    let deadline = Instant::now() + ASK;
+    loop {
+        let error = match consumer.fetch_metadata(None, CALL) {
+            Ok(metadata) => return Ok(metadata),
+            Err(error) => error,
+        };
+        while consumer.poll(Duration::ZERO).is_some() {}
+        consumer.context().check()?;
+        if Instant::now() > deadline {
+            return Err(log_error("asking for topics", error));
+        }
+    }
+}
+
 /// Each topic as it is, in order.
 pub(super) fn describe(config: &KafkaConfig, topics: &[&str]) -> Result<Vec<Option<TopicInfo>>, LogError> {
     let admin = client(config)?;
-    let metadata = admin.inner().fetch_metadata(None, ASK);
-    let metadata = metadata.or_else(|e| {
-        // Wrong credentials, for example, are told beside the call, which then only says that it had no answer.
-        admin.inner().context().check()?;
-        Err(log_error("asking for topics", e))
-    })?;
+    let metadata = metadata(config)?;
     let partitions = |name: &str| {
         let found = metadata.topics().iter().find(|t| t.name() == name && t.error().is_none())?;
         Some(found.partitions().len() as i32).filter(|count| *count > 0)
