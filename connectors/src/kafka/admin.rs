@@ -14,6 +14,8 @@ use super::client::{Context, log_error};
 use super::config::KafkaConfig;
 
 const ASK: Duration = Duration::from_secs(15);
+/// How long is listened for what was told beside a call.
+const HEAR: Duration = Duration::from_millis(200);
 /// How long one of several calls may take.
 const CALL: Duration = Duration::from_secs(3);
 
@@ -37,8 +39,12 @@ fn metadata(config: &KafkaConfig) -> Result<Metadata, LogError> {
             Ok(metadata) => return Ok(metadata),
             Err(error) => error,
         };
-        while consumer.poll(Duration::ZERO).is_some() {}
-        consumer.context().check()?;
+        // One event a call, log lines among them.
+        let heard = Instant::now() + HEAR;
+        while Instant::now() < heard {
+            consumer.poll(Duration::from_millis(5));
+            consumer.context().check()?;
+        }
         if Instant::now() > deadline {
             return Err(log_error("asking for topics", error));
         }
