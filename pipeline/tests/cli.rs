@@ -193,7 +193,7 @@ fn settings_and_a_broker_that_is_away_are_told_apart() {
     let (code, _, errors) = topics(&["--set", "log.properties.no-such-property=1"]);
     assert!(code == Some(2) && errors.contains("no-such-property"), "{code:?} {errors}");
     let (code, _, errors) = topics(&[]);
-    assert!(code == Some(5) && errors.starts_with("error: the broker is away or busy"), "{code:?} {errors}");
+    assert!(code == Some(5) && errors.contains("error: the broker is away or busy"), "{code:?} {errors}");
 }
 
 /// Neither what is printed, nor the most talkative log, nor an error tells a secret, wherever it was given.

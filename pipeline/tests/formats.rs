@@ -115,7 +115,7 @@ struct Left {
     _store: tempfile::TempDir,
 }
 
-/// Six frames of rain and of wind, one of the rain missing, and two bad records.
+/// Seven frames of rain and of wind, one of the rain missing, and two bad records.
 static LEFT: LazyLock<Left> = LazyLock::new(|| {
     let store = tempfile::tempdir().unwrap();
     let layers = Layers::from_text("t.toml", CONFIG).set(format!("store.url={}", store.path().display()));
@@ -137,8 +137,8 @@ fn publish(config: &Config, log: &MemoryLog) {
     for source in &config.sources {
         let cadence = source.cadence;
         let settings = StormSettings { rows: 64, columns: 72, cadence, start: START, ..StormSettings::default() };
-        let mut frames = frames(settings, 6, &source.variables);
-        let last = Arrivals::default().of(frames[5].slot);
+        let mut frames = frames(settings, 7, &source.variables);
+        let last = Arrivals::default().of(frames[6].slot);
         if source.variables == [Variable::RainRate] {
             frames.remove(4);
         }
