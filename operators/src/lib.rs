@@ -14,7 +14,8 @@
 //! use std::sync::Arc;
 //! use ndarray::Array3;
 //! use squall_fields::{Axis, Cadence, Frame, Grid, InputRef, KnowledgeTime, ValidTime, Variable};
-//! use squall_operators::window::{WindowBuffer, WindowConfig};
+//! use squall_operators::source::Origin;
+//! use squall_operators::window::{Fresh, WindowBuffer, WindowConfig};
 //!
 //! let axis = |step: f64| Axis { first: 0.0, step, len: 8 };
 //! let grid = Arc::new(Grid { proj: "+proj=utm +zone=35".into(), wkt: None, x: axis(1000.0), y: axis(-1000.0) });
@@ -33,15 +34,16 @@
 //! let mut windows = WindowBuffer::new(config);
 //! let mut come = |slot: i64, at: i64| {
 //!     let mut fired = windows.advance(known(at));
-//!     fired.extend(windows.push(frame(slot), known(at), 0).into_iter().flatten());
+//!     let fresh = Fresh { frame: frame(slot), origin: Origin::default(), read_at_us: 0 };
+//!     fired.extend(windows.push(known(at), vec![fresh]).0);
 //!     fired.iter().map(|f| (f.window.issue_time.unix_seconds(), f.revision, f.window.mask())).collect::<Vec<_>>()
 //! };
 //! assert_eq!(come(300, 310), []);                           // the first frame completes nothing
 //! assert_eq!(come(600, 620), [(600, 0, vec![true, true])]); // the second does, at once
-//! // The frame of 900 is late: at 1210 its window has fired without it, and the next one waits for it.
-//! assert_eq!(come(1200, 1210), [(900, 0, vec![true, false])]);
-//! // Then it comes: one revision, and one window that is complete now.
-//! assert_eq!(come(900, 1250), [(900, 1, vec![true, true]), (1200, 0, vec![true, true])]);
+//! // The frame of 900 is late. There is no forecast of a slot without its frame, and the next window waits for it.
+//! assert_eq!(come(1200, 1210), []);
+//! // Then it comes: two windows are complete.
+//! assert_eq!(come(900, 1250), [(900, 0, vec![true, true]), (1200, 0, vec![true, true])]);
 //! ```
 
 pub mod control;
