@@ -99,7 +99,7 @@ fn a_replay_as_recorded_is_the_live_run_to_the_last_bit_and_a_clean_one_has_ever
     let weights = models::small_model(setting.folder());
     // So many steps that all of a forecast takes several times the deadline.
     let stream = format!(
-        "model = {{ file = \"{}\", sampler.solver = {{ method = \"ddim\", grid = \"uniform-t\", steps = 12 }} }}\n\
+        "model = {{ file = \"{}\", sampler.solver = {{ method = \"ddim\", grid = \"uniform-t\", steps = 120 }} }}\n\
          window_frames = 2\nleads = 3\nmembers = 2\nhorizon = \"2 d\"\ndeadline = \"2 s\"\n\
          degrade = [\"steps\", \"members\", \"extrapolation\", \"persistence\"]\nmin_steps = 2\nmin_members = 1\n\
          skip_older_than = \"1 min\"",
