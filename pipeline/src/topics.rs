@@ -147,11 +147,19 @@ pub fn dead_letters(config: &Config, connect: &dyn Connect) -> Result<DeadLetter
 /// Waits until every broker that answers knows the topics: their creation is acknowledged before that.
 fn await_topics(connect: &dyn Connect, names: &[&str]) -> Result<(), LogError> {
     let deadline = Instant::now() + Duration::from_secs(30);
-    while connect.describe(names)?.iter().any(Option::is_none) {
+    loop {
+        let found = match connect.describe(names) {
+            // A broker that has just made topics may be slow to answer.
+            Err(error) if !error.is_retriable() || Instant::now() > deadline => return Err(error),
+            Err(_) => Vec::new(),
+            Ok(found) => found,
+        };
+        if found.len() == names.len() && found.iter().all(Option::is_some) {
+            return Ok(());
+        }
         if Instant::now() > deadline {
             return Err(LogError::failed("creating topics", format!("they do not appear: {}", names.join(", "))));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    Ok(())
 }

@@ -12,6 +12,7 @@ mod hostile;
 mod hot_swap;
 mod ledgers;
 mod models;
+mod mutated;
 mod order;
 mod positions;
 mod security;
