@@ -10,7 +10,8 @@ use squall_fields::{ForecastId, IssueTime, KnowledgeTime, ValidTime};
 use squall_operators::dead_letter::{DeadLetter, Reason};
 use squall_operators::events::*;
 use squall_operators::infer::ladder::Step;
-use squall_operators::ports::{PartitionId, Record};
+use squall_operators::ports::{LogError, PartitionId, Record};
+use squall_operators::source::Loss;
 
 /// Labels of each metric.
 type Labels = BTreeMap<String, BTreeSet<String>>;
@@ -60,6 +61,10 @@ fn read_and_written() {
     RecordRead { stream: STREAM, partition, bytes: 3, known_at: KNOWN_AT }.emit();
     Lag { stream: STREAM, partition, offsets: 4 }.emit();
     RecordLate { stream: STREAM, partition, offset: 7, known_at: KNOWN_AT }.emit();
+    TimestampDoubted { stream: STREAM, partition, offset: 7, timestamp_ms: 900_000, known_at: KNOWN_AT }.emit();
+    let loss = &Loss::Deleted { partition: partition.clone(), next: 7 };
+    PositionLost { stream: STREAM, loss }.emit();
+    BrokerClock { stream: STREAM, offset_ms: 3 }.emit();
     BrokerTrouble { stream: STREAM, what: "reading", reason: "timed out".into() }.emit();
     let record = Record {
         partition: partition.clone(),
@@ -71,6 +76,8 @@ fn read_and_written() {
         value_bytes: 0,
     };
     let letter = &DeadLetter::new(record.into(), KNOWN_AT, Reason::Empty, "x");
+    let reason = &LogError::TooLarge { topic: "dead".into(), bytes: 3, limit: 2 };
+    RecordRefused { ledger: STREAM, record: &letter.outgoing(&"dead".into()), reason }.emit();
     RecordRejected { source: "radar", letter }.emit();
     Committed { ledger: STREAM, records: 3, frontier: KNOWN_AT, took: TOOK }.emit();
     StopGivesUp { stream: STREAM, waited: TOOK }.emit();
