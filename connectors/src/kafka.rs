@@ -7,8 +7,8 @@
 mod admin;
 mod advice;
 mod client;
+mod compacted;
 mod config;
-mod decisions;
 mod headers;
 mod history;
 mod ledger;
@@ -20,7 +20,7 @@ mod writer;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use squall_operators::ports::{Connect, Ledger, LogError, LogReader, LogWriter, TopicInfo, TopicSpec};
+use squall_operators::ports::{Connect, Ledger, LogError, LogReader, LogWriter, Newest, TopicInfo, TopicSpec};
 
 use crate::claims::ClaimedLedger;
 
@@ -59,7 +59,12 @@ impl Connect for KafkaLog {
     }
 
     fn kept(&self, topic: &str, prefix: &str) -> Result<Vec<(Bytes, Bytes)>, LogError> {
-        decisions::kept(&self.config, topic, prefix)
+        let topic = compacted::Compacted::new(self.config.clone(), topic);
+        let mut newest = Newest::default();
+        for entry in topic.committed(0, |key| key.starts_with(prefix.as_bytes()))? {
+            newest.take(entry.offset, entry.key, entry.value);
+        }
+        Ok(newest.in_order())
     }
 
     fn describe(&self, topics: &[&str]) -> Result<Vec<Option<TopicInfo>>, LogError> {

@@ -42,7 +42,7 @@ impl Note {
     /// About how many bytes of records it brings.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Published(published) => published.records.iter().map(Outgoing::bytes).sum(),
+            Self::Published(published) => published.bytes(),
             Self::Dead(letter) => letter.record.value.as_ref().map_or(0, |value| value.len().min(KEPT_BYTES)),
             Self::Passed { .. } | Self::Mark(_) | Self::Decided(_) => 0,
         }
@@ -64,4 +64,11 @@ pub struct Published {
     pub decision: Option<Decision>,
     /// Its records.
     pub records: Vec<Outgoing>,
+}
+
+impl Published {
+    /// Bytes of its records.
+    pub fn bytes(&self) -> usize {
+        self.records.iter().map(Outgoing::bytes).sum()
+    }
 }

@@ -16,6 +16,7 @@ use crate::files::below;
 use crate::freeze::FrozenProcesses;
 use crate::program::until;
 use crate::setting::LIMIT;
+use crate::topics::Topics;
 use crate::{Kafka, Proxy, Running, Seen, Setting};
 
 /// How long a moment is waited for before the disturbance happens anyway.
@@ -206,7 +207,7 @@ impl Chaos<'_> {
     /// Streams the event in once, and disturbs as long as there is something left to disturb and to disturb with.
     fn round(&mut self) {
         let setting = self.setting();
-        self.kafka.delete(OBSERVATIONS);
+        Topics::of(self.kafka.address()).delete(OBSERVATIONS);
         let event = crate::rain::Rain::open(&self.options.input);
         let length = event.slots.last().zip(event.slots.first()).map_or(0, |(last, first)| last - first);
         let speed = format!("{}x", (length / i64::from(self.options.seconds.max(1))).max(1));

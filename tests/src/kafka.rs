@@ -1,10 +1,9 @@
 //! The broker that the tests share, and a plain client of it.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -13,12 +12,12 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use squall_pipeline::broker::{BrokerOptions, DevBroker};
 
 use crate::Proxy;
-use crate::program::until;
+use crate::topics::{REPLAY, Topics};
 
 /// How long any single exchange with the broker may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Largest record that the tests' broker and producer take.
-const LARGEST: &str = "268435456";
+pub(crate) const LARGEST: &str = "268435456";
 
 /// A record as the tests read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,32 +121,19 @@ impl Kafka {
 
     /// Creates a topic for a replay: no retention by time, timestamps as the producer gives them.
     pub fn create(&self, topic: &str, partitions: i32) {
-        self.create_for(topic, partitions, LARGEST);
+        Topics::of(self.address()).create(topic, partitions, &REPLAY);
     }
 
-    /// The same, for records of at most so many bytes.
-    pub fn create_for(&self, topic: &str, partitions: i32, largest: &str) {
-        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
-            .set("retention.ms", "-1")
-            .set("message.timestamp.type", "CreateTime")
-            .set("max.message.bytes", largest);
-        let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
-        let results = futures::executor::block_on(admin.create_topics([&new], &options)).expect("an answer");
-        for result in results {
-            result.unwrap_or_else(|(name, code)| panic!("{name}: {code}"));
+    /// Writes one record again and again, in no time worth mentioning after one another, until it is over.
+    pub fn write_on(&self, topic: &str, record: &Sent, over: &AtomicBool) {
+        let producer: BaseProducer = self.client().set("linger.ms", "0").create().expect("a producer");
+        while !over.load(Ordering::SeqCst) {
+            let next = BaseRecord::to(topic).partition(record.partition).key(&record.key).payload(&record.value);
+            let sent = producer.send(next);
+            assert!(sent.is_ok(), "{topic}: {:?}", sent.err().map(|(error, _)| error));
+            producer.poll(Duration::from_millis(2));
         }
-    }
-
-    /// Deletes a topic and waits until it is gone.
-    pub fn delete(&self, topic: &str) {
-        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
-        let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
-        let results = futures::executor::block_on(admin.delete_topics(&[topic], &options)).expect("an answer");
-        for result in results {
-            result.unwrap_or_else(|(name, code)| panic!("{name}: {code}"));
-        }
-        assert!(until(LIMIT, || !self.topics(topic).iter().any(|name| name == topic)), "{topic} is still there");
+        producer.flush(LIMIT).unwrap_or_else(|error| panic!("{topic}: {error}"));
     }
 
     /// Names of the topics that begin with a prefix.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::setting::LIMIT;
-use crate::{Kafka, Running, Sent, Setting, squall};
+use crate::{Running, Sent, Setting, squall};
 
 /// An archive of radar frames.
 pub struct Rain {
@@ -27,9 +27,7 @@ impl Rain {
     pub fn observed(name: &str, frames: usize) -> (Self, Vec<Sent>) {
         let source = Setting::new(&format!("{name}-source"));
         let rain = Self::small(source.folder(), frames);
-        source.publish(&rain.file);
-        let mut seen = Kafka::shared().read(&source.topic("observations"));
-        seen.retain(|record| record.header("squall-end-of-log").is_empty());
+        let seen = source.published(&rain.file);
         assert_eq!(seen.len(), rain.slots.len(), "one record a frame");
         let known = |frame: usize| rain.slots[frame] * 1000 + 1000;
         let sent = seen.iter().enumerate().map(|(frame, seen)| Sent::again(seen, 0, known(frame))).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::{Kafka, Running, squall};
+use crate::{Kafka, Running, Seen, squall};
 
 /// How long one command of a test may take on a busy machine with two cores.
 pub const LIMIT: Duration = Duration::from_secs(240);
@@ -142,6 +142,12 @@ topics = {{ index = "{index}", probabilities = "{probabilities}", quantiles = "{
     pub fn publish(&self, file: &Path) -> String {
         let (config, file) = (self.config(), file.display().to_string());
         self.start(&["publish", &file, "--config", &config, "--speed", "max"]).success(LIMIT)
+    }
+
+    /// The records that `squall publish` writes of an archive, in the order of its frames, to be sent again by hand.
+    pub fn published(&self, file: &Path) -> Vec<Seen> {
+        self.publish(file);
+        Kafka::shared().read(&self.topic("observations"))
     }
 
     /// Runs to the end of the log.

@@ -1,4 +1,4 @@
-//! What an operator does to topics: deletes them, cuts them, adds partitions.
+//! What an operator does to topics: makes them, deletes them, cuts them, adds partitions.
 
 use std::time::Duration;
 
@@ -7,7 +7,11 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, Resourc
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use crate::kafka::LARGEST;
+
 const LIMIT: Duration = Duration::from_secs(60);
+/// Settings of a topic for a replay: no retention by time, timestamps as the producer gives them.
+pub const REPLAY: [(&str, &str); 2] = [("retention.ms", "-1"), ("message.timestamp.type", "CreateTime")];
 
 /// An administrator of a cluster.
 pub struct Topics(AdminClient<DefaultClientContext>);
@@ -24,7 +28,9 @@ impl Topics {
 
     /// Creates a topic with these settings.
     pub fn create(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", "268435456");
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let is_bounded = settings.iter().any(|(key, _)| *key == "max.message.bytes");
+        let new = if is_bounded { new } else { new.set("max.message.bytes", LARGEST) };
         let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
         let create = || block_on(self.0.create_topics([&new], &options())).expect("an answer");
         // One of that name may be on its way out.
@@ -32,11 +38,16 @@ impl Topics {
         assert!(made, "{topic} cannot be made");
     }
 
-    /// Deletes a topic.
+    /// Deletes a topic and waits until it is gone.
     pub fn delete(&self, topic: &str) {
         for result in block_on(self.0.delete_topics(&[topic], &options())).expect("an answer") {
             result.unwrap_or_else(|(name, code)| panic!("{name}: {code}"));
         }
+        let is_there = || {
+            let metadata = self.0.inner().fetch_metadata(None, LIMIT).expect("metadata");
+            metadata.topics().iter().any(|found| found.name() == topic)
+        };
+        assert!(crate::program::until(LIMIT, || !is_there()), "{topic} is still there");
     }
 
     /// Deletes the records of partition 0 before an offset, as retention would.

@@ -17,7 +17,7 @@ pub struct KafkaConfig {
     /// Passed on to librdkafka over Squall's own settings: TLS, SASL, time-outs.
     pub properties: BTreeMap<String, Property>,
     /// How long the broker lets a transaction stay open before it aborts it. An abandoned transaction holds back all
-    /// readers for as long: seconds, below the publication deadline.
+    /// readers for as long: seconds, below the publication deadline. Transactions that need longer are given more.
     pub transaction_timeout: Duration,
 }
 

@@ -72,8 +72,7 @@ impl Budget {
     /// What a note for the sink holds waits for its commit. Dead letters are counted with their records.
     pub fn add_note(&self, time: Tick, note: &Note) {
         if let Note::Published(published) = note {
-            let value = |record: &crate::ports::Outgoing| record.value.as_ref().map_or(0, |v| v.len() as u64);
-            self.add_output(time, published.records.iter().map(value).sum());
+            self.add_output(time, published.bytes() as u64);
         }
     }
 

@@ -76,9 +76,7 @@ impl Reading {
     /// Takes up the partitions that the reader has found since. Nothing of them was known before what is held by now.
     fn take_up(&mut self) {
         let Clock::Wall { .. } = self.config.clock else { return };
-        let new = self.queues.partitions().into_iter().filter(|id| !self.partitions.contains_key(id));
-        let new: Vec<_> = new.collect();
-        for id in new {
+        for id in self.queues.beyond(self.partitions.len(), |id| self.partitions.contains_key(id)) {
             let oldest = self.partitions.values().min_by_key(|owned| *owned.capability.time());
             let Some(capability) = oldest.map(|owned| owned.capability.clone()) else { return };
             let held = KnowledgeTime::at(*capability.time());

@@ -9,7 +9,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
-use squall_fields::KnowledgeTime;
 
 use crate::knowledge::Taken;
 use crate::ports::{LogError, LogReader, PartitionId};
@@ -206,12 +205,13 @@ pub fn adjust(progress: &mut Progress, log: &mut dyn LogReader) -> Result<Vec<Lo
 }
 
 fn moved(position: Position, to: i64) -> Position {
-    let knowledge: KnowledgeTime = position.knowledge;
-    Position { rewind: to, next: to, knowledge, taken: Taken::default(), ..position }
+    Position { rewind: to, next: to, taken: Taken::default(), ..position }
 }
 
 #[cfg(test)]
 mod tests {
+    use squall_fields::KnowledgeTime;
+
     use super::*;
 
     fn position(rewind: i64, next: i64, topic_id: Option<&str>) -> Position {

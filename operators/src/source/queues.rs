@@ -76,9 +76,13 @@ impl Queues {
         self.lock().entry(partition.clone()).or_default();
     }
 
-    /// Every partition.
-    pub(super) fn partitions(&self) -> Vec<PartitionId> {
-        self.lock().keys().cloned().collect()
+    /// The partitions beyond those that are known, of which there are so many; none is ever taken away.
+    pub(super) fn beyond(&self, count: usize, is_known: impl Fn(&PartitionId) -> bool) -> Vec<PartitionId> {
+        let queues = self.lock();
+        if queues.len() == count {
+            return Vec::new(); // as in every turn but one
+        }
+        queues.keys().filter(|id| !is_known(id)).cloned().collect()
     }
 
     /// Adds an item and says whether the partition's queue is full now.

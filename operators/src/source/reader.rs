@@ -130,15 +130,15 @@ impl Reader {
 
     /// Reads until the stream ends, the log is over, or the reader has lost its place.
     fn turns(&mut self, log: &mut dyn LogReader, partitions: &mut Vec<Partition>) -> Result<(), LogError> {
-        let mut wait = Backoff::default().first;
+        let mut wait = BACKOFF.first;
         while self.stream.control.is_running() && partitions.iter().any(|p| !p.over) {
             match self.turn(log, partitions) {
-                Ok(()) => wait = Backoff::default().first,
+                Ok(()) => wait = BACKOFF.first,
                 Err(error) if error.is_retriable() => {
                     let (stream, reason) = (&*self.stream.name, Chain(&error).to_string());
                     events::BrokerTrouble { stream, what: "reading", reason }.emit();
                     self.stream.control.pause_while_running(wait);
-                    wait = (wait * 2).min(Backoff::default().most);
+                    wait = (wait * 2).min(BACKOFF.most);
                 }
                 Err(error) => return Err(error),
             }

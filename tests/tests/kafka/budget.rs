@@ -25,9 +25,7 @@ fn hundreds_of_records_of_one_tick_stay_within_the_budget() {
                 data.to_netcdf(sys.argv[2])\n";
     let (from, to) = (storm.file.display().to_string(), dry.display().to_string());
     Running::start(source.folder(), &python(), &["-c", code, &from, &to]).success(LIMIT);
-    source.publish(&dry);
-    let mut seen = Kafka::shared().read(&source.topic("observations"));
-    seen.retain(|record| record.header("squall-end-of-log").is_empty());
+    let seen = source.published(&dry);
     let setting = Setting::new("tick");
     Kafka::shared().create(&setting.topic("observations"), 1);
     assert!(seen.iter().all(|record| record.value.len() < 200_000), "{:?}", seen.iter().map(|r| r.value.len()).max());
@@ -35,7 +33,7 @@ fn hundreds_of_records_of_one_tick_stay_within_the_budget() {
     // Two frames in turn: the second of each is a duplicate, which is known only once it is decoded.
     let records: Vec<_> = (0..RECORDS).map(|i| Sent::again(&seen[i % 2], 0, known)).collect();
     Kafka::shared().write(&setting.topic("observations"), &records);
-    let budget = format!("runtime.max_bytes_in_flight={}", BUDGET);
+    let budget = format!("runtime.max_bytes_in_flight={BUDGET}");
     let arguments = ["run", &setting.config(), "--set", &budget, "--set", "sources.radar.max_record_bytes=67108864"];
     let mut running = setting.start(&arguments);
     let (mut least, mut most) = (u64::MAX, 0);
@@ -59,11 +57,8 @@ fn hundreds_of_records_of_one_tick_stay_within_the_budget() {
 fn start(name: &str, broker: &DevBroker) -> (Setting, Running) {
     let mut setting = Setting::new(name);
     setting.clock = "wall";
-    let config = setting.config();
-    let text = std::fs::read_to_string(&config).expect("a configuration");
-    let text = text.replace(Kafka::shared().address(), broker.bootstrap_servers());
-    std::fs::write(&config, text).expect("a configuration file");
-    let running = setting.start(&["run", &config]);
+    setting.address = Some(broker.bootstrap_servers().to_owned());
+    let running = setting.start(&["run", &setting.config()]);
     (setting, running)
 }
 

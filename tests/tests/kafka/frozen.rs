@@ -24,9 +24,7 @@ fn frames(setting: &Setting, count: usize) -> (Vec<Seen>, Vec<i64>) {
     let (start, number) = (rfc3339(first), count.to_string());
     let arguments = ["--frames", &number, "--size", "48x48", "--variables", "rain", "--start", &start];
     let storm = Rain::storm(setting.folder(), "storm.nc", &arguments);
-    setting.publish(&storm.file);
-    let mut frames = Kafka::shared().read(&setting.topic("observations"));
-    frames.retain(|record| record.header("squall-end-of-log").is_empty());
+    let frames = setting.published(&storm.file);
     assert_eq!(frames.len(), count);
     (frames, storm.slots)
 }

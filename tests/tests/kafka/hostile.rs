@@ -1,20 +1,8 @@
 //! Nothing that a record holds ends the program: whatever its headers are, its dead letter is one that the topic takes.
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use squall_tests::rain::Rain;
+use squall_tests::topics::Topics;
 use squall_tests::{Kafka, Seen, Sent, Setting, forecasts};
-
-/// A topic of small records, as a user may have made it.
-fn create_small(topic: &str, max_message_bytes: &str) {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", Kafka::shared().address());
-    let admin: AdminClient<DefaultClientContext> = config.create().expect("an admin client");
-    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1)).set("max.message.bytes", max_message_bytes);
-    let created = futures::executor::block_on(admin.create_topics([&new], &AdminOptions::new())).expect("an answer");
-    assert!(created.iter().all(Result::is_ok), "{created:?}");
-}
 
 fn text_header(name: &str, bytes: usize) -> (String, Vec<u8>) {
     (name.to_owned(), vec![b'x'; bytes])
@@ -82,7 +70,8 @@ fn no_header_ends_the_program_and_what_is_cut_is_named() {
 #[test]
 fn a_dead_letter_topic_of_small_records_gets_small_dead_letters() {
     let setting = Setting::new("hostile-small");
-    create_small(&setting.topic("dead-letters"), "20000");
+    let settings = [("max.message.bytes", "20000")];
+    Topics::of(Kafka::shared().address()).create(&setting.topic("dead-letters"), 1, &settings);
     // One of them: librdkafka would send several as one batch, which has the same limit.
     let letters = goes_on_with(&setting, |known_ms| bad(known_ms).split_off(3)[..1].to_vec(), 20_000);
     assert!(letters[0].header("dead-letter-headers-cut").ends_with(" more"));

@@ -37,9 +37,7 @@ impl Live {
         let arguments = ["--frames", &frames, "--size", "48x48", "--variables", "rain", "--start", &start];
         let storm = Rain::storm(setting.folder(), "storm.nc", &arguments);
         // As `squall publish` writes them, to be sent again one by one.
-        setting.publish(&storm.file);
-        let mut frames = Kafka::shared().read(&setting.topic("observations"));
-        frames.retain(|record| record.header("squall-end-of-log").is_empty());
+        let frames = setting.published(&storm.file);
         assert_eq!(frames.len(), FRAMES);
         Kafka::shared().create(&setting.topic("live"), 1);
         let config = setting.folder().join("live.toml");

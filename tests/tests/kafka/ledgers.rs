@@ -9,6 +9,7 @@ use squall_tests::forecasts::published_by;
 use squall_tests::program::until;
 use squall_tests::rain::Rain;
 use squall_tests::setting::LIMIT;
+use squall_tests::topics::Topics;
 use squall_tests::{Kafka, Proxy, Running, Setting};
 
 /// Short, so that what must outlast it does not take long.
@@ -115,7 +116,7 @@ fn what_the_broker_refuses_is_left_out_and_told() {
     let (kafka, setting) = (Kafka::shared(), Setting::new("refused"));
     let rain = Rain::small(setting.folder(), 5);
     setting.publish(&rain.file);
-    kafka.create_for(&setting.topic("quantiles"), 1, "300");
+    Topics::of(kafka.address()).create(&setting.topic("quantiles"), 1, &[("max.message.bytes", "300")]);
     let said = setting.run();
     assert!(said.contains("the log refuses a record"), "{said}");
     assert_each_once(kafka, &setting, &rain);
@@ -130,8 +131,8 @@ fn commits_go_on_soon_after_the_broker_is_back() {
     let mut kafka = Kafka::own(Default::default());
     let (setting, rain) = own("outage", &kafka, 12);
     publish(&setting, &rain, &[]);
-    // All but the last two frames are there from the start.
     let mut frames = kafka.read(&setting.topic("observations"));
+    // All but the last two frames are there from the start.
     let late = frames.split_off(frames.len() - 2);
     let live = format!("{}.live", setting.prefix());
     kafka.create(&live, 1);

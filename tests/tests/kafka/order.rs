@@ -11,9 +11,7 @@ const FRAMES: usize = 14;
 fn frames(name: &str) -> (Rain, Vec<Seen>) {
     let setting = Setting::new(name);
     let rain = Rain::small(setting.folder(), FRAMES);
-    setting.publish(&rain.file);
-    let mut seen = Kafka::shared().read(&setting.topic("observations"));
-    seen.retain(|record| record.header("squall-end-of-log").is_empty());
+    let seen = setting.published(&rain.file);
     assert_eq!(seen.len(), rain.slots.len(), "one record a frame");
     (rain, seen)
 }

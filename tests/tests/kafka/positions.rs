@@ -4,18 +4,13 @@ use std::time::Duration;
 
 use squall_tests::rain::Rain;
 use squall_tests::setting::LIMIT;
-use squall_tests::topics::Topics;
+use squall_tests::topics::{REPLAY, Topics};
 use squall_tests::{Kafka, Seen, Sent, Setting, forecasts};
-
-const REPLAY: [(&str, &str); 2] = [("retention.ms", "-1"), ("message.timestamp.type", "CreateTime")];
 
 fn frames(name: &str, count: usize) -> (Vec<Seen>, Vec<i64>) {
     let source = Setting::new(name);
     let rain = Rain::small(source.folder(), count);
-    source.publish(&rain.file);
-    let mut seen = Kafka::shared().read(&source.topic("observations"));
-    seen.retain(|record| record.header("squall-end-of-log").is_empty());
-    (seen, rain.slots)
+    (source.published(&rain.file), rain.slots)
 }
 
 fn write(setting: &Setting, seen: &[Seen], slots: &[i64], range: std::ops::Range<usize>) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use squall_pipeline::broker::{BrokerOptions, DevBroker, SaslSsl, Scram};
 use squall_tests::rain::Rain;
 use squall_tests::setting::LIMIT;
-use squall_tests::{Running, files, squall};
+use squall_tests::{Running, Setting, files, squall};
 
 const PASSWORD: &str = "s3cret-of-the-storm";
 /// How long a command may take to say that it is not let in, on a busy machine.
@@ -27,54 +27,22 @@ fn broker() -> &'static SaslSsl {
     SHARED.get_or_init(|| start(false)).sasl_ssl().expect("a listener with TLS")
 }
 
-/// A configuration for a broker, in a folder of its own.
+/// Who comes to a broker, with a configuration and a folder.
 struct Client {
-    folder: tempfile::TempDir,
+    setting: Setting,
     config: String,
 }
 
 impl Client {
     fn new(listener: &SaslSsl, name: &str, properties: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("squall-test-").tempdir().expect("a folder");
-        let text = format!(
-            r#"
-name = "{name}"
-[log]
-kind = "kafka"
-bootstrap_servers = "{address}"
-[log.properties]
-"security.protocol" = "SASL_SSL"
-"sasl.mechanism" = "SCRAM-SHA-512"
-"sasl.username" = "squall"
-{properties}
-[store]
-url = "{store}"
-[runtime]
-clock = "log"
-[topics]
-dead_letters = "{name}.dead-letters"
-progress = "{name}.progress"
-[[sources]]
-name = "radar"
-topic = "{name}.observations"
-variables = ["rain_rate"]
-cadence = "5 min"
-[[streams]]
-name = "rain"
-source = "radar"
-model = {{ name = "extrapolation" }}
-window_frames = 3
-leads = 2
-members = 2
-products = ["ensemble", "mean"]
-topics = {{ index = "{name}.index", quantiles = "{name}.quantiles" }}
-"#,
-            address = listener.bootstrap_servers,
-            store = folder.path().join("store").display(),
+        let mut setting = Setting::new(name);
+        setting.address = Some(listener.bootstrap_servers.clone());
+        setting.more = format!(
+            "[log.properties]\n\"security.protocol\" = \"SASL_SSL\"\n\"sasl.mechanism\" = \"SCRAM-SHA-512\"\n\
+             \"sasl.username\" = \"squall\"\n{properties}\n"
         );
-        let config = folder.path().join("secure.toml");
-        fs::write(&config, text).expect("a configuration file");
-        Self { folder, config: config.display().to_string() }
+        let config = setting.config();
+        Self { setting, config }
     }
 
     /// Starts the program with variables in its environment.
@@ -82,7 +50,7 @@ topics = {{ index = "{name}.index", quantiles = "{name}.quantiles" }}
         let program = squall().display().to_string();
         let all: Vec<&str> =
             environment.iter().map(String::as_str).chain([program.as_str()]).chain(arguments.iter().copied()).collect();
-        Running::start(self.folder.path(), Path::new("env"), &all)
+        Running::start(self.setting.folder(), Path::new("env"), &all)
     }
 }
 
@@ -100,7 +68,7 @@ fn with_tls_and_a_password_everything_works_and_no_secret_is_printed() {
     // In the file a password that the environment's replaces, and on the command line another secret: of none a word.
     let in_file = format!("{}\n\"sasl.password\" = \"s3cret-of-the-file\"", ca(listener));
     let client = Client::new(listener, "secure", &in_file);
-    let rain = Rain::small(client.folder.path(), 5);
+    let rain = Rain::small(client.setting.folder(), 5);
     let (config, rain) = (client.config.as_str(), rain.file.display().to_string());
     let environment = [password(PASSWORD), "RUST_LOG=trace".to_owned()];
     let flag = ["--set", "log.properties.ssl.key.password=s3cret-of-a-flag"];
@@ -120,12 +88,15 @@ fn with_tls_and_a_password_everything_works_and_no_secret_is_printed() {
         assert!(!text.contains("s3cret"), "{command:?} tells a secret:\n{text}");
         said.push(text);
     }
-    assert!(said[1].contains("created  secure.observations") && said[1].contains("created  secure.progress"));
-    assert!(said[2].contains("5 records to secure.observations"));
+    let topic = |kind: &str| client.setting.topic(kind);
+    for kind in ["observations", "progress"] {
+        assert!(said[1].contains(&format!("created  {}", topic(kind))), "{}", said[1]);
+    }
+    assert!(said[2].contains(&format!("5 records to {}", topic("observations"))), "{}", said[2]);
     assert!(said[3].contains("rdkafka") || said[3].contains("squall::kafka"), "it says all that it can");
-    assert!(said[4].contains("secure.index: ") && !said[4].contains("missing"), "{}", said[4]);
-    assert_eq!(files::below(&client.folder.path().join("store"), "nc").len(), 3, "forecasts come out");
-    for text in files::below(client.folder.path(), "log") {
+    assert!(said[4].contains(&format!("{}: ", topic("index"))) && !said[4].contains("missing"), "{}", said[4]);
+    assert_eq!(files::below(&client.setting.store(), "nc").len(), 3, "forecasts come out");
+    for text in files::below(client.setting.folder(), "log") {
         let text = fs::read_to_string(text).expect("a log");
         assert!(!text.contains("s3cret"));
     }
@@ -153,7 +124,7 @@ fn is_refused(client: &Client, environment: &[String], commands: &[&[&str]], wor
 fn a_wrong_password_and_an_unknown_certificate_are_said_soon() {
     let listener = broker();
     let client = Client::new(listener, "wrong-password", &ca(listener));
-    let rain = Rain::small(client.folder.path(), 3).file.display().to_string();
+    let rain = Rain::small(client.setting.folder(), 3).file.display().to_string();
     let config = client.config.as_str();
     let commands: [&[&str]; 4] = [
         &["run", config],

@@ -25,10 +25,7 @@ fn frames(count: usize) -> (Vec<Seen>, Vec<i64>) {
     let (start, number) = (rfc3339(first), count.to_string());
     let arguments = ["--frames", &number, "--size", "32x32", "--variables", "rain", "--start", &start];
     let storm = Rain::storm(source.folder(), "storm.nc", &arguments);
-    source.publish(&storm.file);
-    let mut seen = Kafka::shared().read(&source.topic("observations"));
-    seen.retain(|record| record.header("squall-end-of-log").is_empty());
-    (seen, storm.slots)
+    (source.published(&storm.file), storm.slots)
 }
 
 fn issued(setting: &Setting) -> Vec<(String, u64, Vec<bool>)> {
@@ -101,12 +98,7 @@ fn a_busy_partition_does_not_hold_up_an_idle_one() {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // Without a pause of the 20 ms that a poll waits.
-        scope.spawn(|| {
-            while !over.load(Ordering::SeqCst) {
-                let records = (0..64).map(|_| junk(&seen[0], 0, now_ms())).collect::<Vec<_>>();
-                Kafka::shared().write(&topic, &records);
-            }
-        });
+        scope.spawn(|| Kafka::shared().write_on(&topic, &junk(&seen[0], 0, 0), &over));
         Kafka::shared().write(&topic, &(0..3).map(|i| Sent::again(&seen[i], 0, now_ms())).collect::<Vec<_>>());
         let sent = Instant::now();
         let last = rfc3339(slots[2]);

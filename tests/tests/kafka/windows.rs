@@ -6,14 +6,8 @@ use squall_tests::{Kafka, Sent, Setting, forecasts};
 /// A topic of its own with the frames as `squall publish` writes them, each known one second after its slot, changed by
 /// `change` (frame number, record).
 fn setting_with(name: &str, frames: usize, change: impl Fn(usize, Sent) -> Option<Sent>) -> (Setting, Rain) {
-    let source = Setting::new(&format!("{name}-source"));
-    let rain = Rain::small(source.folder(), frames);
-    source.publish(&rain.file);
-    let mut seen = Kafka::shared().read(&source.topic("observations"));
-    seen.retain(|record| record.header("squall-end-of-log").is_empty());
-    let records = seen.iter().enumerate();
-    let records = records.map(|(i, s)| (i, Sent::again(s, 0, rain.slots[i] * 1000 + 1000)));
-    let mut records: Vec<_> = records.filter_map(|(i, sent)| change(i, sent)).collect();
+    let (rain, records) = Rain::observed(name, frames);
+    let mut records: Vec<_> = records.into_iter().enumerate().filter_map(|(i, sent)| change(i, sent)).collect();
     records.sort_by_key(|record| record.timestamp_ms);
     let setting = Setting::new(name);
     Kafka::shared().create(&setting.topic("observations"), 1);
@@ -71,9 +65,7 @@ fn a_frame_later_than_the_patience_makes_revisions() {
 fn after_an_outage_each_issue_time_has_one_forecast_wherever_its_frames_lie() {
     let source = Setting::new("outage-source");
     let rain = Rain::small(source.folder(), 12);
-    source.publish(&rain.file);
-    let mut seen = Kafka::shared().read(&source.topic("observations"));
-    seen.retain(|record| record.header("squall-end-of-log").is_empty());
+    let seen = source.published(&rain.file);
     let run = |name: &str, partition: fn(usize) -> i32, partitions: i32| {
         let mut setting = Setting::new(name);
         setting.partitions = partitions;
