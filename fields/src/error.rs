@@ -27,13 +27,16 @@ pub enum ErrorKind {
     Broker,
     /// Nobody need: another instance has taken over, and this one must end.
     Fenced,
+    /// Nobody need: another process of the cluster has ended, and this one must end with it.
+    Peer,
     /// A defect in Squall: a panic, or a state that must not be.
     Internal,
 }
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::User, Self::Data, Self::Device, Self::Broker, Self::Fenced, Self::Internal];
+    pub const ALL: [Self; 7] =
+        [Self::User, Self::Data, Self::Device, Self::Broker, Self::Fenced, Self::Peer, Self::Internal];
 
     /// Name in logs, as it is serialized.
     pub const fn name(self) -> &'static str {
@@ -43,6 +46,7 @@ impl ErrorKind {
             Self::Device => "device",
             Self::Broker => "broker",
             Self::Fenced => "fenced",
+            Self::Peer => "peer",
             Self::Internal => "internal",
         }
     }

@@ -24,7 +24,7 @@ pub struct InputRef {
 ///
 /// Rows run from north to south and columns from west to east, whatever the order in the file was.
 /// A missing value is NaN. *No echo* is 0 for a rain rate and is kept apart from missing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
     /// Where the cells lie.
     pub grid: Arc<Grid>,

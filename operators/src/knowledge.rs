@@ -43,7 +43,7 @@ impl Taken {
 /// assert_eq!(clock.stamp(1_060, 10).unix_ms(), 1_051); // no more at once
 /// assert_eq!(clock.stamp(1_100, 10).unix_ms(), 1_100);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionClock {
     newest: KnowledgeTime,
     taken: Taken,

@@ -4,9 +4,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 /// Carries a value between the workers of one process as it is.
 ///
-/// Timely asks that exchanged data can be serialised, for workers in other processes. Squall's workers are threads
-/// of one process, between which messages move without a copy; a dense field behind an `Arc` should never be
-/// serialised by accident, so that doing so is an error.
+/// Timely asks that exchanged data can be serialised, for workers in other processes. Between the threads of one process
+/// messages move without a copy. What is behind the windows of a stream stays at its home, and dense fields behind an `Arc`
+/// should never be serialised by accident, so that doing so is an error.
 #[derive(Clone, Debug)]
 pub struct Local<T>(pub T);
 

@@ -2,32 +2,21 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use squall_fields::{ForecastId, KnowledgeTime};
 
 use crate::dead_letter::{DeadLetter, KEPT_BYTES};
 use crate::knowledge::PartitionClock;
 use crate::ports::{Outgoing, PartitionId};
 use crate::progress::Decision;
+use crate::source::Arrived;
 use crate::window::Mark;
 
 /// What the sink is told, each at its knowledge time.
 #[derive(Clone, Debug)]
 pub enum Note {
     /// A record was read.
-    Passed {
-        /// Its partition.
-        partition: PartitionId,
-        /// Its offset.
-        offset: i64,
-        /// When it became known.
-        known_at: KnowledgeTime,
-        /// Whether the machine's clock decided that.
-        decided: bool,
-        /// Identity of its topic, if the log tells.
-        topic_id: Option<Arc<str>>,
-        /// The partition's clock after it.
-        after: PartitionClock,
-    },
+    Passed(Passed),
     /// The state of the windows after this time.
     Mark(Arc<Mark>),
     /// A forecast, as records.
@@ -44,8 +33,41 @@ impl Note {
         match self {
             Self::Published(published) => published.bytes(),
             Self::Dead(letter) => letter.record.value.as_ref().map_or(0, |value| value.len().min(KEPT_BYTES)),
-            Self::Passed { .. } | Self::Mark(_) | Self::Decided(_) => 0,
+            Self::Passed(_) | Self::Mark(_) | Self::Decided(_) => 0,
         }
+    }
+}
+
+/// A record that was read: what the sink, which may be in another process, must know of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Passed {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Its offset.
+    pub offset: i64,
+    /// When it became known.
+    pub known_at: KnowledgeTime,
+    /// Whether the machine's clock decided that.
+    pub decided: bool,
+    /// Identity of its topic, if the log tells.
+    pub topic_id: Option<Arc<str>>,
+    /// The partition's clock after it.
+    pub after: PartitionClock,
+}
+
+impl Passed {
+    /// What is to be known of a record, unless its results are committed already.
+    pub fn of(arrived: &Arrived) -> Option<Self> {
+        let Arrived { record, origin, after, at, decided, refill, .. } = arrived;
+        let passed = || Self {
+            partition: record.partition.clone(),
+            offset: record.offset,
+            known_at: *at,
+            decided: *decided,
+            topic_id: origin.topic_id.clone(),
+            after: *after,
+        };
+        (!refill).then(passed)
     }
 }
 

@@ -26,6 +26,8 @@ use std::os::unix::process::CommandExt;
 
 use squall_fields::ErrorKind;
 
+use crate::signals::signal_group;
+
 pub use properties::{SaslSsl, Scram};
 
 use java::Java;
@@ -356,13 +358,6 @@ fn spawn_guard(folder: &Path) -> io::Result<(Child, ChildStdin)> {
     match guard.stdin.take() {
         Some(string) => Ok((guard, string)),
         None => Err(io::Error::other("the guard has no input")),
-    }
-}
-
-fn signal_group(pid: u32, signal: libc::c_int) {
-    if let Ok(pid) = libc::pid_t::try_from(pid) {
-        // SAFETY: kill takes plain numbers; the group is that of a child which has not been waited for yet.
-        unsafe { libc::kill(-pid, signal) };
     }
 }
 

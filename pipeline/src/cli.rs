@@ -58,6 +58,9 @@ pub enum Command {
     /// Forecasts continuously, from the log to the log, until it is told to stop.
     #[command(after_help = commands::run::EXAMPLES)]
     Run(commands::run::Arguments),
+    /// Runs the processes of a cluster on this machine, and starts all anew when one ends.
+    #[command(after_help = commands::supervise::EXAMPLES)]
+    Supervise(commands::supervise::Arguments),
     /// Makes one forecast from files.
     #[command(after_help = commands::forecast::EXAMPLES)]
     Forecast(commands::forecast::Arguments),
@@ -105,13 +108,14 @@ impl Completions {
 impl Command {
     /// Whether the command runs long enough that its log lines are wanted without `-v`.
     fn is_service(&self) -> bool {
-        matches!(self, Self::Run(_))
+        matches!(self, Self::Run(_) | Self::Supervise(_))
     }
 
     fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Demo(arguments) => arguments.run(),
             Self::Run(arguments) => arguments.run(),
+            Self::Supervise(arguments) => arguments.run(),
             Self::Forecast(arguments) => arguments.run(),
             Self::Publish(arguments) => arguments.run(),
             Self::Train(arguments) => arguments.run(),

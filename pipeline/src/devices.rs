@@ -18,7 +18,7 @@ use squall_operators::infer::device::{BatchPolicy, Device, ModelSlot};
 use squall_operators::infer::ladder::StandIn;
 
 use crate::commands::Usage;
-use crate::config::{Config, ModelConfig, StreamConfig};
+use crate::config::{ModelConfig, StreamConfig};
 
 /// How long a device may be silent before it counts as stuck, where no stream of it has a deadline.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -109,15 +109,15 @@ pub struct Devices {
     pub without_model: BTreeSet<Arc<str>>,
 }
 
-/// Starts a thread for each device of a configuration; streams with the same device share it, and those with the same
-/// model the model.
+/// Starts a thread for each device of streams; those with the same device share it, and those with the same model the
+/// model.
 ///
 /// # Errors
 /// Models do not fit their streams, or cannot be loaded and have no fallback; all of them are named.
-pub fn start(config: &Config, factory: &ModelFactory) -> anyhow::Result<Devices> {
+pub fn start(streams: &[&StreamConfig], factory: &ModelFactory) -> anyhow::Result<Devices> {
     let mut slots: BTreeMap<Arc<str>, HashMap<Arc<str>, ModelSlot>> = BTreeMap::new();
     let (mut missing, mut refused) = (BTreeSet::new(), Vec::new());
-    for stream in &config.streams {
+    for stream in streams {
         let slot = slot(stream, factory).or_else(|error| {
             missing.insert(stream.name.clone());
             without_model(stream, error)
@@ -132,7 +132,7 @@ pub fn start(config: &Config, factory: &ModelFactory) -> anyhow::Result<Devices>
         return Err(Usage(refused.join("\nerror: ")).into());
     }
     let start = |(name, models): (Arc<str>, HashMap<Arc<str>, ModelSlot>)| {
-        let deadlines = config.streams.iter().filter(|s| models.contains_key(&s.name)).filter_map(|s| s.deadline);
+        let deadlines = streams.iter().filter(|s| models.contains_key(&s.name)).filter_map(|s| s.deadline);
         let patience = deadlines.min().unwrap_or(PATIENCE);
         let device = Device::start(&name, models, BatchPolicy::default(), patience);
         Ok((name.clone(), device.with_context(|| format!("the thread of device {name}"))?))
@@ -162,7 +162,7 @@ pub fn start_stand_ins(stream: &StreamConfig) -> anyhow::Result<BTreeMap<StandIn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Layers;
+    use crate::config::{Config, Layers};
 
     fn config(model: &str) -> Config {
         let text = format!(
@@ -180,8 +180,9 @@ mod tests {
     #[test]
     fn a_damaged_file_leaves_the_stream_to_its_fallback() {
         let config = config("{ file = \"damaged.safetensors\" }");
-        let devices =
-            start(&config, &|_: &StreamConfig| Err(ModelError::file("damaged.safetensors", "is cut short").into()));
+        let devices = start(&[&config.streams[0]], &|_: &StreamConfig| {
+            Err(ModelError::file("damaged.safetensors", "is cut short").into())
+        });
         assert_eq!(devices.unwrap().without_model.len(), 1);
     }
 
@@ -189,6 +190,6 @@ mod tests {
     fn what_is_wrong_in_the_configuration_is_refused() {
         let config = config("{ name = \"extrapolation\" }");
         let wrong = |_: &StreamConfig| anyhow::bail!("no such parameter");
-        assert!(start(&config, &wrong).err().unwrap().to_string().contains("the model of stream rain"));
+        assert!(start(&[&config.streams[0]], &wrong).err().unwrap().to_string().contains("the model of stream rain"));
     }
 }

@@ -23,7 +23,7 @@ use crate::config::Faults;
 use crate::gc::IndexError;
 
 /// Exit codes and what they say, as `squall --help` and docs/operations.md show them.
-pub const CODES: [(u8, &str); 8] = [
+pub const CODES: [(u8, &str); 9] = [
     (0, "done"),
     (FAILED, "failed"),
     (code(ErrorKind::User), "wrong command line or configuration"),
@@ -31,6 +31,7 @@ pub const CODES: [(u8, &str); 8] = [
     (code(ErrorKind::Device), "device or disk"),
     (code(ErrorKind::Broker), "broker or store"),
     (code(ErrorKind::Fenced), "another instance took over"),
+    (code(ErrorKind::Peer), "another process of the cluster ended"),
     (code(ErrorKind::Internal), "a defect of Squall"),
 ];
 
@@ -45,6 +46,7 @@ pub const fn code(kind: ErrorKind) -> u8 {
         ErrorKind::Device => 4,
         ErrorKind::Broker => 5,
         ErrorKind::Fenced => 6,
+        ErrorKind::Peer => 7,
         ErrorKind::Internal => 101,
     }
 }

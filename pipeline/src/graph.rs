@@ -17,18 +17,18 @@ use squall_operators::infer::device::Device;
 use squall_operators::infer::ladder::{Ladder, StandIn};
 use squall_operators::infer::{InferConfig, Live, Rules, infer};
 use squall_operators::local::Local;
-use squall_operators::note::Note;
+use squall_operators::note::{Note, Passed};
 use squall_operators::ports::{Connect, Ledger};
 use squall_operators::progress::Progress;
 use squall_operators::publish::{Publisher, publish};
 use squall_operators::quality::QualityConfig;
 use squall_operators::sink::{SinkConfig, SinkCore, sink};
-use squall_operators::source::{Arrived, Clock, SourceConfig, owner, source};
+use squall_operators::source::{Clock, SourceConfig, source};
 use squall_operators::stream::StreamContext;
 use squall_operators::window::{WindowConfig, Windowed, window};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::Map;
-use timely::dataflow::operators::{Concat, Inspect, Probe};
+use timely::dataflow::operators::{Concat, Exchange, Inspect, Probe};
 use timely::worker::Worker;
 
 use crate::config;
@@ -51,14 +51,14 @@ pub struct StreamPlan {
     pub inputs: Inputs,
     /// What was committed before.
     pub progress: Option<Progress>,
-    /// Its ledger, opened; taken by the worker that owns the sink.
+    /// Its ledger, opened; taken by the worker that owns the sink. `None` where the stream is not at home.
     pub ledger: Mutex<Option<Box<dyn Ledger>>>,
     /// Where it reads.
     pub connect: Arc<dyn Connect>,
     /// What decodes its records.
     pub decoder: Decoder,
-    /// What runs its model.
-    pub device: Device,
+    /// What runs its model; `None` where the stream is not at home.
+    pub device: Option<Device>,
     /// What runs the models that answer where there is no time for its own.
     pub stand_ins: BTreeMap<StandIn, Device>,
     /// What was decided in the run that is replayed.
@@ -169,9 +169,16 @@ fn source_config(plan: &StreamPlan) -> SourceConfig {
     }
 }
 
-/// The worker that has the windows, the model and the ledger of a stream; another stream's are on another.
-pub fn home(stream: &str, workers: usize) -> usize {
-    owner(stream, u64::MAX / 2, workers)
+/// The worker that has the windows, the model and the ledger of a stream: in the next process for each next stream, and
+/// there on the next worker.
+///
+/// ```
+/// use squall_pipeline::graph::home;
+/// // Two processes of two workers each; those of process 0 are 0 and 1.
+/// assert_eq!([0, 1, 2, 3, 4].map(|stream| home(stream, 2, 2)), [0, 2, 1, 3, 0]);
+/// ```
+pub fn home(stream: usize, workers: usize, processes: usize) -> usize {
+    (stream % processes) * workers + (stream / processes) % workers
 }
 
 /// Wires the dataflow of a stream on a worker.
@@ -191,7 +198,9 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
         let probe = ProbeHandle::new();
         let reading = source_config(plan);
         let records = source(scope, reading, progress, plan.connect.clone(), context(), probe.clone());
-        let passed = records.clone().flat_map(|Local(arrived)| passed(&arrived).map(Local));
+        let home = plan.context.home as u64;
+        let passed = records.clone().flat_map(|Local(arrived)| Passed::of(&arrived)).exchange(move |_| home);
+        let passed = passed.map(|passed| Local(Note::Passed(passed)));
         let decoded = decode(records, plan.decoder.clone(), context());
         let shape = window_config(&plan.stream);
         let windows = window(decoded, accepted, shape, context(), progress.filter(|_| is_home));
@@ -208,17 +217,4 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
         let notes = passed.concat(said).concat(published);
         sink(notes, SinkConfig { stop_within: plan.stop_within }, core, ledger, context()).probe_with(&probe);
     });
-}
-
-fn passed(arrived: &Arrived) -> Option<Note> {
-    let Arrived { record, origin, after, at, decided, refill, .. } = arrived;
-    let passed = || Note::Passed {
-        partition: record.partition.clone(),
-        offset: record.offset,
-        known_at: *at,
-        decided: *decided,
-        topic_id: origin.topic_id.clone(),
-        after: *after,
-    };
-    (!refill).then(passed)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use squall_operators::events;
 use squall_operators::ports::{Connect, LogError, PartitionId, Timestamps};
 use squall_operators::progress::Progress;
@@ -14,7 +15,7 @@ use crate::config::{self, Config, SourceConfig, StreamConfig};
 const MARGIN: Duration = Duration::from_millis(100);
 
 /// The topic of a source as it was found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Inputs {
     /// Its partitions.
     pub partitions: Vec<PartitionId>,

@@ -67,6 +67,7 @@
 pub mod archive;
 pub mod broker;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod connect;
@@ -86,6 +87,7 @@ pub mod once;
 pub mod publish;
 pub mod runtime;
 pub mod signals;
+pub mod supervise;
 pub mod topics;
 pub mod training;
 pub mod watch;

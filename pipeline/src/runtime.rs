@@ -5,9 +5,11 @@
 //! program is told why.
 
 mod monitor;
+mod processes;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,10 +20,10 @@ use squall_connectors::odim::OdimDecoder;
 use squall_fields::{Chain, ErrorKind, Failure};
 use squall_operators::decisions::{Keeper, Recorded};
 use squall_operators::decode::{Decoder, SharedFrames};
+use squall_operators::infer::device::Device;
 use squall_operators::ports::{
     Connect, FieldStore, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, Opening,
 };
-use squall_operators::progress::Progress;
 use squall_operators::publish::Publisher;
 use squall_operators::quality::Cleaner;
 use squall_operators::retry::Backoff;
@@ -30,10 +32,14 @@ use squall_operators::source::budget::Budget;
 use squall_operators::stream::StreamContext;
 
 use crate::archive::read_options;
+use crate::cluster::{Hosts, Opened};
 use crate::config::{Config, SourceConfig, StreamConfig};
-use crate::devices::{self, ModelFactory};
+use crate::devices::{self, Devices, ModelFactory};
 use crate::graph::{self, StreamPlan};
-use crate::{inputs, topics, watch};
+use crate::inputs::{self, Inputs};
+use crate::{topics, watch};
+
+use self::processes::Processes;
 
 pub use self::monitor::{Handle, Monitor};
 
@@ -63,6 +69,8 @@ pub struct Parts {
     pub reset: BTreeSet<Arc<str>>,
     /// Of a replay: the instance whose decisions are repeated, of those on the topic of progress; `None` ignores them.
     pub as_recorded: Option<String>,
+    /// The processes that this one is one of; `None` for one that runs by itself.
+    pub hosts: Option<Hosts>,
     /// Waits between two tries of what the start needs, and says whether to go on.
     pub pause: Box<dyn Fn(Duration) -> bool>,
 }
@@ -78,6 +86,7 @@ impl Parts {
             models: Box::new(devices::model),
             reset: BTreeSet::new(),
             as_recorded: None,
+            hosts: None,
             pause: Box::new(|wait| {
                 std::thread::sleep(wait);
                 true
@@ -136,66 +145,108 @@ impl Runtime {
     /// As [`Runtime::start`].
     pub fn start_with(config: &Config, parts: Parts) -> anyhow::Result<Handle> {
         let deadline = Instant::now() + START;
-        // First what needs no broker: a model that does not fit leaves no topics behind.
-        let devices = devices::start(config, &*parts.models)?;
-        retry(&parts, deadline, "preparing topics", || topics::ensure(config, &*parts.connect))?;
-        let shared = shared_frames(config);
-        let mut plans = Vec::new();
-        for stream in &config.streams {
-            let device = devices.threads.get(&stream.device).context("every stream has a device")?.clone();
-            let plan = plan(config, stream, &parts, &shared, device, deadline)?;
-            let has_model = !devices.without_model.contains(&stream.name);
-            let (clock, device) = (config.runtime.clock, plan.device.clone());
-            watch::start(stream, clock, device, plan.context.control.clone(), has_model)?;
-            plans.push(plan);
-        }
-        let streams: Vec<_> = plans.iter().map(|plan| plan.context.clone()).collect();
-        for stream in &streams {
-            let others = streams.iter().filter(|other| other.name != stream.name);
-            stream.control.link(others.map(|other| Arc::downgrade(&other.control)).collect());
-        }
-        let stand_ins = plans.iter().flat_map(|plan| plan.stand_ins.values().cloned()).collect::<Vec<_>>();
-        let monitor =
-            Monitor { streams: streams.clone(), devices: devices.threads.into_values().chain(stand_ins).collect() };
-        let guards = workers::run(config.runtime.workers, streams, move |worker| {
-            for plan in &plans {
-                graph::build(worker, plan);
-            }
-        })?;
-        let monitor = Arc::new(monitor);
-        let watched = monitor.clone();
-        let supervisor = std::thread::Builder::new().name("supervisor".into()).spawn(move || {
-            let lost = guards.join().into_iter().filter_map(Result::err);
-            let lost = lost.map(|error| Failure::new(ErrorKind::Internal, "a worker died").because(error));
-            monitor::together(watched.failures().chain(lost).collect())
-        })?;
-        Ok(Handle { monitor, supervisor })
+        // First what needs nobody: a model that does not fit leaves no topics behind.
+        let processes = Processes::new(config, &parts);
+        let at_home = config.streams.iter().enumerate().filter(|(number, _)| processes.is_home(*number));
+        let at_home: Vec<&StreamConfig> = at_home.map(|(_, stream)| stream).collect();
+        let devices = devices::start(&at_home, &*parts.models)?;
+        let mut processes = processes.meet(config, &parts, deadline)?;
+        start(config, &parts, devices, &mut processes, deadline).inspect_err(|error| {
+            processes.leave(Some(Chain(error.as_ref()).to_string()));
+        })
     }
 }
 
-/// Everything that one stream needs, with its ledger opened.
-fn plan(
+/// Opens every stream, and starts the workers.
+fn start(
     config: &Config,
-    stream: &StreamConfig,
     parts: &Parts,
-    shared: &BTreeMap<Arc<str>, Arc<SharedFrames>>,
-    device: squall_operators::infer::device::Device,
+    devices: Devices,
+    processes: &mut Processes,
     deadline: Instant,
+) -> anyhow::Result<Handle> {
+    processes.prepare(deadline, parts, || {
+        retry(parts, deadline, "preparing topics", || topics::ensure(config, &*parts.connect))
+    })?;
+    let mut ledgers = BTreeMap::new();
+    for stream in config.streams.iter().enumerate().filter(|(number, _)| processes.is_home(*number)).map(|(_, s)| s) {
+        let (opened, ledger) = open(config, stream, parts, deadline)?;
+        processes.tell_opened(&stream.name, &opened);
+        ledgers.insert(stream.name.clone(), (opened, ledger));
+    }
+    let shared = shared_frames(config);
+    let mut plans = Vec::new();
+    for (number, stream) in config.streams.iter().enumerate() {
+        let (opened, ledger) = match ledgers.remove(&stream.name) {
+            Some((opened, ledger)) => (opened, Some(ledger)),
+            None => (processes.await_opened(&stream.name, deadline, parts)?, None),
+        };
+        let device = match ledger {
+            Some(_) => Some(devices.threads.get(&stream.device).context("every stream has a device")?.clone()),
+            None => None,
+        };
+        let base = Base { config, parts, shared: &shared, deadline, processes };
+        let plan = plan(&base, number, opened, ledger, device)?;
+        if let Some(device) = &plan.device {
+            let has_model = !devices.without_model.contains(&stream.name);
+            watch::start(stream, config.runtime.clock, device.clone(), plan.context.control.clone(), has_model)?;
+        }
+        plans.push(plan);
+    }
+    let streams: Vec<_> = plans.iter().map(|plan| plan.context.clone()).collect();
+    for stream in &streams {
+        let others = streams.iter().filter(|other| other.name != stream.name);
+        stream.control.link(others.map(|other| Arc::downgrade(&other.control)).collect());
+    }
+    let stand_ins = plans.iter().flat_map(|plan| plan.stand_ins.values().cloned()).collect::<Vec<_>>();
+    let devices = devices.threads.into_values().chain(stand_ins).collect();
+    let abandoned = Arc::new(AtomicBool::new(false));
+    processes.attach(&streams, &abandoned);
+    let (place, goodbye) = (processes.place(), processes.goodbye());
+    let monitor = Arc::new(Monitor { streams: streams.clone(), devices });
+    let workers = workers::run(config.runtime.workers, place, abandoned, streams, move |worker| {
+        for plan in &plans {
+            graph::build(worker, plan);
+        }
+    })?;
+    let watched = monitor.clone();
+    let supervisor = std::thread::Builder::new().name("supervisor".into()).spawn(move || {
+        let lost = workers.join().into_iter();
+        let lost = lost.map(|error| Failure::new(ErrorKind::Internal, "a worker died").because(error));
+        let ended = monitor::together(watched.failures().chain(lost).collect());
+        goodbye(ended.as_ref().err());
+        ended
+    })?;
+    Ok(Handle { monitor, supervisor })
+}
+
+/// What the plans of all streams rest on.
+struct Base<'a> {
+    config: &'a Config,
+    parts: &'a Parts,
+    shared: &'a BTreeMap<Arc<str>, Arc<SharedFrames>>,
+    deadline: Instant,
+    processes: &'a Processes,
+}
+
+/// Everything that one stream needs, with its ledger and its device where it is at home.
+fn plan(
+    base: &Base<'_>,
+    number: usize,
+    opened: Opened,
+    ledger: Option<Box<dyn Ledger>>,
+    device: Option<Device>,
 ) -> anyhow::Result<StreamPlan> {
+    let Base { config, parts, shared, deadline, processes } = base;
+    let stream = &config.streams[number];
     let source = &stream.source;
     let first = config.streams.iter().find(|s| s.source.name == source.name);
-    let writes_dead = first.is_some_and(|first| first.name == stream.name);
-    let inputs = || inputs::look(config, source, &*parts.connect);
-    let inputs = retry(parts, deadline, "asking for partitions", inputs)?;
-    let (ledger, progress) = open(config, stream, parts, deadline)?;
-    let check = || inputs::check(stream, progress.clone(), &*parts.connect);
-    let progress = retry(parts, deadline, "asking for offsets", check)?;
-    if !progress.positions.is_empty() {
-        tracing::info!(stream = &*stream.name, frontier = %progress.frontier, "going on from what is committed");
-    }
-    let budget = config.runtime.max_bytes_in_flight / config.streams.len().max(1) as u64;
-    let recorded = recorded(config, stream, parts, deadline)?;
+    let writes_dead = ledger.is_some() && first.is_some_and(|first| first.name == stream.name);
+    let Opened { progress, inputs } = opened;
+    let budget = config.runtime.max_bytes_in_flight / (config.streams.len().max(1) * processes.count()) as u64;
+    let recorded = recorded(config, stream, parts, *deadline)?;
     let may_stand_in = recorded.is_some() || (stream.deadline.is_some() && matches!(inputs.clock, Clock::Wall { .. }));
+    let may_stand_in = may_stand_in && device.is_some();
     let stand_ins = if may_stand_in { devices::start_stand_ins(stream)? } else { BTreeMap::new() };
     let cleaner = Cleaner::new(&graph::quality_config(stream));
     let decoder = Decoder::new((parts.decoders)(source), Some(parts.store.clone()), source.max_record_bytes, cleaner);
@@ -209,7 +260,7 @@ fn plan(
         dead_letters: if writes_dead { Some(topics::dead_letters(config, &*parts.connect)?) } else { None },
         inputs,
         progress: Some(progress),
-        ledger: Mutex::new(Some(ledger)),
+        ledger: Mutex::new(ledger),
         connect: parts.connect.clone(),
         decoder,
         device,
@@ -220,7 +271,7 @@ fn plan(
         stop_within: STOP_WITHIN,
         context: StreamContext {
             budget: Budget::new(budget).into(),
-            ..StreamContext::new(stream.name.clone(), graph::home(&stream.name, config.runtime.workers.max(1)))
+            ..StreamContext::new(stream.name.clone(), processes.home(number))
         },
     })
 }
@@ -256,21 +307,29 @@ fn recorded(
     Ok(Some(recorded))
 }
 
-/// Opens a stream's ledger: fences whoever had it, and reads what is committed.
+/// Looks at a stream's source and opens its ledger: fences whoever had it, and reads what is committed.
 fn open(
     config: &Config,
     stream: &StreamConfig,
     parts: &Parts,
     deadline: Instant,
-) -> anyhow::Result<(Box<dyn Ledger>, Progress)> {
+) -> anyhow::Result<(Opened, Box<dyn Ledger>)> {
+    let look = || inputs::look(config, &stream.source, &*parts.connect);
+    let inputs: Inputs = retry(parts, deadline, "asking for partitions", look)?;
     let settings = graph::progress_settings(stream);
     let opening = Opening { settings: &settings, reset: parts.reset.contains(&stream.name) };
-    retry(parts, deadline, "opening a ledger", || {
+    let (ledger, progress) = retry(parts, deadline, "opening a ledger", || {
         let mut ledger = parts.connect.ledger(&ledger_name(config, stream), &config.topics.progress)?;
         let progress = ledger.open(&opening)?;
         Ok((ledger, progress))
     })
-    .with_context(|| format!("the ledger of stream {}", stream.name))
+    .with_context(|| format!("the ledger of stream {}", stream.name))?;
+    let check = || inputs::check(stream, progress.clone(), &*parts.connect);
+    let progress = retry(parts, deadline, "asking for offsets", check)?;
+    if !progress.positions.is_empty() {
+        tracing::info!(stream = &*stream.name, frontier = %progress.frontier, "going on from what is committed");
+    }
+    Ok((Opened { progress, inputs }, ledger))
 }
 
 /// The name of a stream's ledger: instances may share a broker, a progress topic, and the names of their streams.

@@ -126,6 +126,22 @@ impl Stop {
     }
 }
 
+/// Sends a signal to a child.
+pub(crate) fn signal_process(pid: u32, signal: libc::c_int) {
+    if let Ok(pid) = libc::pid_t::try_from(pid) {
+        // SAFETY: kill takes plain numbers; the child has not been waited for yet.
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
+/// Sends a signal to the process group of a child.
+pub(crate) fn signal_group(pid: u32, signal: libc::c_int) {
+    if let Ok(pid) = libc::pid_t::try_from(pid) {
+        // SAFETY: kill takes plain numbers; the group is that of a child which has not been waited for yet.
+        unsafe { libc::kill(-pid, signal) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

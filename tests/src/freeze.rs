@@ -93,7 +93,8 @@ impl Drop for FrozenProcesses {
     }
 }
 
-fn signal(pid: u32, signal: libc::c_int) {
+/// Sends a signal to a process.
+pub fn signal(pid: u32, signal: libc::c_int) {
     // SAFETY: a plain system call. A process that is gone needs no signal.
     unsafe { libc::kill(pid as libc::pid_t, signal) };
 }

@@ -9,26 +9,45 @@ mod frontiers;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use squall_fields::{Chain, Failure, KnowledgeTime};
+use serde::{Deserialize, Serialize};
+use squall_fields::{Chain, Failure};
 use timely::scheduling::SyncActivator;
 
 pub use self::frontiers::Frontiers;
 use crate::Tick;
-use crate::ports::PartitionId;
 
 const RUNNING: u8 = 0;
 const STOPPING: u8 = 1;
 const DONE: u8 = 2;
 
-/// The phase of one stream: running, stopping, done. Shared by its operators on all workers and by its threads.
-#[derive(Debug, Default)]
+/// The phase of one stream: running, stopping, done. Shared by its operators on all workers of the process and by its
+/// threads; what other processes of a cluster must know is told to them ([`Control::tell`], [`Control::apply`]).
+#[derive(Default)]
 pub struct Control {
     phase: AtomicU8,
     shared: Mutex<Shared>,
     changed: Condvar,
+    outside: OnceLock<Box<Tell>>,
+}
+
+/// Tells the other processes of a cluster what has changed in this one.
+pub type Tell = dyn Fn(Change) + Send + Sync;
+
+/// What the processes of a cluster tell each other about a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It was asked to stop.
+    Stop,
+    /// It failed, for a reason that is told in words.
+    Fail(String),
+    /// Everything that will be committed is committed.
+    Finish,
+    /// A source worker holds a time since the stream was asked to stop, or none.
+    Hold(usize, Option<Tick>),
 }
 
 #[derive(Debug, Default)]
@@ -37,8 +56,6 @@ struct Shared {
     stopping: Option<Instant>,
     /// Time that each source worker still holds since it was asked to stop; `None` if it holds none.
     held: BTreeMap<usize, Option<Tick>>,
-    /// Newest knowledge time of each partition whose log has ended.
-    ended: BTreeMap<PartitionId, KnowledgeTime>,
     failure: Option<Failure>,
     wakers: Vec<SyncActivator>,
     /// Other streams of the program, which stop when this one fails.
@@ -57,13 +74,29 @@ impl Control {
 
     /// Asks to stop after committing what is in flight. Returns at once.
     pub fn stop(&self) {
-        let _ = self.phase.compare_exchange(RUNNING, STOPPING, Ordering::SeqCst, Ordering::SeqCst);
+        if self.begin_stop() {
+            self.tell_others(Change::Stop);
+        }
+    }
+
+    /// Begins to stop; whether it did not before.
+    fn begin_stop(&self) -> bool {
+        let begins = self.phase.compare_exchange(RUNNING, STOPPING, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         self.shared().stopping.get_or_insert_with(Instant::now);
         self.wake();
+        begins
     }
 
     /// Drops everything; the first failure given is the reason. Linked streams are asked to stop.
     pub fn fail(&self, failure: Failure) {
+        let reason = Chain(&failure).to_string();
+        if self.end_by(failure) {
+            self.tell_others(Change::Fail(reason));
+        }
+    }
+
+    /// Ends by a failure; whether it had not ended before.
+    fn end_by(&self, failure: Failure) -> bool {
         let others = {
             let mut shared = self.shared();
             if shared.failure.is_none() {
@@ -72,10 +105,11 @@ impl Control {
             }
             shared.others.clone()
         };
-        self.finish();
+        let ends = self.end();
         for other in others.iter().filter_map(Weak::upgrade) {
             other.stop();
         }
+        ends
     }
 
     /// Streams that are asked to stop when this one fails.
@@ -85,8 +119,37 @@ impl Control {
 
     /// Everything that will be committed is committed: operators drop what they hold.
     pub fn finish(&self) {
-        self.phase.store(DONE, Ordering::SeqCst);
+        if self.end() {
+            self.tell_others(Change::Finish);
+        }
+    }
+
+    /// Has operators drop what they hold; whether they were not told before.
+    fn end(&self) -> bool {
+        let before = self.phase.swap(DONE, Ordering::SeqCst);
         self.wake();
+        before != DONE
+    }
+
+    /// Who is told what changes here; to be given before the stream runs.
+    pub fn tell(&self, outside: Box<Tell>) {
+        let _ = self.outside.set(outside); // the first one stays
+    }
+
+    fn tell_others(&self, change: Change) {
+        if let Some(tell) = self.outside.get() {
+            tell(change);
+        }
+    }
+
+    /// Takes over what has changed in another process, of which a failure is made here.
+    pub fn apply(&self, change: Change, failed: impl FnOnce(String) -> Failure) {
+        match change {
+            Change::Stop => self.begin_stop(),
+            Change::Fail(reason) => self.end_by(failed(reason)),
+            Change::Finish => self.end(),
+            Change::Hold(worker, oldest) => self.hold_of(worker, oldest),
+        };
     }
 
     /// Whether sources may read.
@@ -145,10 +208,17 @@ impl Control {
 
     /// A source worker says what it holds since it was asked to stop.
     pub fn hold(&self, worker: usize, oldest: Option<Tick>) {
+        if self.hold_of(worker, oldest) {
+            self.tell_others(Change::Hold(worker, oldest));
+        }
+    }
+
+    fn hold_of(&self, worker: usize, oldest: Option<Tick>) -> bool {
         let fresh = self.shared().held.insert(worker, oldest) != Some(oldest);
         if fresh {
             self.wake();
         }
+        fresh
     }
 
     /// The oldest time held by any source once all `workers` have said so: `Some(None)` if none is held.
@@ -156,16 +226,12 @@ impl Control {
         let shared = self.shared();
         (shared.held.len() == workers).then(|| shared.held.values().flatten().min().copied())
     }
+}
 
-    /// The log of a partition has ended at this knowledge time.
-    pub fn end_partition(&self, partition: PartitionId, newest: KnowledgeTime) {
-        self.shared().ended.insert(partition, newest);
-    }
-
-    /// Where time ends: the newest knowledge time of all ended partitions. To be asked once the frontier is empty.
-    pub fn end(&self) -> KnowledgeTime {
-        // A stream of no partitions, or one that was stopped before its first record, ends where time begins.
-        self.shared().ended.values().max().copied().unwrap_or_default()
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { phase, shared, .. } = self;
+        f.debug_struct("Control").field("phase", phase).field("shared", shared).finish_non_exhaustive()
     }
 }
 
@@ -196,6 +262,24 @@ mod tests {
         control.fail(Failure::new(ErrorKind::Internal, "later"));
         assert_eq!(control.failure().map(|failure| failure.kind()), Some(ErrorKind::Fenced));
         assert!(control.is_done());
+    }
+
+    #[test]
+    fn what_changes_is_told_once_and_what_others_told_is_not_told_back() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (control, of_tell) = (Control::new(), told.clone());
+        control.tell(Box::new(move |change| of_tell.lock().unwrap().push(change)));
+        let peer = |reason| Failure::new(ErrorKind::Internal, reason);
+        control.apply(Change::Hold(1, Some(200)), peer);
+        control.apply(Change::Stop, peer);
+        control.stop();
+        control.hold(0, None);
+        control.hold(0, None);
+        assert_eq!(control.held(2), Some(Some(200)));
+        control.fail(Failure::new(ErrorKind::Fenced, "fenced").because("by a newer one"));
+        control.apply(Change::Fail("process 1 failed".into()), peer);
+        assert_eq!(*told.lock().unwrap(), [Change::Hold(0, None), Change::Fail("fenced: by a newer one".into())]);
+        assert_eq!(control.failure().map(|failure| failure.kind()), Some(ErrorKind::Fenced));
     }
 
     #[test]

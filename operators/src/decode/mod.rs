@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use squall_fields::{Chain, Grid, InputRef};
 
@@ -34,8 +35,8 @@ pub type Fault = (Reason, String);
 /// The frames of a record, or what is wrong with it.
 pub type Outcome = Result<Vec<CleanFrame>, Fault>;
 
-/// What became of a record.
-#[derive(Clone, Debug)]
+/// What became of a record. It travels to the worker that gathers the windows, in whichever process that is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Decoded {
     /// The record as it arrived.
     pub arrived: Arrived,

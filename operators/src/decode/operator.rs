@@ -27,7 +27,7 @@ pub fn decode<'scope>(
     records: StreamVec<'scope, Tick, Local<Arrived>>,
     decoder: Decoder,
     stream: StreamContext,
-) -> StreamVec<'scope, Tick, Local<Decoded>> {
+) -> StreamVec<'scope, Tick, Decoded> {
     let worker = records.scope().worker();
     records.unary_frontier(Pipeline, "Decode", move |_capability, info| {
         let waker = || worker.sync_activator_for(info.address.to_vec());
@@ -63,7 +63,7 @@ pub fn decode<'scope>(
             }
             while let Some((capability, answer)) = desk.poll() {
                 match answer {
-                    Ok(decoded) => output.session(&capability).give(Local(decoded)),
+                    Ok(decoded) => output.session(&capability).give(decoded),
                     Err(lost) => stream.control.fail(lost.into()),
                 }
             }

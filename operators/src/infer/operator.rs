@@ -19,11 +19,12 @@ use crate::window::Windowed;
 
 /// Has each window that fires forecast by the model of its stream on a device.
 ///
-/// `stand_ins` are the models that answer where there is no time for the stream's own.
+/// `stand_ins` are the models that answer where there is no time for the stream's own. Where the stream is not at home, no
+/// window comes and there is no device.
 pub fn infer<'scope>(
     windows: StreamVec<'scope, Tick, Local<Windowed>>,
     config: InferConfig,
-    device: Device,
+    device: Option<Device>,
     stand_ins: BTreeMap<StandIn, Device>,
     stream: StreamContext,
 ) -> StreamVec<'scope, Tick, Local<Inferred>> {
@@ -34,10 +35,11 @@ pub fn infer<'scope>(
         let activator = worker.activator_for(info.address.clone());
         let at_work = |device: Device| AtWork { desk: device.desk(&stream.control, waker()), device };
         let stand_ins = stand_ins.into_iter().map(|(of, device)| (of, at_work(device))).collect();
-        let device = at_work(device);
         let permits = Permits::new(config.max_alive, Some(waker()));
-        let mut orders = Orders::new(config, stream.clone(), device, stand_ins, permits);
+        let orders = |device| Orders::new(config, stream.clone(), at_work(device), stand_ins, permits);
+        let mut orders = device.map(orders);
         move |(input, frontier), output| {
+            let Some(orders) = &mut orders else { return };
             stream.frontiers.report("infer", frontier_of(frontier));
             input.for_each_time(|time, batches| {
                 let capability = time.retain(output.output_index());

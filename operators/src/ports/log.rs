@@ -40,7 +40,7 @@ impl fmt::Display for PartitionId {
 pub type Headers = Vec<(String, Option<Bytes>)>;
 
 /// A record as read from a log.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Where it lies.
     pub partition: PartitionId,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use squall_fields::Frame;
 
 use super::QualityConfig;
@@ -17,7 +18,7 @@ pub struct Cleaner {
 }
 
 /// A frame without the cells that cannot be true, and what the judge wants to know of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CleanFrame {
     /// The frame.
     pub frame: Arc<Frame>,

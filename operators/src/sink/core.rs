@@ -9,7 +9,7 @@ use crate::Tick;
 use crate::dead_letter::DeadLetters;
 use crate::decisions::Keeper;
 use crate::knowledge::PartitionClock;
-use crate::note::{Note, Published};
+use crate::note::{Note, Passed, Published};
 use crate::ports::{Outgoing, PartitionId};
 use crate::progress::{Decision, Position, Progress};
 use crate::window::Mark;
@@ -54,6 +54,8 @@ pub struct SinkCore {
     digests: BTreeSet<Arc<str>>,
     /// Notes folded into the state since the last commit.
     passed: usize,
+    /// Knowledge time of the newest record.
+    newest: KnowledgeTime,
 }
 
 impl SinkCore {
@@ -73,6 +75,7 @@ impl SinkCore {
             digests: BTreeSet::new(),
             recovered,
             passed: 0,
+            newest: KnowledgeTime::default(),
         }
     }
 
@@ -88,7 +91,15 @@ impl SinkCore {
 
     /// Takes a note of a time.
     pub fn push(&mut self, time: Tick, note: Note) {
+        if let Note::Passed(passed) = &note {
+            self.newest = self.newest.max(passed.known_at);
+        }
         self.pending.entry(time).or_default().push(note);
+    }
+
+    /// Knowledge time of the newest record since the start; 1970 if there was none.
+    pub fn newest(&self) -> KnowledgeTime {
+        self.newest
     }
 
     /// All that was known before `frontier`, if there is something to say or `force` asks for progress alone. Where that
@@ -131,7 +142,7 @@ impl SinkCore {
 
     fn fold(&mut self, note: Note, records: &mut Vec<Outgoing>, forecasts: &mut Vec<(ForecastId, String, bool, i64)>) {
         match note {
-            Note::Passed { partition, offset, known_at, decided, topic_id, after } => {
+            Note::Passed(Passed { partition, offset, known_at, decided, topic_id, after }) => {
                 self.passed += 1;
                 if decided {
                     let partition = partition.clone();
@@ -212,7 +223,7 @@ mod tests {
     fn passed(partition: i32, offset: i64, known: i64, decided: bool) -> (Tick, Note) {
         let partition = PartitionId::new("obs", partition);
         let (known_at, after) = (at(known), PartitionClock::starting_at(at(known)));
-        (known as Tick, Note::Passed { partition, offset, known_at, decided, topic_id: None, after })
+        (known as Tick, Note::Passed(Passed { partition, offset, known_at, decided, topic_id: None, after }))
     }
 
     fn mark(oldest: &[(i32, i64, i64)]) -> Note {
@@ -278,9 +289,7 @@ mod tests {
     fn a_topic_that_was_made_again_begins_anew() {
         let mut core = core();
         let of = |topic: &str, (time, note): (Tick, Note)| match note {
-            Note::Passed { partition, offset, known_at, decided, after, .. } => {
-                (time, Note::Passed { partition, offset, known_at, decided, after, topic_id: Some(topic.into()) })
-            }
+            Note::Passed(passed) => (time, Note::Passed(Passed { topic_id: Some(topic.into()), ..passed })),
             other => (time, other),
         };
         for (time, note) in [of("a", passed(0, 40, 100, false)), of("b", passed(0, 0, 200, false))] {

@@ -175,7 +175,7 @@ impl Shell {
         let control = &self.stream.control;
         let at = KnowledgeTime::at;
         // The log is over: time ends one tick after the newest record.
-        let end = || at(control.end().unix_ms() + TICK_MS);
+        let end = || at(self.core.newest().unix_ms() + TICK_MS);
         let to = frontier.map_or_else(|| end().max(self.last), at);
         self.ends = match frontier {
             None => true,

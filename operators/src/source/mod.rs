@@ -1,6 +1,6 @@
 //! Reads the partitions of a topic into the dataflow.
 //!
-//! Each worker owns the partitions whose hash falls on it and holds one capability for each, so that the frontier
+//! Each worker owns the partitions that fall on it, the same ones for all streams of a topic, and holds one capability for each, so that the frontier
 //! is the minimum over all partitions of what each has read. A worker that owns none holds nothing. Records are
 //! read on a thread of their own ([`reader`]), behind bounded queues; the operator takes from a queue only while
 //! the probe behind the *sink* is near enough and the bytes in flight are within a budget ([`budget`]). Timely's
@@ -26,6 +26,7 @@ mod stamp;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use squall_fields::{KnowledgeTime, TraceParent};
 
 pub use self::operator::source;
@@ -36,7 +37,7 @@ use crate::knowledge::PartitionClock;
 use crate::ports::{PartitionId, Record};
 
 /// Where a source's time comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Clock {
     /// Live: at the end of a partition, time is the machine's clock minus a margin that covers the lag from append
     /// to visible.
@@ -76,7 +77,7 @@ pub struct SourceConfig {
 }
 
 /// What a reader needs to come back to a record, besides its partition and offset.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     /// Identity of its topic, if the log tells.
     pub topic_id: Option<Arc<str>>,
@@ -85,7 +86,7 @@ pub struct Origin {
 }
 
 /// A record in the dataflow.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Arrived {
     /// The record.
     pub record: Arc<Record>,

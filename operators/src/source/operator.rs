@@ -60,7 +60,7 @@ impl Reading {
                     break;
                 }
                 let Some(item) = self.queues.pop(id) else { break };
-                goes_on = self.take(id, owned, item);
+                goes_on = self.take(owned, item);
             }
             waiting |= goes_on && self.queues.has_more(id);
             self.stream.frontiers.report_partition(id, *owned.capability.time());
@@ -93,7 +93,7 @@ impl Reading {
     }
 
     /// Takes one item; whether the partition goes on.
-    fn take(&mut self, id: &PartitionId, owned: &mut Owned, item: Item) -> bool {
+    fn take(&mut self, owned: &mut Owned, item: Item) -> bool {
         match item {
             Item::Record { record, read_at_us, limit } => match self.config.clock {
                 Clock::Wall { .. } => self.give(owned, record, read_at_us, limit),
@@ -114,7 +114,6 @@ impl Reading {
             }
             Item::End => {
                 self.judge(owned, true);
-                self.stream.control.end_partition(id.clone(), owned.stamp.newest());
                 return false;
             }
         }
@@ -175,11 +174,10 @@ fn announce(stream: &str, record: &Record, stamp: Stamp, limit: Limit) {
 /// The partitions that a worker owns, with the offsets that they are read from.
 fn owned(
     config: &SourceConfig,
-    stream: &StreamContext,
     progress: Option<&Progress>,
     (worker, workers): (usize, usize),
 ) -> Vec<(PartitionId, i64, PartitionStamp)> {
-    let mine = |(number, _): &(usize, &PartitionId)| owner(&stream.name, *number as u64, workers) == worker;
+    let mine = |(number, _): &(usize, &PartitionId)| owner(&config.topic, *number as u64, workers) == worker;
     let start = |(_, id): (usize, &PartitionId)| {
         let known = progress.and_then(|p| Some((p.positions.iter().find(|position| position.partition == *id)?, p)));
         match (known, progress) {
@@ -202,9 +200,9 @@ fn owned(
 
 /// A worker's share of the partitions that are yet to come: those that read share them, since only they hold time. `None` for
 /// one that reads nothing.
-fn share(config: &SourceConfig, stream: &str, worker: usize, workers: usize) -> Option<Share> {
-    let readers: BTreeSet<usize> =
-        (0..config.partitions.len()).map(|number| owner(stream, number as u64, workers)).collect();
+fn share(config: &SourceConfig, worker: usize, workers: usize) -> Option<Share> {
+    let owner = |number| owner(&config.topic, number as u64, workers);
+    let readers: BTreeSet<usize> = (0..config.partitions.len()).map(owner).collect();
     let index = readers.iter().position(|reader| *reader == worker)?;
     Some(Share { index, readers: readers.len() })
 }
@@ -222,7 +220,7 @@ pub fn source<'scope>(
     timely_source(scope, "Source", move |root, info| {
         let mut partitions = BTreeMap::new();
         let mut starts = Vec::new();
-        for (id, start, stamp) in owned(&config, &stream, progress, (worker, workers)) {
+        for (id, start, stamp) in owned(&config, progress, (worker, workers)) {
             starts.push((id.clone(), start));
             let mut capability = root.clone();
             capability.downgrade(&stamp.recovered().unix_ms());
@@ -236,7 +234,7 @@ pub fn source<'scope>(
         let waker = || scope.worker().sync_activator_for(info.address.to_vec());
         stream.control.register(waker());
         let queues = Queues::new(partitions.keys(), stream.budget.for_queues());
-        if let Some(share) = share(&config, &stream.name, worker, workers) {
+        if let Some(share) = share(&config, worker, workers) {
             reader::spawn(config.clone(), starts, share, connect, stream.clone(), queues.clone(), waker());
         }
         let activator = scope.activator_for(info.address);

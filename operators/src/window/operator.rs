@@ -30,12 +30,15 @@ struct Shell {
     /// Trace of the newest record with a frame.
     trace: Option<TraceParent>,
     now: KnowledgeTime,
+    /// Knowledge time of the newest record.
+    newest: KnowledgeTime,
     out: Vec<(Capability<Tick>, Windowed)>,
 }
 
 impl Shell {
     /// Judges a record and takes its frames, oldest slot first.
     fn take(&mut self, capability: &Capability<Tick>, decoded: Decoded) {
+        self.newest = self.newest.max(decoded.arrived.at);
         let mut frames = BTreeMap::new();
         for checked in judge(&mut self.quality, decoded) {
             self.announce(&checked);
@@ -139,8 +142,8 @@ impl Shell {
             self.take(&capability, decoded);
         }
         self.finish_time();
-        // With nothing left to come, time ends where the log ended; a stream that was stopped ends nowhere.
-        let to = frontier.unwrap_or_else(|| self.stream.control.end().unix_ms().saturating_add(TICK_MS));
+        // With nothing left to come, time ends with the newest record; a stream that was stopped ends nowhere.
+        let to = frontier.unwrap_or_else(|| self.newest.unix_ms().saturating_add(TICK_MS));
         self.advance(KnowledgeTime::at(to));
         if frontier.is_none() {
             self.due.clear();
@@ -151,7 +154,7 @@ impl Shell {
 /// Judges and gathers the frames of a stream, all of them on its home worker. What was committed before, `progress`,
 /// is given on that worker alone: elsewhere it would fire without its frames.
 pub fn window<'scope>(
-    decoded: StreamVec<'scope, Tick, Local<Decoded>>,
+    decoded: StreamVec<'scope, Tick, Decoded>,
     accepts: QualityConfig,
     config: WindowConfig,
     stream: StreamContext,
@@ -162,17 +165,18 @@ pub fn window<'scope>(
     let windows = progress.map_or_else(|| WindowBuffer::new(config), |p| WindowBuffer::restore(config, p));
     let quality = Quality::new(accepts);
     let home = stream.home as u64;
-    let together = Exchange::new(move |_: &Local<Decoded>| home);
+    let together = Exchange::new(move |_: &Decoded| home);
     decoded.unary_frontier(together, "Window", move |root, _info| {
         let (due, out) = (BTreeMap::new(), Vec::new());
-        let mut shell = Shell { stream, quality, windows, due, fresh: None, trace: None, now: recovered, out };
+        let newest = KnowledgeTime::default();
+        let mut shell = Shell { stream, quality, windows, due, fresh: None, trace: None, now: recovered, newest, out };
         shell.keep(Some(&root));
         drop(root);
         let mut waiting = Reorder::default();
         move |(input, frontier), output| {
             input.for_each_time(|time, batches| {
                 let capability = time.retain(output.output_index());
-                for Local(decoded) in batches.flat_map(|batch| batch.drain(..)) {
+                for decoded in batches.flat_map(|batch| batch.drain(..)) {
                     waiting.push(*capability.time(), decoded.place(), (capability.clone(), decoded));
                 }
             });

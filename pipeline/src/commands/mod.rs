@@ -1,5 +1,6 @@
 //! One file a command: its arguments, and what it does with them.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ pub mod publish;
 pub mod run;
 pub mod simulate;
 pub mod store;
+pub mod supervise;
 pub mod topics;
 pub mod train;
 
@@ -98,6 +100,12 @@ impl ConfigFile {
     /// The file cannot be read.
     pub fn layers(&self) -> anyhow::Result<Layers> {
         self.overrides.layers(&self.path)
+    }
+
+    /// The arguments that say the same to another command.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let set = self.overrides.set.iter().flat_map(|set| ["--set".into(), set.into()]);
+        std::iter::once(self.path.clone().into_os_string()).chain(set).collect()
     }
 
     /// The file.

@@ -1,11 +1,13 @@
 //! `squall run`: forecasts until it is told to stop, or until the log ends.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use squall_fields::Chain;
 
 use super::{ConfigFile, Usage};
+use crate::cluster::Hosts;
 use crate::http::{Endpoint, collect_metrics};
 use crate::runtime::{Parts, Runtime, isolated_decoders};
 use crate::signals::Stop;
@@ -43,6 +45,12 @@ pub struct Arguments {
     /// A replay that decides nothing by the clock: every window is forecast in full (the default).
     #[arg(long)]
     clean: bool,
+    /// Runs as one of several processes: a file with HOST:PORT of each, one a line. All have the same configuration.
+    #[arg(long, value_name = "FILE", requires = "process")]
+    hosts: Option<PathBuf>,
+    /// Which of them this is; the first line is process 0.
+    #[arg(long, value_name = "N", requires = "hosts")]
+    process: Option<usize>,
 }
 
 impl Arguments {
@@ -62,6 +70,15 @@ impl Arguments {
                 return Err(Usage(format!("--reset-progress {name}: the streams are {}", names.join(", "))).into());
             }
         }
+        let hosts = match (&self.hosts, self.process) {
+            (Some(path), Some(process)) => Some(Hosts::read(path, process)?),
+            _ => None,
+        };
+        if hosts.as_ref().is_some_and(|hosts| hosts.processes() > 1) && config.log.kind == config::LogKind::Memory {
+            return Err(
+                Usage("log.kind is \"memory\": several processes need a log that all of them reach".into()).into()
+            );
+        }
         let stop = Stop::on_signal()?;
         let _within = stop.within(END_WITHIN)?;
         let metrics = match &config.metrics {
@@ -72,6 +89,7 @@ impl Arguments {
         parts.decoders = Box::new(isolated_decoders);
         parts.reset = self.reset_progress.iter().map(|name| name.as_str().into()).collect();
         parts.as_recorded = as_recorded;
+        parts.hosts = hosts;
         let (waits, stopped) = (stop.clone(), stop.clone());
         parts.pause = Box::new(move |wait| !waits.wait_for(wait));
         let handle = match Runtime::start_with(&config, parts) {

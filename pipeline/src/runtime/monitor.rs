@@ -15,10 +15,11 @@ pub(super) fn together(mut failures: Vec<Failure>) -> Result<(), Failure> {
     failures.sort_by_key(|failure| match failure.kind() {
         ErrorKind::Internal => 0,
         ErrorKind::Fenced => 1,
+        ErrorKind::Peer => 3,
         _ => 2,
     });
     let mut texts: Vec<String> = failures.iter().map(|failure| Chain(failure).to_string()).collect();
-    texts.dedup(); // a worker that panics fails every stream
+    texts.dedup(); // a worker that panics, or a process that is lost, fails every stream
     match (failures.as_slice(), texts.len()) {
         ([], _) => Ok(()),
         ([first, ..], 1) => Err(first.clone()),

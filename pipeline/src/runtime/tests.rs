@@ -16,6 +16,7 @@ use squall_operators::products::ProductField;
 use squall_operators::tile;
 
 mod failures;
+mod processes;
 
 use super::*;
 use crate::broker::DevBroker;
@@ -176,6 +177,7 @@ fn parts(log: &dyn Log) -> Parts {
         encoder: Arc::new(Text),
         models: Box::new(|_| Ok(Box::new(Weighted))),
         as_recorded: None,
+        hosts: None,
         pause: Box::new(|wait| {
             std::thread::sleep(wait);
             true

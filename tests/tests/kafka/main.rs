@@ -15,6 +15,7 @@ mod models;
 mod mutated;
 mod order;
 mod positions;
+mod processes;
 mod security;
 mod store;
 mod time;
