@@ -28,7 +28,7 @@ pub enum Verdict {
     Done,
     /// A new start can help.
     Again,
-    /// A new start would end in the same way: what is configured is wrong, or another instance has taken over.
+    /// A new start would end in the same way: what is configured or given is wrong, or another instance has taken over.
     GiveUp(ErrorKind),
 }
 
@@ -46,7 +46,7 @@ pub fn judge(codes: &[Option<i32>]) -> Verdict {
     if codes.iter().all(|code| *code == Some(0)) {
         return Verdict::Done;
     }
-    let hopeless = [ErrorKind::Fenced, ErrorKind::User].into_iter().find(|kind| has(*kind));
+    let hopeless = [ErrorKind::Fenced, ErrorKind::User, ErrorKind::Data].into_iter().find(|kind| has(*kind));
     hopeless.map_or(Verdict::Again, Verdict::GiveUp)
 }
 

@@ -22,7 +22,7 @@ pub const EXAMPLES: &str = "Examples:
 
 Starts `squall run --hosts FILE --process N` for each process. When one ends, the others end with exit code 7, and all are
 started anew: after 1 s, then after longer, at most 60 s. It gives up, with their exit code, where a new start cannot help:
-2, what is configured is wrong, and 6, another instance took over. A signal is passed on. With several processes on this
+2, what is configured is wrong, 3, what is given is, and 6, another instance took over. A signal is passed on. With several processes on this
 machine, the metrics of process N are served at the configured port plus N.";
 
 /// Arguments of `squall supervise`.
