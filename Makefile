@@ -12,7 +12,7 @@ INPUT ?=
 OUT ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup build check format fuzz chaos examples bench bench-models clean
+.PHONY: help demo test setup build check format fuzz chaos latency examples bench bench-models clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -45,6 +45,11 @@ format: ## Lay out the code as rustfmt wants it
 fuzz: ## Damage what each decoder reads (SECONDS=60: for so long, each)
 	@$(SETUP) build
 	SQUALL_FUZZ_SECONDS=$(SECONDS) $(NATIVE) $(CARGO) test --release --locked --package squall-connectors --test fuzz
+
+latency: build ## From the last needed frame to the committed forecast (FRAMES=120, CADENCE=2, MEMBERS=20, LEADS=18)
+	@$(SETUP) test
+	$(NATIVE) $(CARGO) build --release --locked --workspace --bins
+	@target/release/latency
 
 chaos: build ## Kill the program and the broker while an event streams in (KILLS=30, INPUT=FILE.nc, SEED=1)
 	@$(SETUP) test

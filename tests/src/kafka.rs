@@ -44,6 +44,41 @@ impl Seen {
     }
 }
 
+impl Seen {
+    /// In these records nothing is null that could be empty: both are no bytes.
+    fn of(message: &impl Message) -> Self {
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+            key: message.key().unwrap_or_default().to_vec(),
+            headers: message.headers().map_or_else(Vec::new, |headers| {
+                let one = |h: Header<'_, &[u8]>| (h.key.to_owned(), h.value.unwrap_or_default().to_vec());
+                headers.iter().map(one).collect()
+            }),
+            value: message.payload().unwrap_or_default().to_vec(),
+        }
+    }
+}
+
+/// A consumer that follows a topic.
+pub struct Following(BaseConsumer);
+
+impl Following {
+    /// What has come since, within a time, each with when it came in milliseconds since 1970.
+    pub fn take(&self, within: Duration) -> Vec<(Seen, i64)> {
+        let mut taken = Vec::new();
+        while let Some(message) = self.0.poll(within) {
+            match message {
+                Ok(message) => taken.push((Seen::of(&message), chrono::Utc::now().timestamp_millis())),
+                Err(KafkaError::PartitionEOF(_)) => {}
+                Err(error) => panic!("following: {error}"),
+            }
+        }
+        taken
+    }
+}
+
 /// A record as the tests write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
@@ -186,8 +221,8 @@ impl Kafka {
         producer
     }
 
-    /// Every committed record of a topic, by partition and offset; none if there is no such topic.
-    pub fn read(&self, topic: &str) -> Vec<Seen> {
+    /// A consumer of what is committed on a topic, from its beginning, and how many partitions that has.
+    fn consumer(&self, topic: &str) -> (BaseConsumer, usize) {
         let mut config = self.client();
         config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
         config
@@ -202,25 +237,25 @@ impl Kafka {
             list.add_partition_offset(topic, *partition, Offset::Beginning).expect("a valid offset");
         }
         consumer.assign(&list).expect("an assignment");
-        let (mut open, mut seen, start) = (partitions.len(), Vec::new(), Instant::now());
+        (consumer, partitions.len())
+    }
+
+    /// A consumer that follows what is committed on a topic.
+    pub fn follow(&self, topic: &str) -> Following {
+        Following(self.consumer(topic).0)
+    }
+
+    /// Every committed record of a topic, by partition and offset; none if there is no such topic.
+    pub fn read(&self, topic: &str) -> Vec<Seen> {
+        let (consumer, mut open) = self.consumer(topic);
+        let (mut seen, start) = (Vec::new(), Instant::now());
         while open > 0 {
             assert!(start.elapsed() < LIMIT, "{topic}: {open} partitions not read to their end");
             match consumer.poll(Duration::from_millis(200)) {
                 None => {}
                 Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
                 Some(Err(error)) => panic!("{topic}: {error}"),
-                // In these records nothing is null that could be empty: both are no bytes.
-                Some(Ok(message)) => seen.push(Seen {
-                    partition: message.partition(),
-                    offset: message.offset(),
-                    timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
-                    key: message.key().unwrap_or_default().to_vec(),
-                    headers: message.headers().map_or_else(Vec::new, |headers| {
-                        let one = |h: Header<'_, &[u8]>| (h.key.to_owned(), h.value.unwrap_or_default().to_vec());
-                        headers.iter().map(one).collect()
-                    }),
-                    value: message.payload().unwrap_or_default().to_vec(),
-                }),
+                Some(Ok(message)) => seen.push(Seen::of(&message)),
             }
         }
         seen.sort_by_key(|record| (record.partition, record.offset));

@@ -10,6 +10,7 @@ pub mod files;
 pub mod forecasts;
 pub mod freeze;
 pub mod kafka;
+pub mod latency;
 pub mod models;
 pub mod program;
 pub mod proxy;

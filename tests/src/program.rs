@@ -13,6 +13,12 @@ pub fn squall() -> PathBuf {
     found.unwrap_or_else(|| panic!("{:?} are missing: run `make build` first", near.collect::<Vec<_>>()))
 }
 
+/// A number that the environment gives.
+pub fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
+    let given = std::env::var(name).ok().filter(|text| !text.is_empty());
+    given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
 /// The root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()

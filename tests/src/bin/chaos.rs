@@ -5,12 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use squall_tests::chaos::{Options, run};
+use squall_tests::program::number;
 use squall_tests::rain::Rain;
-
-fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
-    let given = std::env::var(name).ok().filter(|text| !text.is_empty());
-    given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
-}
 
 fn main() -> ExitCode {
     let folder = tempfile::tempdir().expect("a temporary folder");
