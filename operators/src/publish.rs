@@ -72,9 +72,11 @@ impl Publisher {
     pub fn publish(&self, forecast: &Forecast) -> Result<Vec<Outgoing>, PublishError> {
         let made = products(forecast, &self.products);
         let (store, encoder) = &self.files;
-        let file = put(forecast, &made, &**store, &**encoder)?;
-        let mut records = vec![encode::index(&self.encode, forecast, &self.products, &file)];
-        records.extend(encode::tiles(&self.encode, forecast, &made)?);
+        // What writes the file has one thread; the tiles take the others meanwhile.
+        let file = || put(forecast, &made, &**store, &**encoder);
+        let (file, tiles) = rayon::join(file, || encode::tiles(&self.encode, forecast, &made));
+        let mut records = vec![encode::index(&self.encode, forecast, &self.products, &file?)];
+        records.extend(tiles?);
         Ok(records)
     }
 

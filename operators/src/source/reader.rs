@@ -22,6 +22,10 @@ use crate::stream::StreamContext;
 const POLL: Duration = Duration::from_millis(20);
 /// How often the broker is asked for the end of a partition that gives nothing.
 const IDLE: Duration = Duration::from_millis(100);
+/// How often a partition is asked that gave something a moment ago: a window may wait for time to pass that.
+const SOON: Duration = Duration::from_millis(20);
+/// For how long after that.
+const MOMENT: Duration = Duration::from_millis(500);
 /// How often the topic is looked at: for new partitions, and for whether it is still the same.
 const AROUND: Duration = Duration::from_secs(5);
 /// How far ahead of the broker's clock a producer's may be before its timestamps are not believed at all.
@@ -241,8 +245,9 @@ impl Reader {
     /// With the wall clock, time moves for the partitions that give nothing and whose position is their end.
     fn look_idle(&self, log: &mut dyn LogReader, partitions: &mut [Partition]) -> Result<(), LogError> {
         let Clock::Wall { margin } = self.config.clock else { return Ok(()) };
-        let gives = |p: &Partition| p.came.is_some_and(|came| came.elapsed() < IDLE);
-        let asks = |p: &&mut Partition| !p.paused && !gives(p) && p.asked.elapsed() >= IDLE;
+        let gave = |p: &Partition, within| p.came.is_some_and(|came| came.elapsed() < within);
+        let every = |p: &Partition| if gave(p, MOMENT) { SOON } else { IDLE };
+        let asks = |p: &&mut Partition| !p.paused && !gave(p, IDLE) && p.asked.elapsed() >= every(p);
         let mut asked: Vec<_> = partitions.iter_mut().filter(asks).collect();
         if asked.is_empty() {
             return Ok(());
