@@ -10,6 +10,7 @@
 
 mod attributes;
 mod choice;
+mod chunks;
 mod classic;
 pub mod codec;
 pub mod create;

@@ -1,6 +1,7 @@
 //! What every client shares: its log lines, and the errors that it reports beside its calls.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -16,6 +17,26 @@ use super::advice::with_advice;
 pub(super) struct Context {
     fatal: Arc<Mutex<Option<LogError>>>,
     undelivered: Arc<Mutex<Vec<(usize, KafkaError)>>>,
+    said: Arc<Mutex<Said>>,
+}
+
+/// After this a trouble that lasts is said again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// What was logged last: a broker that is away is reported many times a second.
+#[derive(Default)]
+struct Said(Option<(String, Instant)>);
+
+impl Said {
+    /// Whether something is new, or was said long enough ago.
+    fn is_news(&mut self, reason: &str, now: Instant) -> bool {
+        let is_known = |(said, at): &(String, Instant)| said == reason && now.duration_since(*at) < AGAIN;
+        let is_news = !self.0.as_ref().is_some_and(is_known);
+        if is_news {
+            self.0 = Some((reason.to_owned(), now));
+        }
+        is_news
+    }
 }
 
 impl Context {
@@ -50,7 +71,9 @@ impl ClientContext for Context {
         if let Some(RDKafkaErrorCode::PartitionEOF) = error.rdkafka_error_code() {
             return; // asked for, and no error
         }
-        tracing::warn!(target: "squall::kafka", %error, "{reason}");
+        if self.said.lock().unwrap_or_else(PoisonError::into_inner).is_news(reason, Instant::now()) {
+            tracing::warn!(target: "squall::kafka", %error, "{reason}");
+        }
         let error = log_error(&with_advice(error.rdkafka_error_code(), reason), error);
         if !error.is_retriable() {
             *self.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -107,5 +130,18 @@ pub(super) fn log_error(what: &str, error: KafkaError) -> LogError {
         ) => LogError::refused(what, error),
         (_, Some(Code::UnsupportedVersion | Code::Fatal)) => LogError::failed(what, error),
         _ => LogError::away(what, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_is_said_now_and_then() {
+        let (mut said, start) = (Said::default(), Instant::now());
+        let news = [("away", 0), ("away", 1), ("refused", 2), ("away", 3), ("away", 32), ("away", 33)];
+        let news = news.map(|(reason, second)| said.is_news(reason, start + Duration::from_secs(second)));
+        assert_eq!(news, [true, false, true, true, false, true]);
     }
 }

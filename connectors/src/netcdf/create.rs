@@ -6,13 +6,14 @@
 
 use std::path::Path;
 
-use ::netcdf::{AttributeValue, Extent, FileMut, Options, VariableMut};
+use ::netcdf::{AttributeValue, FileMut, Options, VariableMut};
 use ndarray::{ArrayView2, Axis as NdAxis};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use squall_fields::crs::CfValue;
 use squall_fields::{Axis, Grid};
 
+use super::chunks::{self, Chunk, Shape};
 use super::read::guarded;
 use crate::error::FileError;
 
@@ -60,15 +61,23 @@ impl Default for WriteOptions {
         Self {
             rows: RowOrder::NorthFirst,
             storage: Storage::Packed,
-            deflate: 1,
+            deflate: 2,
             lat_lon: true,
             institution: "unknown".to_owned(),
         }
     }
 }
 
+/// A file that is being made.
+pub(super) struct Draft {
+    /// All but the dense values.
+    pub(super) file: FileMut,
+    /// Their chunks.
+    dense: Vec<Chunk>,
+}
+
 /// Builds a file and gives its bytes.
-pub(super) fn to_bytes(build: impl FnOnce(&mut FileMut) -> Result<(), FileError>) -> Result<Vec<u8>, FileError> {
+pub(super) fn to_bytes(build: impl FnOnce(&mut Draft) -> Result<(), FileError>) -> Result<Vec<u8>, FileError> {
     let io = |source| FileError::Io { path: std::env::temp_dir(), source };
     let folder = tempfile::tempdir().map_err(io)?;
     let path = folder.path().join("squall.nc");
@@ -77,7 +86,7 @@ pub(super) fn to_bytes(build: impl FnOnce(&mut FileMut) -> Result<(), FileError>
 }
 
 /// Builds a file at a path, in place of one that is there: it appears whole or not at all.
-pub(super) fn to_path(path: &Path, build: impl FnOnce(&mut FileMut) -> Result<(), FileError>) -> Result<(), FileError> {
+pub(super) fn to_path(path: &Path, build: impl FnOnce(&mut Draft) -> Result<(), FileError>) -> Result<(), FileError> {
     let io = |source| FileError::Io { path: path.to_owned(), source };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let place = tempfile::Builder::new().prefix(".squall-").tempdir_in(folder).map_err(io)?;
@@ -86,12 +95,14 @@ pub(super) fn to_path(path: &Path, build: impl FnOnce(&mut FileMut) -> Result<()
     std::fs::rename(&unfinished, path).map_err(io)
 }
 
-fn create(path: &Path, build: impl FnOnce(&mut FileMut) -> Result<(), FileError>) -> Result<(), FileError> {
+fn create(path: &Path, build: impl FnOnce(&mut Draft) -> Result<(), FileError>) -> Result<(), FileError> {
     let name = path.display().to_string();
     guarded(&name, || {
-        let mut file = ::netcdf::create_with(path, Options::NETCDF4).map_err(failed(&name))?;
-        build(&mut file)?;
-        file.close().map_err(failed(&name))
+        let file = ::netcdf::create_with(path, Options::NETCDF4).map_err(failed(&name))?;
+        let mut draft = Draft { file, dense: Vec::new() };
+        build(&mut draft)?;
+        draft.file.close().map_err(failed(&name))?;
+        chunks::write(path, &draft.dense)
     })
 }
 
@@ -201,13 +212,15 @@ pub(crate) fn chunk_len(len: usize) -> usize {
     len.max(1).div_ceil(len.max(1).div_ceil(512))
 }
 
-/// A dense variable that is written field by field: `[leading.., y, x]`.
+/// A dense variable of fields: `[leading.., y, x]`.
 pub(super) struct DenseWriter<'f, 'g> {
     variable: VariableMut<'f>,
     grid: &'g GridInFile,
+    shape: Shape,
+    /// Where its chunks are gathered.
+    chunks: &'f mut Vec<Chunk>,
     /// `None` for f32.
     packing: Option<Step>,
-    name: String,
 }
 
 /// Packing into 16-bit integers: value = packed * scale + offset.
@@ -240,7 +253,7 @@ impl Step {
 impl<'f, 'g> DenseWriter<'f, 'g> {
     /// Adds a variable with its fill value, chunks and filter.
     pub(super) fn add(
-        file: &'f mut FileMut,
+        Draft { file, dense: chunks }: &'f mut Draft,
         name: &str,
         leading: &[&str],
         grid: &'g GridInFile,
@@ -268,7 +281,8 @@ impl<'f, 'g> DenseWriter<'f, 'g> {
         if grid.has_crs {
             variable.put_attribute("grid_mapping", "crs").map_err(failed(name))?;
         }
-        Ok(Self { variable, grid, packing, name: name.to_owned() })
+        let shape = Shape { variable: name.into(), chunk: grid.chunk, deflate: deflate.min(9) };
+        Ok(Self { variable, grid, shape, chunks, packing })
     }
 
     /// Sets text attributes.
@@ -282,24 +296,18 @@ impl<'f, 'g> DenseWriter<'f, 'g> {
         if all.trim().is_empty() { Ok(()) } else { self.describe(&[("coordinates", all.trim())]) }
     }
 
-    /// Writes one field at an index of the leading dimensions.
-    pub(super) fn put(&mut self, at: &[usize], field: ArrayView2<'_, f32>) -> Result<(), FileError> {
-        let (rows, columns) = field.dim();
-        let field = self.grid.in_file_order(field);
-        let field = field.as_standard_layout();
-        let values = field.as_slice().unwrap_or_default();
-        let extents: Vec<Extent> = at
-            .iter()
-            .map(|i| Extent::from(*i..i + 1))
-            .chain([Extent::from(0..rows), Extent::from(0..columns)])
-            .collect();
-        match self.packing {
-            Some(step) => {
-                let packed: Vec<i16> = values.par_iter().with_min_len(1 << 16).map(|v| step.pack(*v)).collect();
-                self.variable.put_values(&packed, extents).map_err(failed(&self.name))
+    /// Writes fields, each at an index of the leading dimensions.
+    pub(super) fn put(&mut self, fields: &[(Vec<usize>, ArrayView2<'_, f32>)]) {
+        let (grid, shape, packing) = (self.grid, &self.shape, self.packing);
+        let cut = |(at, field): &(Vec<usize>, ArrayView2<'_, f32>)| {
+            let field = grid.in_file_order(*field);
+            match packing {
+                Some(step) => shape.cut(at, field.mapv(|value| step.pack(value)).view(), MISSING),
+                None => shape.cut(at, field, f32::NAN),
             }
-            None => self.variable.put_values(values, extents).map_err(failed(&self.name)),
-        }
+        };
+        let chunks: Vec<Vec<Chunk>> = fields.par_iter().map(cut).collect();
+        self.chunks.extend(chunks.into_iter().flatten());
     }
 }
 

@@ -7,12 +7,12 @@
 //! attributes are, it says itself ([`squall_operators::products`]).
 
 use ::netcdf::FileMut;
-use ndarray::{ArrayView4, Axis as NdAxis};
+use ndarray::{ArrayView4, s};
 use rayon::prelude::*;
 use squall_fields::{Forecast, Variable};
 use squall_operators::products::{LevelAxis, PRECISION, ProductField, Quantity, fill};
 
-use super::create::{DenseWriter, GridInFile, Step, Storage, WriteOptions, describe, failed, to_bytes};
+use super::create::{DenseWriter, Draft, GridInFile, Step, Storage, WriteOptions, describe, failed, to_bytes};
 use super::observations::{TIME, write_time};
 use crate::error::FileError;
 
@@ -30,7 +30,8 @@ pub fn forecast_bytes(
         return Err(FileError::malformed("forecast", "expected at least one product to write"));
     }
     products.iter().try_for_each(|field| check(forecast, field))?;
-    to_bytes(|file| {
+    to_bytes(|draft| {
+        let file = &mut draft.file;
         write_provenance(file, forecast, options)?;
         write_times(file, forecast)?;
         if products.iter().any(|field| field.product.is_computed()) {
@@ -39,7 +40,7 @@ pub fn forecast_bytes(
         let grid = GridInFile::write(file, &forecast.grid, options)?;
         let beside = products.iter().any(|field| *field.product == PRECISION).then_some(PRECISION.file.name);
         let mut writer = Writer { options, grid, beside, axes: Vec::new() };
-        products.iter().try_for_each(|field| writer.write(file, field))
+        products.iter().try_for_each(|field| writer.write(draft, field))
     })
 }
 
@@ -130,13 +131,17 @@ struct Writer<'o> {
 }
 
 impl Writer<'_> {
-    fn write(&mut self, file: &mut FileMut, field: &ProductField<'_>) -> Result<(), FileError> {
+    fn write(&mut self, draft: &mut Draft, field: &ProductField<'_>) -> Result<(), FileError> {
         let ProductField { product, variable, levels, values } = field;
-        let axis = product.levels.as_ref().map(|kind| self.axis(file, &kind.axis, *variable, levels)).transpose()?;
+        let axis = product
+            .levels
+            .as_ref()
+            .map(|kind| self.axis(&mut draft.file, &kind.axis, *variable, levels))
+            .transpose()?;
         let leading: Vec<&str> = axis.as_deref().into_iter().chain(["time"]).collect();
         let packing = self.packing(product.file.packed, values.view());
         let name = product.name_in_file(*variable);
-        let mut out = DenseWriter::add(file, &name, &leading, &self.grid, packing, self.options.deflate)?;
+        let mut out = DenseWriter::add(draft, &name, &leading, &self.grid, packing, self.options.deflate)?;
         if let (Quantity::Variable { cell_method }, Some(variable)) = (product.quantity, variable) {
             let methods = [Some(own_cell_method(*variable)), cell_method];
             let methods: Vec<&str> = methods.into_iter().flatten().collect();
@@ -149,12 +154,13 @@ impl Writer<'_> {
         }
         let of_all = if product.is_computed() { REALIZATIONS } else { "" };
         out.coordinates(format!("{TIMES} {of_all}").trim_end())?;
-        for (level, fields) in values.axis_iter(NdAxis(0)).enumerate() {
-            for (lead, plane) in fields.axis_iter(NdAxis(0)).enumerate() {
-                let place = [level, lead];
-                out.put(&place[place.len() - leading.len()..], plane)?;
-            }
-        }
+        let (levels, leads, ..) = values.dim();
+        let places = (0..levels).flat_map(|level| (0..leads).map(move |lead| [level, lead]));
+        let plane = |place: [usize; 2]| {
+            let plane = values.slice(s![place[0], place[1], .., ..]);
+            (place[place.len() - leading.len()..].to_vec(), plane)
+        };
+        out.put(&places.map(plane).collect::<Vec<_>>());
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use ::netcdf::FileMut;
 use squall_fields::{Frame, Unit, ValidTime};
 
-use super::create::{DenseWriter, GridInFile, Step, Storage, WriteOptions, describe, failed, to_bytes, to_path};
+use super::create::{DenseWriter, Draft, GridInFile, Step, Storage, WriteOptions, describe, failed, to_bytes, to_path};
 use crate::error::FileError;
 
 /// Writes frames of one grid and one set of variables into a file, in the order given.
@@ -14,7 +14,7 @@ use crate::error::FileError;
 /// [`FileError::Malformed`] if there is no frame or the frames differ in grid or variables;
 /// [`FileError::Io`] if the file cannot be written.
 pub fn write_frames(path: &Path, frames: &[Frame], title: &str, options: &WriteOptions) -> Result<(), FileError> {
-    to_path(path, |file| build(file, frames, title, options))
+    to_path(path, |draft| build(draft, frames, title, options))
 }
 
 /// One frame as the bytes of a file, for the value of a record. The same frame gives the same bytes.
@@ -45,10 +45,10 @@ pub fn write_frames(path: &Path, frames: &[Frame], title: &str, options: &WriteO
 pub fn frame_bytes(frame: &Frame, options: &WriteOptions) -> Result<Vec<u8>, FileError> {
     // In a record the coordinates of every cell would be most of the bytes; the grid mapping gives them.
     let options = WriteOptions { lat_lon: false, ..options.clone() };
-    to_bytes(|file| build(file, std::slice::from_ref(frame), "Observation", &options))
+    to_bytes(|draft| build(draft, std::slice::from_ref(frame), "Observation", &options))
 }
 
-fn build(file: &mut FileMut, frames: &[Frame], title: &str, options: &WriteOptions) -> Result<(), FileError> {
+fn build(draft: &mut Draft, frames: &[Frame], title: &str, options: &WriteOptions) -> Result<(), FileError> {
     let wrong = |reason: &str| FileError::malformed("frames to write", reason);
     let first = frames.first().ok_or_else(|| wrong("expected at least one frame"))?;
     if frames
@@ -64,6 +64,7 @@ fn build(file: &mut FileMut, frames: &[Frame], title: &str, options: &WriteOptio
         ("source", "gridded observation"),
         ("history", "written by Squall"),
     ];
+    let file = &mut draft.file;
     for (name, value) in attributes {
         file.add_attribute(name, value).map_err(failed(name))?;
     }
@@ -72,7 +73,6 @@ fn build(file: &mut FileMut, frames: &[Frame], title: &str, options: &WriteOptio
     let grid = GridInFile::write(file, &first.grid, options)?;
     let has_quality = frames.iter().any(|frame| frame.quality.is_some());
     for (plane, variable) in first.variables.iter().enumerate() {
-        let values = |frame: &'_ Frame| frame.values.index_axis(ndarray::Axis(0), plane).to_owned();
         let packing = match options.storage {
             Storage::Packed => Some(Step::for_values(rayon::iter::ParallelIterator::flat_map_iter(
                 rayon::iter::IntoParallelRefIterator::par_iter(frames),
@@ -81,7 +81,7 @@ fn build(file: &mut FileMut, frames: &[Frame], title: &str, options: &WriteOptio
             Storage::Float => None,
         };
         let name = variable.standard_name();
-        let mut out = DenseWriter::add(file, name, &["time"], &grid, packing, options.deflate)?;
+        let mut out = DenseWriter::add(draft, name, &["time"], &grid, packing, options.deflate)?;
         out.describe(&[
             ("standard_name", name),
             ("long_name", &variable.name().replace('_', " ")),
@@ -95,29 +95,26 @@ fn build(file: &mut FileMut, frames: &[Frame], title: &str, options: &WriteOptio
             out.describe(&[("ancillary_variables", "quality_index")])?;
         }
         out.coordinates("")?;
-        for (index, frame) in frames.iter().enumerate() {
-            out.put(&[index], values(frame).view())?;
-        }
+        let planes = frames.iter().map(|frame| frame.values.index_axis(ndarray::Axis(0), plane));
+        out.put(&planes.enumerate().map(|(index, values)| (vec![index], values)).collect::<Vec<_>>());
     }
-    if has_quality { write_quality(file, frames, &grid, options) } else { Ok(()) }
+    if has_quality { write_quality(draft, frames, &grid, options) } else { Ok(()) }
 }
 
 /// Quality as 0 to 1 in steps of 0.0001; missing where a frame has none.
 fn write_quality(
-    file: &mut FileMut,
+    draft: &mut Draft,
     frames: &[Frame],
     grid: &GridInFile,
     options: &WriteOptions,
 ) -> Result<(), FileError> {
     let step = (options.storage == Storage::Packed).then_some(Step { scale: 1e-4, offset: 0.0 });
-    let mut out = DenseWriter::add(file, "quality_index", &["time"], grid, step, options.deflate)?;
+    let mut out = DenseWriter::add(draft, "quality_index", &["time"], grid, step, options.deflate)?;
     out.describe(&[("long_name", "quality index of the observation, 0 bad to 1 good"), ("units", "1")])?;
     out.coordinates("")?;
-    for (index, frame) in frames.iter().enumerate() {
-        if let Some(quality) = &frame.quality {
-            out.put(&[index], quality.view())?;
-        }
-    }
+    let planes =
+        frames.iter().enumerate().filter_map(|(index, frame)| Some((vec![index], frame.quality.as_ref()?.view())));
+    out.put(&planes.collect::<Vec<_>>());
     Ok(())
 }
 

@@ -35,8 +35,8 @@ fn axis(group: &mut GroupMut<'_>, name: &str, values: &[f64], attributes: Attrib
 }
 
 fn bytes(build: impl FnOnce(&mut GroupMut<'_>)) -> Vec<u8> {
-    to_bytes(|file| {
-        build(&mut file.root_mut().unwrap());
+    to_bytes(|draft| {
+        build(&mut draft.file.root_mut().unwrap());
         Ok(())
     })
     .unwrap()

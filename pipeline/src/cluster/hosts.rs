@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
-
 use crate::commands::Usage;
 
 /// Where the processes of a cluster are, and which of them this is.
@@ -20,9 +18,10 @@ impl Hosts {
     ///
     /// # Errors
     /// The file cannot be read, a line is no address, one is there twice, or the process is not among them.
-    pub fn read(path: &Path, process: usize) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Self::parse(&text, process).map_err(|fault| Usage(format!("{}: {fault}", path.display())))?)
+    pub fn read(path: &Path, process: usize) -> Result<Self, Usage> {
+        let fault = |fault: &dyn std::fmt::Display| Usage(format!("the file of hosts {}: {fault}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
+        Self::parse(&text, process).map_err(|error| fault(&error))
     }
 
     /// The same, of a text.
