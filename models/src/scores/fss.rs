@@ -1,9 +1,19 @@
 //! Fractions skill score: right, if not exactly there (Roberts and Lean 2008).
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, ArrayView3, s};
 use serde::{Deserialize, Serialize};
 
 use super::{Event, ratio};
+
+/// Which windows count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Border {
+    /// One around every cell; outside the domain there is no event.
+    #[default]
+    NoEvent,
+    /// Those that lie inside the domain alone.
+    Interior,
+}
 
 /// Sums of the fractions skill score; merged sums give the score over all cases (Mittermaier 2021).
 ///
@@ -28,11 +38,43 @@ impl Fss {
 
     /// Adds probabilities of an event and whether it happened (1 or 0), without missing values.
     pub fn add_probabilities(&mut self, forecast: ArrayView2<'_, f32>, observed: ArrayView2<'_, f32>, scale: usize) {
-        let (forecast, observed) = (fractions(forecast, scale), fractions(observed, scale));
+        self.add_windows(forecast, observed, scale, Border::NoEvent);
+    }
+
+    /// The same with a choice of windows; [`Border::Interior`] adds nothing where no window fits.
+    pub fn add_windows(
+        &mut self,
+        forecast: ArrayView2<'_, f32>,
+        observed: ArrayView2<'_, f32>,
+        scale: usize,
+        border: Border,
+    ) {
+        let (forecast, observed) = (fractions(forecast, scale, border), fractions(observed, scale, border));
         for (f, o) in forecast.iter().zip(&observed) {
             self.squared_difference += (f - o) * (f - o);
             self.reference += f * f + o * o;
         }
+    }
+
+    /// Adds members `[member, y, x]`, as the share of them with the event, and an observation `[y, x]`: the
+    /// probabilistic score (Necker et al. 2024). A cell that is missing in any of them is no event in all.
+    pub fn add_ensemble(
+        &mut self,
+        members: ArrayView3<'_, f32>,
+        observed: ArrayView2<'_, f32>,
+        event: Event,
+        scale: usize,
+        border: Border,
+    ) {
+        let missing = |y, x| observed[[y, x]].is_nan() || members.slice(s![.., y, x]).iter().any(|v| v.is_nan());
+        let (count, cells) = (members.dim().0 as f32, observed.dim());
+        let share = |(y, x)| {
+            let yes = members.slice(s![.., y, x]).iter().filter(|v| event.holds(**v)).count();
+            if missing(y, x) || yes == 0 { 0.0 } else { yes as f32 / count }
+        };
+        let happened = |(y, x)| f32::from(event.holds(observed[[y, x]]) && !missing(y, x));
+        let (forecast, observed) = (Array2::from_shape_fn(cells, share), Array2::from_shape_fn(cells, happened));
+        self.add_windows(forecast.view(), observed.view(), scale, border);
     }
 
     /// The sums of both.
@@ -50,8 +92,8 @@ impl Fss {
     }
 }
 
-/// Mean over the window of every cell, from a table of sums.
-fn fractions(events: ArrayView2<'_, f32>, scale: usize) -> Array2<f64> {
+/// Mean over each window, from a table of sums.
+fn fractions(events: ArrayView2<'_, f32>, scale: usize, border: Border) -> Array2<f64> {
     let (rows, columns) = events.dim();
     let mut sums = Array2::<f64>::zeros((rows + 1, columns + 1));
     for ((y, x), event) in events.indexed_iter() {
@@ -59,7 +101,12 @@ fn fractions(events: ArrayView2<'_, f32>, scale: usize) -> Array2<f64> {
     }
     let (scale, before) = (scale.max(1), scale / 2);
     let range = |i: usize, n: usize| (i.saturating_sub(before), (i + scale - before).min(n));
-    Array2::from_shape_fn((rows, columns), |(y, x)| {
+    let (inside, first) = match border {
+        Border::NoEvent => ((rows, columns), 0),
+        Border::Interior => (((rows + 1).saturating_sub(scale), (columns + 1).saturating_sub(scale)), before),
+    };
+    Array2::from_shape_fn(inside, |(y, x)| {
+        let (y, x) = (y + first, x + first);
         let ((y0, y1), (x0, x1)) = (range(y, rows), range(x, columns));
         (sums[[y1, x1]] - sums[[y0, x1]] - sums[[y1, x0]] + sums[[y0, x0]]) / (scale * scale) as f64
     })
@@ -67,8 +114,6 @@ fn fractions(events: ArrayView2<'_, f32>, scale: usize) -> Array2<f64> {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::s;
-
     use super::{super::close, *};
 
     #[test]
@@ -83,6 +128,14 @@ mod tests {
             fss.add(forecast.view(), observed.view(), Event::AtLeast(1.0), scale);
             assert!(close(fss.score(), expected, 1e-7), "{scale}: {:?} {expected}", fss.score());
             assert_eq!(fss.merge(&fss).score(), fss.score());
+            let (mut twins, both) = (Fss::default(), ndarray::stack![ndarray::Axis(0), forecast, forecast]);
+            twins.add_ensemble(both.view(), observed.view(), Event::AtLeast(1.0), scale, Border::NoEvent);
+            assert_eq!(twins, fss);
+        }
+        for (scale, expected) in [(1, 0.2222222), (4, 0.6060606), (5, 0.7685009), (7, 0.9850746)] {
+            let mut fss = Fss::default();
+            fss.add_windows(forecast.view(), observed.view(), scale, Border::Interior);
+            assert!(close(fss.score(), expected, 1e-7), "{scale}: {:?} {expected}", fss.score());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::csi::Csi;
 use super::score::AnyScore;
-use super::{Crps, Error, FairCrps, PrecisionRank, Spread};
+use super::{Crps, Error, FairCrps, PrecisionRank, Spread, TailCrps};
 
 /// A score by name.
 #[derive(Clone, Copy)]
@@ -19,6 +19,7 @@ pub struct Kind {
 pub const ALL: &[Kind] = &[
     Kind { name: "crps", about: "CRPS of the members", start: |_| one(Crps::default()) },
     Kind { name: "fair-crps", about: "CRPS as of infinitely many members", start: |_| one(FairCrps::default()) },
+    Kind { name: "tail-crps", about: "CRPS above a threshold", start: |at| each(at, TailCrps::above) },
     Kind { name: "csi", about: "CSI of the mean", start: |at| each(at, Csi::of_mean) },
     Kind { name: "csi-control", about: "CSI of the first member", start: |at| each(at, Csi::of_control) },
     Kind { name: "mae", about: "absolute error of the mean", start: |_| one(Error::default()) },

@@ -227,8 +227,8 @@ pub struct Score {
     /// Thresholds of the CSI of the ensemble mean.
     #[arg(long, value_delimiter = ',', default_values_t = [0.1, 1.0, 5.0])]
     thresholds: Vec<f32>,
-    /// Scores, in the order of the table: crps, fair-crps, csi, csi-control, mae, spread-skill, and below the table
-    /// precision and precision-wet.
+    /// Scores, in the order of the table: crps, fair-crps, tail-crps, csi, csi-control, mae, spread-skill, and below the
+    /// table precision and precision-wet.
     #[arg(long, value_delimiter = ',', default_value = "crps,csi,spread-skill,precision,precision-wet")]
     scores: Vec<String>,
 }

@@ -1,0 +1,140 @@
+//! Scores of pooled fields: right in the mean, or the maximum, of a neighbourhood (Ravuri et al. 2021).
+
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
+
+use super::{Contingency, Crps, Event};
+
+/// What is made of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// Its mean.
+    Mean,
+    /// Its largest value.
+    Max,
+}
+
+/// Pools `[y, x]` over the square windows of `size` cells that lie inside, every (size+2)/4 cells (rounded down, at
+/// least 1). A window with a missing value is NaN. Empty if no window fits.
+pub fn pooled(field: ArrayView2<'_, f32>, size: usize, pool: Pool) -> Array2<f32> {
+    let (size, (rows, columns)) = (size.max(1), field.dim());
+    let step = ((size + 2) / 4).max(1);
+    let fit = |n: usize| (n + 1).saturating_sub(size).div_ceil(step);
+    Array2::from_shape_fn((fit(rows), fit(columns)), |(y, x)| {
+        let (y, x) = (y * step, x * step);
+        let window = field.slice(ndarray::s![y..y + size, x..x + size]);
+        if window.iter().any(|v| v.is_nan()) {
+            return f32::NAN;
+        }
+        match pool {
+            Pool::Mean => (window.iter().map(|v| f64::from(*v)).sum::<f64>() / (size * size) as f64) as f32,
+            Pool::Max => window.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+        }
+    })
+}
+
+/// CRPS of members `[member, y, x]` and an observation `[y, x]`, each pooled first; sums to be merged.
+pub fn pooled_crps(members: ArrayView3<'_, f32>, observed: ArrayView2<'_, f32>, size: usize, pool: Pool) -> Crps {
+    let observed = pooled(observed, size, pool);
+    let mut all = Array3::zeros((members.dim().0, observed.dim().0, observed.dim().1));
+    for (member, mut out) in members.outer_iter().zip(all.axis_iter_mut(Axis(0))) {
+        out.assign(&pooled(member, size, pool));
+    }
+    let mut crps = Crps::default();
+    crps.add(all.view(), observed.view());
+    crps
+}
+
+/// The contingency table of windows with an event somewhere in them: its CSI is the neighbourhood CSI.
+///
+/// Windows of `size` cells lie every size/2 cells (rounded down, at least 1) and reach as far over the border, where
+/// there is no event. A cell that is missing in either field is an event in neither; a window of such cells alone does
+/// not count.
+pub fn neighbourhood_table(
+    forecast: ArrayView2<'_, f32>,
+    observed: ArrayView2<'_, f32>,
+    event: Event,
+    size: usize,
+) -> Contingency {
+    debug_assert_eq!(forecast.dim(), observed.dim(), "fields of one shape");
+    let (size, half, (rows, columns)) = (size.max(1), size / 2, forecast.dim());
+    let step = half.max(1);
+    let windows = |n: usize| (0..=(n + 2 * half).saturating_sub(size)).step_by(step);
+    let range = |start: usize, n: usize| start.saturating_sub(half).min(n)..(start + size).saturating_sub(half).min(n);
+    let mut table = Contingency::default();
+    for y in windows(rows) {
+        for x in windows(columns) {
+            let window = ndarray::s![range(y, rows), range(x, columns)];
+            let (mut f, mut o, mut any) = (false, false, false);
+            for (a, b) in forecast.slice(window).iter().zip(observed.slice(window)) {
+                if !(a.is_nan() || b.is_nan()) {
+                    any = true;
+                    f |= event.holds(*a);
+                    o |= event.holds(*b);
+                }
+            }
+            let counts = match (f, o) {
+                (true, true) => &mut table.hits,
+                (true, false) => &mut table.false_alarms,
+                (false, true) => &mut table.misses,
+                (false, false) => &mut table.correct_rejections,
+            };
+            *counts += f64::from(any);
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::s;
+
+    use super::{super::close, *};
+
+    fn observed() -> Array2<f32> {
+        let mut field = Array2::zeros((16, 16));
+        field.slice_mut(s![4..8, 4..8]).fill(10.0);
+        field[[12, 12]] = 20.0;
+        field
+    }
+
+    #[test]
+    fn golden_values_of_the_pooled_crps() {
+        let o = observed();
+        let members = Array3::from_shape_fn((4, 16, 16), |(i, y, x)| {
+            o[[(y + 16 - i) % 16, (x + 16 - 2 * i) % 16]] * (1.0 + 0.1 * i as f32)
+        });
+        for (size, pool, fair, biased) in [
+            (1, Pool::Mean, 0.363281, 0.533203),
+            (4, Pool::Mean, 0.484221, 0.675712),
+            (4, Pool::Max, 1.809665, 2.415311),
+            (16, Pool::Mean, 0.046875, 0.061523),
+            (16, Pool::Max, 1.333333, 1.75),
+        ] {
+            let crps = pooled_crps(members.view(), o.view(), size, pool);
+            assert!(close(crps.fair(), fair, 1e-6) && close(crps.biased(), biased, 1e-6), "{size} {pool:?} {crps:?}");
+        }
+        assert_eq!(pooled_crps(members.view(), o.view(), 17, Pool::Mean).biased(), None);
+    }
+
+    #[test]
+    fn golden_values_of_the_neighbourhood_csi() {
+        let o = observed();
+        let mut f = Array2::zeros((16, 16));
+        f.slice_mut(s![6..10, 7..11]).fill(10.0);
+        f[[2, 13]] = 20.0;
+        for (size, counts) in [(3, (12.0, 33.0, 33.0)), (5, (8.0, 13.0, 17.0)), (7, (9.0, 6.0, 8.0))] {
+            let table = neighbourhood_table(f.view(), o.view(), Event::AtLeast(8.0), size);
+            assert_eq!((table.hits, table.false_alarms, table.misses), counts, "{size}");
+        }
+        assert_eq!(neighbourhood_table(f.view(), o.view(), Event::AtLeast(8.0), 1).csi(), Some(0.0625));
+    }
+
+    #[test]
+    fn a_window_with_a_missing_value_does_not_count() {
+        let mut o = observed();
+        o[[0, 0]] = f32::NAN;
+        assert!(pooled(o.view(), 4, Pool::Max)[[0, 0]].is_nan());
+        let missing = Array2::from_elem((16, 16), f32::NAN);
+        assert_eq!(neighbourhood_table(o.view(), missing.view(), Event::AtLeast(1.0), 3).total(), 0.0);
+    }
+}

@@ -1,0 +1,106 @@
+//! Rank histogram: is what comes like one more member?
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayView2, ArrayView3};
+
+use super::over_cells;
+
+/// Counts of the rank of the observation among the members (Hamill 2001).
+///
+/// An observation that equals t members lies in each of the t+1 ranks between them with a share of 1/(t+1): no random
+/// numbers, so that a replay gives the same. What is kept are integers, by the number of members, of members below
+/// and of equal ones; so [`subtract`](Self::subtract) undoes [`merge`](Self::merge) exactly.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RankHistogram {
+    /// Cases by (members, members below, members equal); none is zero.
+    cases: BTreeMap<(u32, u32, u32), i64>,
+}
+
+impl RankHistogram {
+    /// Adds one case, unless a value is missing or there is no member.
+    pub fn add_case(&mut self, members: &[f32], observed: f32) {
+        if members.is_empty() || observed.is_nan() || members.iter().any(|x| x.is_nan()) {
+            return;
+        }
+        let count = |holds: &dyn Fn(f32) -> bool| members.iter().filter(|x| holds(**x)).count() as u32;
+        let key = (members.len() as u32, count(&|x| x < observed), count(&|x| x == observed));
+        *self.cases.entry(key).or_default() += 1;
+    }
+
+    /// Adds every cell of members `[member, y, x]` and an observation `[y, x]`.
+    pub fn add(&mut self, members: ArrayView3<'_, f32>, observed: ArrayView2<'_, f32>) {
+        let sums = over_cells(members, observed, |sum: &mut Self, case, y| sum.add_case(case, y), Self::merge);
+        *self = self.merge(&sums);
+    }
+
+    /// The counts of both.
+    #[must_use]
+    pub fn merge(&self, other: &Self) -> Self {
+        self.combine(other, 1)
+    }
+
+    /// The counts without those of the other, exactly.
+    #[must_use]
+    pub fn subtract(&self, other: &Self) -> Self {
+        self.combine(other, -1)
+    }
+
+    fn combine(&self, other: &Self, sign: i64) -> Self {
+        let mut cases = self.cases.clone();
+        other.cases.iter().for_each(|(key, n)| *cases.entry(*key).or_default() += sign * n);
+        cases.retain(|_, n| *n != 0);
+        Self { cases }
+    }
+
+    /// Number of cases.
+    pub fn count(&self) -> i64 {
+        self.cases.values().sum()
+    }
+
+    /// Cases in each of the M+1 ranks, of ensembles of M members alone: ranks of other sizes do not compare.
+    pub fn ranks(&self, members: u32) -> Vec<f64> {
+        let mut ranks = vec![0.0; members as usize + 1];
+        for ((_, below, equal), n) in self.cases.range((members, 0, 0)..=(members, u32::MAX, u32::MAX)) {
+            let between = *below as usize..=(below + equal) as usize;
+            ranks[between].iter_mut().for_each(|rank| *rank += *n as f64 / f64::from(equal + 1));
+        }
+        ranks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn histogram(cases: &[(Vec<f32>, f32)]) -> RankHistogram {
+        let mut histogram = RankHistogram::default();
+        cases.iter().for_each(|(members, y)| histogram.add_case(members, *y));
+        histogram
+    }
+
+    fn cases() -> impl Strategy<Value = Vec<(Vec<f32>, f32)>> {
+        let value = || prop::sample::select(vec![0.0f32, 1.0, 2.0, f32::NAN]);
+        prop::collection::vec((prop::collection::vec(value(), 0..5), value()), 0..30)
+    }
+
+    #[test]
+    fn ties_are_shared_and_missing_values_do_not_count() {
+        assert_eq!(histogram(&[(vec![0.0; 3], 0.0)]).ranks(3), [0.25; 4]);
+        assert_eq!(histogram(&[(vec![0.0, 1.0, 1.0], 1.0)]).ranks(3), [0.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]);
+        assert_eq!(histogram(&[(vec![0.0], f32::NAN), (vec![f32::NAN], 0.0), (vec![], 0.0)]).count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_merge_to_the_whole_and_are_taken_back_exactly(a in cases(), b in cases()) {
+            let whole = histogram(&[a.clone(), b.clone()].concat());
+            prop_assert_eq!(&histogram(&b).merge(&histogram(&a)), &whole);
+            prop_assert_eq!(whole.subtract(&histogram(&a)), histogram(&b));
+            let all: f64 = (1..5).flat_map(|m| whole.ranks(m)).sum();
+            prop_assert!((all - whole.count() as f64).abs() < 1e-9);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! CRPS of what is above a threshold alone.
+
+use super::Crps;
+use super::over_cells;
+use super::score::{Pair, Score};
+
+/// Sums of the threshold-weighted CRPS (Gneiting and Ranjan 2011) with weight 1 at and above a threshold, 0 below: the
+/// CRPS once members and observation below the threshold are raised to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TailCrps {
+    threshold: f32,
+    crps: Crps,
+}
+
+impl TailCrps {
+    /// Empty sums.
+    pub fn above(threshold: f32) -> Self {
+        Self { threshold, crps: Crps::default() }
+    }
+
+    /// Adds one case, unless a value is missing; members are raised and sorted on the way.
+    pub fn add_case(&mut self, members: &mut [f32], observed: f32) {
+        add_raised(&mut self.crps, members, observed, self.threshold);
+    }
+
+    /// The sums, biased and fair.
+    pub fn crps(&self) -> &Crps {
+        &self.crps
+    }
+}
+
+fn add_raised(sum: &mut Crps, members: &mut [f32], observed: f32, threshold: f32) {
+    // Not `f32::max`, which would turn a missing value into the threshold.
+    let raised = |x: f32| if x < threshold { threshold } else { x };
+    members.iter_mut().for_each(|x| *x = raised(*x));
+    sum.add_case(members, raised(observed), 1.0);
+}
+
+impl Score for TailCrps {
+    fn name(&self) -> &'static str {
+        "twCRPS"
+    }
+
+    fn threshold(&self) -> Option<f32> {
+        Some(self.threshold)
+    }
+
+    fn has_unit(&self) -> bool {
+        true
+    }
+
+    fn add(&mut self, pair: &Pair<'_>) {
+        let add = |sum: &mut Crps, case: &mut [f32], y| add_raised(sum, case, y, self.threshold);
+        self.crps = self.crps.merge(&over_cells(pair.members, pair.observed, add, Crps::merge));
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.crps = self.crps.merge(&other.crps);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.crps.weight() == 0.0
+    }
+
+    /// The biased one.
+    fn finish(&self) -> Option<f64> {
+        self.crps.biased()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_the_integral_of_the_brier_score_above_the_threshold(
+            members in prop::collection::vec(0u8..8, 1..6), y in 0u8..8, threshold in 0u8..8,
+        ) {
+            let mut sum = TailCrps::above(f32::from(threshold));
+            sum.add_case(&mut members.iter().map(|x| f32::from(*x)).collect::<Vec<_>>(), f32::from(y));
+            // Between whole numbers nothing changes, so the integral is a sum.
+            let share = |z: u8| members.iter().filter(|x| **x <= z).count() as f64 / members.len() as f64;
+            let integral: f64 = (threshold..8).map(|z| (share(z) - f64::from(u8::from(y <= z))).powi(2)).sum();
+            prop_assert!((sum.finish().unwrap() - integral).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_missing_value_is_not_raised() {
+        let mut sum = TailCrps::above(1.0);
+        sum.add_case(&mut [f32::NAN, 2.0], 0.0);
+        sum.add_case(&mut [0.0, 2.0], f32::NAN);
+        assert_eq!(sum.finish(), None);
+    }
+}
