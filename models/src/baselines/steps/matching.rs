@@ -10,8 +10,6 @@ pub(super) struct Target {
     wet: Vec<f32>,
     /// The least value.
     dry: f32,
-    /// Cells in all.
-    cells: usize,
 }
 
 impl Target {
@@ -20,7 +18,7 @@ impl Target {
         let dry = field.iter().copied().fold(f32::INFINITY, f32::min);
         let mut wet: Vec<f32> = field.iter().copied().filter(|v| *v > dry).collect();
         wet.sort_unstable_by(f32::total_cmp);
-        Self { wet, dry, cells: field.len() }
+        Self { wet, dry }
     }
 
     /// Replaces how far a field lies above its least value (0: dry, and it stays so) by observed values.
@@ -42,20 +40,9 @@ impl Target {
             &mut ranks[..]
         };
         top.sort_unstable();
-        let least = if self.wet.len() > forecast_wet { self.quantile(forecast_wet) } else { f32::NEG_INFINITY };
         for (rank, value) in top.iter().zip(&self.wet[self.wet.len() - used..]) {
-            excess[*rank as u32 as usize] = if *value < least { self.dry } else { *value };
+            excess[*rank as u32 as usize] = *value;
         }
-    }
-
-    /// The value that a share of `wet / cells` exceeds, interpolated between the two nearest ranks.
-    fn quantile(&self, wet: usize) -> f32 {
-        let place = (1.0 - wet as f64 / self.cells as f64) * (self.cells - 1) as f64;
-        let dry_cells = self.cells - self.wet.len();
-        let at = |rank: usize| if rank < dry_cells { self.dry } else { self.wet[rank - dry_cells] };
-        let low = (place as usize).min(self.cells - 1);
-        let (a, b) = (f64::from(at(low)), f64::from(at((low + 1).min(self.cells - 1))));
-        (a + (b - a) * (place - low as f64)) as f32
     }
 }
 

@@ -19,6 +19,8 @@ mod matching;
 mod model;
 mod noise;
 #[cfg(test)]
+mod parity;
+#[cfg(test)]
 mod tests;
 
 use ndarray::Array4;

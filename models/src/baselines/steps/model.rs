@@ -4,7 +4,7 @@ use rustfft::num_complex::Complex;
 use squall_fields::random::Philox;
 
 use super::ar::Process;
-use super::cascade::Bands;
+use super::cascade::{Band, Bands};
 use super::fft::{Fft2, Scratch, multiplicity};
 use super::mask::Rim;
 use super::matching::Target;
@@ -173,7 +173,7 @@ impl Model {
     /// Standard deviation of each level of the noise, times the number of cells.
     fn noise_deviations(&self, noise: &[Complex<f32>]) -> Vec<f64> {
         let rows = self.shape.0;
-        let level = |band: &super::cascade::Band| {
+        let level = |band: &Band| {
             let columns = (0..band.wide).map(|kx| {
                 let span = |span: std::ops::Range<usize>| power(&band.weights[span.clone()], &noise[span]);
                 let mut sum: f64 = band.spans(rows, kx).map(span).iter().sum();
@@ -222,4 +222,43 @@ fn step(
 /// Columns of a transposed spectrum.
 fn rows_of(spectrum: &[Complex<f32>], rows: usize) -> usize {
     spectrum.len() / rows.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baselines::steps::parity::reference;
+
+    #[test]
+    fn each_level_keeps_its_variance_and_the_noise_has_the_spectrum_of_the_rain() {
+        let reference = reference();
+        let shape = reference.shape;
+        let model = Model::new(&reference.fields, shape, 6, Rim::new(5.0, 10), -10.0);
+        let mut state = model.state();
+        let (mut variances, mut noise, mut drawn) = ([0f64; 6], vec![0f64; model.filter.len()], 0f64);
+        for member in 0..60 {
+            model.begin(&mut state);
+            for step in 0..24 {
+                model.evolve(&Philox::new(11, member), &mut state);
+                drawn += 1.0;
+                noise.iter_mut().zip(&state.noise).for_each(|(sum, z)| *sum += f64::from(z.norm_sqr()));
+                if step % 6 == 5 {
+                    for (k, sum) in variances.iter_mut().enumerate() {
+                        let level = &state.levels[k][0];
+                        let columns = level.iter().enumerate();
+                        let power = columns.map(|(i, z)| multiplicity(shape, i / shape.0) * f64::from(z.norm_sqr()));
+                        *sum += power.sum::<f64>() / (shape.0 * shape.1).pow(2) as f64 / 240.0;
+                    }
+                }
+            }
+        }
+        for (level, variance) in model.levels.iter().zip(variances) {
+            let ratio = variance.sqrt() / level.deviation;
+            assert!((ratio - 1.0).abs() < 0.08, "{ratio}");
+        }
+        for (sum, amplitude) in noise.iter().zip(&model.filter).filter(|(_, amplitude)| **amplitude > 0.0) {
+            let ratio = sum / drawn / f64::from(*amplitude).powi(2);
+            assert!((ratio - 1.0).abs() < 0.25, "{ratio}");
+        }
+    }
 }
