@@ -99,6 +99,12 @@ impl StepsParams {
 /// number alone. It needs the newest present frame and the two before it, without a gap, on at least 16 x 16 cells. Cells
 /// that are missing in any of them stay missing, and so does what comes from outside the domain. Leads between two steps
 /// are interpolated in time.
+///
+/// ```
+/// use squall_models::{Forecaster, baselines::{Steps, StepsParams}};
+/// let model = Steps::new(StepsParams { cascade_levels: 8, ..StepsParams::default() });
+/// assert_eq!((model.name(), model.coordinates().context_frames), ("steps", 3));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Steps {
     params: StepsParams,
