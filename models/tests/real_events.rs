@@ -5,7 +5,7 @@ mod support;
 use ndarray::{ArrayView2, ArrayView3};
 use squall_models::{
     Forecaster,
-    baselines::{Extrapolation, LagrangianProbability, Persistence},
+    baselines::{Extrapolation, LagrangianProbability, Persistence, Steps},
     scores::Crps,
 };
 use support::Event;
@@ -78,5 +78,29 @@ fn ensembles_beat_their_control() {
         let (control, ensemble) = (crps(members.slice(ndarray::s![..1, .., ..])), crps(members));
         println!("{}: CRPS at 30 min {control:.4} (control) {ensemble:.4} (10 members)", model.name());
         assert!(ensemble < 0.9 * control, "{}: {ensemble} against {control}", model.name());
+    }
+}
+
+/// File, members, then CRPS in mm/h at leads 1, 3 and 6 of STEPS by pysteps 1.21.5 (`models/benches/steps_pysteps.py`).
+const STEPS: [(&str, usize, [f64; 3]); 4] = [
+    ("radar_fmi_20160928.nc", 24, [0.05744, 0.08638, 0.11354]),
+    ("radar_fmi_20170509.nc", 10, [0.02212, 0.03457, 0.04294]),
+    ("radar_mch_20150515.nc", 24, [0.07888, 0.14283, 0.20395]),
+    ("radar_mch_20170131.nc", 10, [0.05389, 0.11067, 0.16464]),
+];
+
+#[test]
+#[ignore = "not reached: 4 to 7 % above the reference from lead 2 on, on MeteoSwiss 2015-05-15; the other events are not measured"]
+fn steps_scores_no_worse_than_the_reference() {
+    for (file, members, reference) in STEPS {
+        let Some(event) = Event::read(file) else { return };
+        let newest = event.middle();
+        let prediction = Steps::default().forecast(&[event.request(newest, 6, members)]).remove(0).expect("a forecast");
+        let ours =
+            [1, 3, 6].map(|lead| support::crps(&prediction.ensembles[0].values, lead - 1, &event.field(newest + lead)));
+        println!("{file} STEPS CRPS {ours:.4?} for {reference:.4?}");
+        for (ours, reference) in ours.into_iter().zip(reference) {
+            assert!(ours <= 1.02 * reference, "{file}: {ours} for {reference}");
+        }
     }
 }

@@ -74,6 +74,12 @@ impl Displacement {
         }
     }
 
+    /// As [`Displacement::sample_into`], on this thread alone: for callers that give each thread a field of its own.
+    pub(crate) fn sample_sequentially(&self, cells: &[f32], out: &mut [f32]) {
+        let columns = self.nodes.shape().1.max(1);
+        out.chunks_exact_mut(columns).enumerate().for_each(|(y, row)| self.sample_row(cells, y, row));
+    }
+
     /// Writes the displaced field to `out`, both row by row, in the shape of the motion field.
     pub(crate) fn sample_into(&self, cells: &[f32], out: &mut [f32]) {
         let columns = self.nodes.shape().1.max(1);

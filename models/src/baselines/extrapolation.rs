@@ -14,7 +14,7 @@ use super::{
     advection::{Displacement, displacements, extrapolate},
     digest,
     motion::{MotionField, MotionParams},
-    perturbation::{Draw, PerturbationParams, Scale, perturbed},
+    perturbation::{PerturbationParams, Scale, member_paths},
     source::Source,
 };
 use crate::{Coordinates, Forecaster, ModelError, Prediction, Request};
@@ -121,16 +121,13 @@ impl Extrapolation {
         steps: &[f32],
         member: u32,
     ) -> Vec<Displacement> {
-        let zero = Displacement::zero(motion);
         if member == 0 {
+            let zero = Displacement::zero(motion);
             return displacements(steps, zero, |path, part, _| path.advance(motion, part));
         }
-        let draw = Draw::new(self.random(&request.stream, request.window.issue_time, member));
         let scale = Scale::new(&source.newest.grid, request.window.cadence.step_seconds());
-        displacements(steps, zero, |path, part, now| {
-            let minutes = f64::from(now) * scale.step_minutes;
-            path.advance(&perturbed(motion, draw, &self.params.perturbation, scale, minutes), part);
-        })
+        let random = self.random(&request.stream, request.window.issue_time, member);
+        member_paths(motion, random, &self.params.perturbation, scale, steps)
     }
 
     fn random(&self, stream: &str, issue_time: IssueTime, member: u32) -> Philox {

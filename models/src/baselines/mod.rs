@@ -5,6 +5,7 @@
 //! | `persistence` | the newest frame, unchanged | any |
 //! | `extrapolation` | the newest frame, moved by optical flow; members by errors of the motion | rain |
 //! | `lagrangian-probability` | the same, with members from a neighbourhood that grows with the lead | rain |
+//! | `steps` | a cascade of scales that move, go on as they did, and are stirred by noise | rain |
 
 pub mod advection;
 pub mod extrapolation;
@@ -13,6 +14,7 @@ pub mod motion;
 pub mod persistence;
 pub mod perturbation;
 mod source;
+pub mod steps;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -23,6 +25,7 @@ use sha2::{Digest, Sha256};
 pub use extrapolation::{Extrapolation, ExtrapolationParams, FirstGuess, first_guess};
 pub use lagrangian_probability::{LagrangianParams, LagrangianProbability};
 pub use persistence::Persistence;
+pub use steps::{Steps, StepsParams};
 
 use crate::Forecaster;
 
@@ -35,11 +38,13 @@ pub enum Kind {
     Extrapolation,
     /// See [`LagrangianProbability`].
     LagrangianProbability,
+    /// See [`Steps`].
+    Steps,
 }
 
 impl Kind {
     /// Every baseline.
-    pub const ALL: [Self; 3] = [Self::Persistence, Self::Extrapolation, Self::LagrangianProbability];
+    pub const ALL: [Self; 4] = [Self::Persistence, Self::Extrapolation, Self::LagrangianProbability, Self::Steps];
 
     /// Name as in a configuration.
     ///
@@ -53,6 +58,7 @@ impl Kind {
             Self::Persistence => "persistence",
             Self::Extrapolation => "extrapolation",
             Self::LagrangianProbability => "lagrangian-probability",
+            Self::Steps => "steps",
         }
     }
 
@@ -83,6 +89,8 @@ pub enum Baseline {
     Extrapolation(ExtrapolationParams),
     /// See [`LagrangianProbability`].
     LagrangianProbability(LagrangianParams),
+    /// See [`Steps`].
+    Steps(StepsParams),
 }
 
 /// Why a baseline cannot be built.
@@ -120,6 +128,7 @@ impl Baseline {
             "persistence" => Nothing::deserialize(settings).map(|Nothing {}| Self::Persistence),
             "extrapolation" => ExtrapolationParams::deserialize(settings).map(Self::Extrapolation),
             "lagrangian-probability" => LagrangianParams::deserialize(settings).map(Self::LagrangianProbability),
+            "steps" => StepsParams::deserialize(settings).map(Self::Steps),
             other => Err(D::Error::unknown_variant(other, &NAMES)),
         }
     }
@@ -142,12 +151,14 @@ impl Baseline {
 
     /// The settings that make no sense, such as `motion.window`, each with what must hold.
     pub fn faults(&self) -> Vec<(String, &'static str)> {
-        let motion = match self {
+        let (motion, own) = match self {
             Self::Persistence => return Vec::new(),
-            Self::Extrapolation(params) => &params.motion,
-            Self::LagrangianProbability(params) => &params.motion,
+            Self::Extrapolation(params) => (&params.motion, Vec::new()),
+            Self::LagrangianProbability(params) => (&params.motion, Vec::new()),
+            Self::Steps(params) => (&params.motion, params.faults()),
         };
-        motion.faults().into_iter().map(|(name, reason)| (format!("motion.{name}"), reason)).collect()
+        let motion = motion.faults().into_iter().map(|(name, reason)| (format!("motion.{name}"), reason));
+        motion.chain(own.into_iter().map(|(name, reason)| (name.to_owned(), reason))).collect()
     }
 
     /// Its name, one of [`NAMES`].
@@ -161,6 +172,7 @@ impl Baseline {
             Self::Persistence => Kind::Persistence,
             Self::Extrapolation(_) => Kind::Extrapolation,
             Self::LagrangianProbability(_) => Kind::LagrangianProbability,
+            Self::Steps(_) => Kind::Steps,
         }
     }
 
@@ -170,6 +182,7 @@ impl Baseline {
             Self::Persistence => Box::new(Persistence::default()),
             Self::Extrapolation(params) => Box::new(Extrapolation::new(params)),
             Self::LagrangianProbability(params) => Box::new(LagrangianProbability::new(params)),
+            Self::Steps(params) => Box::new(Steps::new(params)),
         }
     }
 }

@@ -7,7 +7,10 @@ use ndarray::Zip;
 use serde::{Deserialize, Serialize};
 use squall_fields::{Grid, random::Philox};
 
-use super::motion::MotionField;
+use super::{
+    advection::{Displacement, displacements},
+    motion::MotionField,
+};
 
 /// Standard deviation of the motion's error at lead `t` in minutes: `factor * t^exponent + offset`, in
 /// km/h, and never less than 0 (it would be at the shortest leads).
@@ -117,6 +120,21 @@ pub(crate) fn perturbed(
         *v += ((along * y + across * x) / dy) as f32;
     });
     out
+}
+
+/// Where a member's trajectories began, at each of the ascending times in steps: its error is drawn once, and grows.
+pub(crate) fn member_paths(
+    motion: &MotionField,
+    random: Philox,
+    params: &PerturbationParams,
+    scale: Scale,
+    steps: &[f32],
+) -> Vec<Displacement> {
+    let draw = Draw::new(random);
+    displacements(steps, Displacement::zero(motion), |path, part, now| {
+        let minutes = f64::from(now) * scale.step_minutes;
+        path.advance(&perturbed(motion, draw, params, scale, minutes), part);
+    })
 }
 
 /// The unit vector, unless the length is next to nothing.

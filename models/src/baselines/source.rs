@@ -74,13 +74,51 @@ impl<'a> Source<'a> {
     /// The rain of a frame in mm/h.
     fn rain_rate<'f>(&self, frame: &'f Frame) -> Option<CowArray<'f, f32, Ix2>> {
         let plane = frame.plane(self.variables[0])?;
-        Some(match self.variables[0] {
-            Variable::Reflectivity => plane.mapv(|dbz| ZRelation::default().rain_rate_mm_h(dbz)).into(),
-            Variable::PrecipitationAmount => {
-                let per_hour = 3600.0 / self.window.cadence.step_seconds() as f32;
-                plane.mapv(|amount| amount * per_hour).into()
+        Some(match self.unit(self.variables[0]).ok()? {
+            RateUnit::Rate => plane.into(),
+            unit => plane.mapv(|value| unit.rate_mm_h(value)).into(),
+        })
+    }
+
+    /// How values of a variable say how much it rains.
+    pub(super) fn unit(&self, variable: Variable) -> Result<RateUnit, ModelError> {
+        Ok(match variable {
+            Variable::Reflectivity => {
+                let least =
+                    self.plane(variable)?.iter().copied().filter(|v| v.is_finite()).fold(f32::INFINITY, f32::min);
+                RateUnit::Reflectivity { dry: if least.is_finite() { least } else { f32::NEG_INFINITY } }
             }
-            _ => plane.into(),
+            Variable::PrecipitationAmount => {
+                RateUnit::Amount { per_hour: 3600.0 / self.window.cadence.step_seconds() as f32 }
+            }
+            _ => RateUnit::Rate,
+        })
+    }
+
+    /// Rain rates in mm/h, row by row, of the newest present frame and those right before it, oldest first.
+    ///
+    /// # Errors
+    /// [`ModelError::Window`] if one of them is missing, has another grid or lacks the variable.
+    pub(super) fn consecutive_rates<const N: usize>(
+        &self,
+        variable: Variable,
+        unit: RateUnit,
+    ) -> Result<[Vec<f32>; N], ModelError> {
+        let frames = &self.window.frames[..self.window.frames.len() - self.behind];
+        let shape = self.newest.grid.shape();
+        let rates = |frame: &Option<Arc<Frame>>| {
+            let plane = frame.as_ref()?.plane(variable).filter(|plane| plane.dim() == shape)?;
+            Some(plane.iter().map(|value| unit.rate_mm_h(*value)).collect::<Vec<f32>>())
+        };
+        let newest = &frames[frames.len().saturating_sub(N)..];
+        let present: Vec<Vec<f32>> = newest.iter().filter_map(rates).collect();
+        let count = present.len();
+        present.try_into().map_err(|_| ModelError::Window {
+            issue_time: self.window.issue_time,
+            reason: format!(
+                "expected {N} frames of {} on one grid in a row up to the newest, {count} of them are there",
+                variable.name()
+            ),
         })
     }
 
@@ -96,6 +134,44 @@ impl<'a> Source<'a> {
         // Rows run from north to south.
         let (u, v) = (x * km_per_step / dx, -y * km_per_step / dy);
         Some(MotionField::uniform(self.newest.grid.shape(), u as f32, v as f32))
+    }
+}
+
+/// What a variable's values say of the rain rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum RateUnit {
+    /// The rate in mm/h itself.
+    Rate,
+    /// Reflectivity in dBZ; `dry` is that of no rain.
+    Reflectivity {
+        /// In dBZ.
+        dry: f32,
+    },
+    /// An amount in each step, in mm.
+    Amount {
+        /// Steps in an hour.
+        per_hour: f32,
+    },
+}
+
+impl RateUnit {
+    /// Rain rate in mm/h of a value.
+    pub(super) fn rate_mm_h(self, value: f32) -> f32 {
+        match self {
+            Self::Rate => value,
+            Self::Reflectivity { .. } => ZRelation::default().rain_rate_mm_h(value),
+            Self::Amount { per_hour } => value * per_hour,
+        }
+    }
+
+    /// Value of a rain rate in mm/h.
+    pub(super) fn of_rate(self, rate_mm_h: f32) -> f32 {
+        match self {
+            Self::Rate => rate_mm_h,
+            Self::Reflectivity { dry } if rate_mm_h <= 0.0 => dry,
+            Self::Reflectivity { .. } => ZRelation::default().dbz(rate_mm_h),
+            Self::Amount { per_hour } => rate_mm_h / per_hour,
+        }
     }
 }
 

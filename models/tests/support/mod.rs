@@ -4,9 +4,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use ndarray::{Array2, Array3};
+use ndarray::{Array2, Array3, Array4};
 use squall_fields::{Axis, Cadence, Frame, Grid, InputRef, IssueTime, ValidTime, Variable, Window};
-use squall_models::Request;
+use squall_models::{Request, scores::Crps};
 
 /// Path of a data file, or `None` (said on stderr) if there is no data here.
 pub(crate) fn data(file: &str) -> Option<PathBuf> {
@@ -79,4 +79,15 @@ impl Event {
         };
         Request { stream: "event".into(), window: Arc::new(window), leads: cadence.leads(leads), members, steps: None }
     }
+}
+
+/// CRPS in mm/h of an ensemble `[member, lead, y, x]` at a lead, over cells where the observation and every member have a
+/// value.
+pub(crate) fn crps(ensemble: &Array4<f32>, lead: usize, observed: &Array2<f32>) -> f64 {
+    let members = ensemble.index_axis(ndarray::Axis(1), lead);
+    let mut observed = observed.clone();
+    members.outer_iter().for_each(|member| observed.zip_mut_with(&member, |o, m| *o += 0.0 * m));
+    let mut crps = Crps::default();
+    crps.add(members, observed.view());
+    crps.biased().expect("valid cells")
 }

@@ -143,7 +143,7 @@ x.toml:11: sources.radar: the name is given twice; the first is in line 7
 x.toml:16: streams.rain.patience: must not exceed the horizon: got 1 h, the horizon is 30 min
 x.toml:17: streams.rain.thresholds: expected ascending values, got 1 before 0.1
 x.toml:18: streams.rain.quantiles: expected values between 0 and 1, got 1.5
-x.toml:19: streams.rain.model.name: expected one of "persistence", "extrapolation", "lagrangian-probability", got "extrapolaton"; did you mean "extrapolation"?
+x.toml:19: streams.rain.model.name: expected one of "persistence", "extrapolation", "lagrangian-probability", "steps", got "extrapolaton"; did you mean "extrapolation"?
 x.toml:20: streams.rain.device: expected "cpu", "cpu:N", "cuda" or "cuda:N", got "gpu"
 x.toml:21: streams.?: name is missing: expected name = "..."
 "#);
