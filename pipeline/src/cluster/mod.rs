@@ -2,7 +2,7 @@
 //!
 //! A stream is at home in one process, which has its windows, its model and its ledger; its partitions are read by the
 //! workers of all. Frames travel between the workers over timely's channels. Beside these, each two processes have a
-//! connection for words ([`peers`]): what a ledger has committed, before anything is read; that a stream stops, fails or is
+//! connection for words (`peers`): what a ledger has committed, before anything is read; that a stream stops, fails or is
 //! over; and a sign of life each second, so that one that dies, hangs or is cut off is noticed. The others end then, with
 //! an exit code of their own: nothing is lost, since the next start goes on from what is committed.
 //!

@@ -1,10 +1,10 @@
 //! STEPS: an ensemble in which rain that cannot be foreseen is drawn at random, scale by scale.
 //!
 //! After Bowler, Pierce and Seed (2006) and Seed (2003), in the form of pysteps (Pulkkinen et al. 2019). The rain is
-//! looked at in coordinates that move with it, in dB. It is split into a cascade of scales ([`cascade`]); each scale
-//! follows an autoregressive process whose memory was measured over the last three frames ([`ar`]) and which noise with
-//! the rain's own spectrum keeps going ([`noise`]). Their sum may rain only near where it rained a step before
-//! ([`mask`]), gets the distribution of values that was observed last ([`matching`]), and moves with a motion of which
+//! looked at in coordinates that move with it, in dB. It is split into a cascade of scales (`cascade`); each scale
+//! follows an autoregressive process whose memory was measured over the last three frames (`ar`) and which noise with
+//! the rain's own spectrum keeps going (`noise`). Their sum may rain only near where it rained a step before
+//! (`mask`), gets the distribution of values that was observed last (`matching`), and moves with a motion of which
 //! each member has its own version.
 //!
 //! It differs from pysteps where that is slow or fails. All of the process runs on spectra, so that a member and step

@@ -203,9 +203,12 @@ fn power(weights: &[f32], numbers: &[Complex<f32>]) -> f64 {
     lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>() + f64::from(rest)
 }
 
+/// Part of a spectrum that is worked on.
+type Part<'a> = &'a mut [Complex<f32>];
+
 /// One step of a process: `before` becomes the newest state, and the two change places.
 fn step(
-    (now, before, total): (&mut [Complex<f32>], &mut [Complex<f32>], &mut [Complex<f32>]),
+    (now, before, total): (Part<'_>, Part<'_>, Part<'_>),
     noise: &[Complex<f32>],
     weights: &[f32],
     [phi_1, phi_2, factor]: &[f32; 3],
