@@ -98,10 +98,14 @@ pub(super) fn to_path(path: &Path, build: impl FnOnce(&mut Draft) -> Result<(), 
 fn create(path: &Path, build: impl FnOnce(&mut Draft) -> Result<(), FileError>) -> Result<(), FileError> {
     let name = path.display().to_string();
     guarded(&name, || {
-        let file = ::netcdf::create_with(path, Options::NETCDF4).map_err(failed(&name))?;
+        let bare = path.with_extension("bare");
+        let file = ::netcdf::create_with(&bare, Options::NETCDF4).map_err(failed(&name))?;
         let mut draft = Draft { file, dense: Vec::new() };
         build(&mut draft)?;
         draft.file.close().map_err(failed(&name))?;
+        // The library locks what it writes, and a child process that starts at that moment keeps the lock for as long as it
+        // lives: a copy is nobody's yet.
+        std::fs::copy(&bare, path).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
         chunks::write(path, &draft.dense)
     })
 }

@@ -231,3 +231,30 @@ fn a_shape_that_does_not_fit_is_refused() {
     let error = forecast_bytes(&forecast, &made, &WriteOptions::default()).unwrap_err();
     assert!(error.to_string().contains("expected the shape (3, 1, 5, 6), got (3, 2, 5, 6)"), "{error}");
 }
+
+/// A child inherits what the library has open, and with it the library's lock.
+#[test]
+fn a_file_is_made_while_other_processes_start() {
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let frame = frame("EPSG:3067", &[Variable::RainRate], 8, 8, 1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut children = Vec::new();
+            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                children.extend(std::process::Command::new("sleep").arg("30").spawn());
+                if children.len() > 200 {
+                    children.drain(..).for_each(|mut child| {
+                        let _ = (child.kill(), child.wait());
+                    });
+                }
+            }
+            for mut child in children {
+                let _ = (child.kill(), child.wait());
+            }
+        });
+        let made: Vec<_> = (0..100).map(|_| frame_bytes(&frame, &WriteOptions::default())).collect();
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        let first = made[0].as_ref().unwrap();
+        assert!(made.iter().all(|bytes| bytes.as_ref().unwrap() == first));
+    });
+}
