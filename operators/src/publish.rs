@@ -43,7 +43,7 @@ pub enum PublishError {
     /// The store did not take the file: unless it may later, nothing of this stream can be published.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// This forecast cannot be written as a file.
+    /// This forecast cannot be written as a file, or not now.
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// This forecast's fields cannot be packed.
@@ -63,7 +63,11 @@ impl PublishError {
 
     /// Whether the same forecast may be published later.
     pub const fn is_retriable(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_retriable())
+        match self {
+            Self::Store(error) => error.is_retriable(),
+            Self::Encode(error) => error.is_retriable(),
+            Self::Pack(_) => false,
+        }
     }
 }
 
@@ -80,7 +84,7 @@ impl Publisher {
         Ok(records)
     }
 
-    /// Publishes, waiting for a store that is away for as long as the stream goes on.
+    /// Publishes, waiting for a store that is away, or a disk that is full, for as long as the stream goes on.
     fn insist(&self, forecast: &Forecast, control: &Control) -> Result<Vec<Outgoing>, PublishError> {
         let passes = |error: &PublishError| {
             if error.is_retriable() {
@@ -158,7 +162,7 @@ pub fn publish<'scope>(
                         let published = Note::Published(made.published(records).into());
                         output.session(&capability).give(Local(published));
                     }
-                    Ok(Err(error @ (PublishError::Encode(_) | PublishError::Pack(_)))) => {
+                    Ok(Err(error @ (PublishError::Encode(_) | PublishError::Pack(_)))) if !error.is_retriable() => {
                         let (issue_time, reason) = (made.forecast.id.issue_time, Chain(&error).to_string());
                         events::ForecastLost { stream: &stream.name, issue_time, reason: &reason }.emit();
                     }
@@ -242,6 +246,35 @@ mod tests {
         let index = String::from_utf8_lossy(records[0].value.as_ref().unwrap());
         assert!(index.contains(&format!("mem:///{}", names[0])));
         assert_eq!(records.len(), 3, "the index and two leads");
+    }
+
+    /// Writes on a disk that is full twice.
+    #[derive(Default)]
+    struct Full(std::sync::atomic::AtomicUsize);
+
+    impl ForecastEncoder for Full {
+        fn content_type(&self) -> &'static str {
+            Text.content_type()
+        }
+
+        fn extension(&self) -> &'static str {
+            Text.extension()
+        }
+
+        fn encode(&self, forecast: &Forecast, products: &[ProductField<'_>]) -> Result<Vec<u8>, EncodeError> {
+            match self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+                0 | 1 => Err(EncodeError::new("text", ErrorKind::Device, "no room")),
+                _ => Text.encode(forecast, products),
+            }
+        }
+    }
+
+    #[test]
+    fn a_forecast_waits_for_room_on_the_disk() {
+        let publisher =
+            Publisher { files: (Arc::new(Shelf::default()), Arc::<Full>::default()), ..publisher(Arc::default()) };
+        let records = publisher.insist(&forecast(300, 0), &Control::new()).unwrap();
+        assert_eq!(records.len(), 3);
     }
 
     #[test]

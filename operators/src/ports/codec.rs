@@ -77,9 +77,9 @@ impl EncodeError {
         self.kind
     }
 
-    /// Whether it is worth while to try again: never, the next forecast is due.
+    /// Whether it is worth while to try again: where a disk had no room for it.
     pub const fn is_retriable(&self) -> bool {
-        false
+        matches!(self.kind, ErrorKind::Device)
     }
 }
 
