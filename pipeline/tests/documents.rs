@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use squall_models::baselines::{ExtrapolationParams, LagrangianParams, NAMES};
+use squall_models::baselines::{ExtrapolationParams, LagrangianParams, NAMES, StepsParams};
 use squall_pipeline::config::Layers;
 
 fn root() -> PathBuf {
@@ -140,6 +140,9 @@ fn the_defaults_of_the_settings_are_those_of_the_tables() {
     let of = |list: &str| config[list][0].as_table().unwrap();
     let mut model = toml::Table::try_from(ExtrapolationParams::default()).unwrap();
     model.insert("km_per_minute".into(), LagrangianParams::default().km_per_minute.into());
+    for (name, value) in toml::Table::try_from(StepsParams::default()).unwrap() {
+        model.entry(name).or_insert(value);
+    }
     let tables = [
         ("## Configuration", &config),
         ("Each `[[sources]]`", of("sources")),

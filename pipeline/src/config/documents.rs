@@ -35,6 +35,11 @@ source = "radar"
 thresholds = [1.0]
 model = { name = "lagrangian-probability" }
 [[streams]]
+name = "steps"
+source = "radar"
+thresholds = [1.0]
+model = { name = "steps" }
+[[streams]]
 name = "c"
 source = "radar"
 thresholds = [1.0]
