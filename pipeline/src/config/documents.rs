@@ -18,7 +18,7 @@ listen = "127.0.0.1:0"
 name = "radar"
 variables = ["rain_rate"]
 cadence = "5 min"
-grid = { proj = "+proj=utm +zone=35", x = { first = 0, step = 1, len = 8 }, y = { first = 0, step = -1, len = 8 } }
+grid = { proj = "+proj=utm +zone=35", x = { first = 0, step = 1, len = 16 }, y = { first = 0, step = -1, len = 16 } }
 [[streams]]
 name = "a"
 source = "radar"
