@@ -78,7 +78,7 @@ fn deflated(bytes: &[u8], level: u8) -> Vec<u8> {
 pub(super) fn write(path: &Path, chunks: &[Chunk]) -> Result<(), FileError> {
     let failed = |what: &str| {
         let what = what.to_owned();
-        move |error: hdf5_metno::Error| FileError::malformed(what, error)
+        move |error: hdf5_metno::Error| FileError::unwritten(what, error)
     };
     if chunks.is_empty() {
         return Ok(());

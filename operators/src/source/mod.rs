@@ -1,6 +1,7 @@
 //! Reads the partitions of a topic into the dataflow.
 //!
-//! Each worker owns the partitions that fall on it, the same ones for all streams of a topic, and holds one capability for each, so that the frontier
+//! Each worker owns the partitions that fall on it, the same ones for all streams of a topic, and holds one capability
+//! for each, so that the frontier
 //! is the minimum over all partitions of what each has read. A worker that owns none holds nothing. Records are
 //! read on a thread of their own ([`reader`]), behind bounded queues; the operator takes from a queue only while
 //! the probe behind the *sink* is near enough and the bytes in flight are within a budget ([`budget`]). Timely's
