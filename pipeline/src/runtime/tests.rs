@@ -143,7 +143,11 @@ impl Log for KafkaLog {
 }
 
 fn config(workers: usize, clock: &str, cadence: &str) -> Config {
-    let text = format!(
+    Layers::from_text("test.toml", &settings(workers, clock, cadence)).load().unwrap()
+}
+
+fn settings(workers: usize, clock: &str, cadence: &str) -> String {
+    format!(
         r#"
         name = "test"
         [runtime]
@@ -164,8 +168,7 @@ fn config(workers: usize, clock: &str, cadence: &str) -> Config {
         thresholds = [100.0]
         quantiles = [0.5]
         "#
-    );
-    Layers::from_text("test.toml", &text).load().unwrap()
+    )
 }
 
 fn parts(log: &dyn Log) -> Parts {

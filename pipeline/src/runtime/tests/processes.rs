@@ -6,41 +6,18 @@ use crate::cluster::tests::addresses;
 
 /// Two streams of one source, so that two processes have one each.
 fn two_streams(workers: usize, clock: &str, cadence: &str) -> Config {
-    let one = config(workers, clock, cadence);
-    let text = format!(
-        r#"
-        name = "test"
-        [runtime]
-        workers = {workers}
-        clock = "{clock}"
-        [[sources]]
-        name = "radar"
-        variables = ["rain_rate"]
-        cadence = "{cadence}"
-        partitions = 3
-        [[streams]]
-        name = "rain"
-        source = "radar"
-        model = {{ name = "lagrangian-probability" }}
-        window_frames = 3
-        leads = 2
-        members = 2
-        thresholds = [100.0]
-        quantiles = [0.5]
+    let second = r#"
         [[streams]]
         name = "more-rain"
         source = "radar"
-        model = {{ name = "lagrangian-probability" }}
+        model = { name = "lagrangian-probability" }
         window_frames = 4
         leads = 1
         members = 3
         thresholds = [100.0]
         quantiles = [0.5]
-        "#
-    );
-    let two = Layers::from_text("test.toml", &text).load().unwrap();
-    assert_eq!(two.streams[0], one.streams[0]);
-    two
+        "#;
+    Layers::from_text("test.toml", &(settings(workers, clock, cadence) + second)).load().unwrap()
 }
 
 /// What processes on one log came to.
