@@ -112,7 +112,7 @@ impl Projection {
             "longlat" | "latlong" | "lonlat" | "latlon" => Form::Geographic,
             "ob_tran" => Form::Rotated(RotatedPole::from_params(&params)?),
             _ => Form::Projected {
-                system: Box::new(proj(&params.to_text())?),
+                system: Box::new(proj(&params.clone().without("title").to_text())?),
                 wgs84: Box::new(proj(WGS84)?),
                 shifted: params.text("towgs84").is_some_and(|shift| shift.contains(|c| matches!(c, '1'..='9'))),
             },
@@ -177,8 +177,13 @@ impl Projection {
 
 const WGS84: &str = "+proj=longlat +datum=WGS84 +no_defs";
 
+/// proj4rs takes apart angles by bytes, and panics inside a letter of several; PROJ strings have none.
 fn proj(text: &str) -> Result<Proj, CrsError> {
-    Proj::from_proj_string(text).map_err(|error| CrsError::Syntax { text: text.to_owned(), reason: error.to_string() })
+    let wrong = |reason: String| CrsError::Syntax { text: text.to_owned(), reason };
+    if let Some(letter) = text.chars().find(|c| !c.is_ascii()) {
+        return Err(wrong(format!("`{letter}` is no ASCII character")));
+    }
+    Proj::from_proj_string(text).map_err(|error| wrong(error.to_string()))
 }
 
 fn transform(from: &Proj, to: &Proj, point: &mut (f64, f64, f64)) -> Result<(), String> {
@@ -204,10 +209,18 @@ mod tests {
     }
 
     #[test]
+    fn a_title_is_in_any_language() {
+        let titled = Projection::parse("+proj=stere +lat_0=90 +title=Übersicht").unwrap();
+        assert_eq!(titled.to_xy(60.0, 0.0), Projection::parse("+proj=stere +lat_0=90").unwrap().to_xy(60.0, 0.0));
+    }
+
+    #[test]
     fn errors_say_what_was_expected() {
         assert!(Projection::parse("").unwrap_err().to_string().contains("PROJ string"));
         assert!(Projection::parse("EPSG:999999").unwrap_err().to_string().contains("999999"));
         assert!(Projection::parse("+proj=nonsense").unwrap_err().to_string().contains("nonsense"));
         assert!(Projection::parse("stere").unwrap_err().to_string().contains("+proj="));
+        let degrees = Projection::parse("+proj=stere +lat_0=90 +lon_0=10°30'").unwrap_err().to_string();
+        assert!(degrees.contains("`°` is no ASCII character"), "{degrees}");
     }
 }

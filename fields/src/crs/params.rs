@@ -80,7 +80,7 @@ impl Params {
         let mut words = Vec::new();
         for (key, value) in &self.0 {
             let key = match key.as_str() {
-                "no_defs" | "type" | "wktext" | "over" => continue,
+                "no_defs" | "title" | "type" | "wktext" | "over" => continue,
                 "units" if value == "m" => continue,
                 "k_0" => "k",
                 "R" => "a",
