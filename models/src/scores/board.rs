@@ -16,7 +16,7 @@ use super::score::{AnyScore, Pair};
 /// use squall_fields::LeadTime;
 /// use squall_models::scores::{Pair, Scoreboard, list};
 ///
-/// let mut board = Scoreboard::new(list::start(&["crps", "csi"], &[1.0]).unwrap());
+/// let mut board = Scoreboard::new(list::start(&["crps", "csi"], &vec![1.0].into()).unwrap());
 /// let model = board.enter("dry");
 /// let (dry, wet) = (Array3::zeros((2, 4, 4)), Array2::from_elem((4, 4), 2.0));
 /// board.add(model, LeadTime::from_seconds(300), &Pair::new(dry.view(), wet.view()));
@@ -92,7 +92,7 @@ impl Scoreboard {
 
     /// Whether a score has counted anything for a model; the spread of a single member never does.
     pub fn has(&self, model: usize, score: usize) -> bool {
-        self.models[model].leads.values().any(|scores| !scores[score].is_empty())
+        self.models[model].leads.values().any(|scores| scores[score].count() > 0.0)
     }
 }
 

@@ -4,6 +4,7 @@ use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 use super::ratio;
+use super::statistics::plain_sums;
 
 /// What counts as an event.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,8 @@ pub struct Contingency {
     /// Neither.
     pub correct_rejections: f64,
 }
+
+plain_sums!(Contingency { hits, false_alarms, misses, correct_rejections });
 
 impl Contingency {
     /// Counts one pair, unless a value is missing.

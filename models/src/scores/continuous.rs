@@ -3,7 +3,8 @@
 use ndarray::{ArrayView2, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::score::{Pair, Score};
+use super::score::{Pair, Score, Value};
+use super::statistics::plain_sums;
 use super::{over_cells, ratio};
 
 /// Sums of errors (forecast minus observation) of single values.
@@ -79,6 +80,8 @@ impl Error {
     }
 }
 
+plain_sums!(Error { sum, absolute, squared, count });
+
 /// The absolute error of the ensemble mean.
 impl Score for Error {
     fn name(&self) -> &'static str {
@@ -97,12 +100,16 @@ impl Score for Error {
         *self = Self::merge(self, other);
     }
 
-    fn is_empty(&self) -> bool {
-        self.count == 0.0
+    fn count(&self) -> f64 {
+        self.count
     }
 
     fn finish(&self) -> Option<f64> {
         self.mae()
+    }
+
+    fn values(&self) -> Vec<Value> {
+        vec![Value::new("mae", self.mae()), Value::new("rmse", self.rmse()), Value::new("bias", self.mean())]
     }
 }
 
@@ -173,6 +180,8 @@ impl Spread {
     }
 }
 
+plain_sums!(Spread { variance, inflated, squared_error, count });
+
 impl Score for Spread {
     fn name(&self) -> &'static str {
         "spread/skill"
@@ -186,12 +195,20 @@ impl Score for Spread {
         *self = Self::merge(self, other);
     }
 
-    fn is_empty(&self) -> bool {
-        self.count == 0.0
+    fn count(&self) -> f64 {
+        self.count
     }
 
     fn finish(&self) -> Option<f64> {
         self.ratio()
+    }
+
+    fn values(&self) -> Vec<Value> {
+        vec![
+            Value::new("spread", self.spread()),
+            Value::new("skill", self.skill()),
+            Value::new("spread_skill", self.ratio()),
+        ]
     }
 }
 

@@ -7,7 +7,8 @@
 use ndarray::{ArrayView2, ArrayView3};
 use serde::{Deserialize, Serialize};
 
-use super::score::{Pair, Score};
+use super::score::{Pair, Score, Value};
+use super::statistics::{Sums, plain_sums};
 use super::{over_cells, ratio};
 
 /// Of one case, `(biased, fair)`; `members` are sorted on the way. Fair is `None` with one member, both
@@ -94,6 +95,8 @@ impl Crps {
     }
 }
 
+plain_sums!(Crps { biased, fair, weight, fair_weight });
+
 impl Score for Crps {
     fn name(&self) -> &'static str {
         "CRPS"
@@ -111,13 +114,17 @@ impl Score for Crps {
         *self = Self::merge(self, other);
     }
 
-    fn is_empty(&self) -> bool {
-        self.weight == 0.0
+    fn count(&self) -> f64 {
+        self.weight
     }
 
     /// The biased one.
     fn finish(&self) -> Option<f64> {
         self.biased()
+    }
+
+    fn values(&self) -> Vec<Value> {
+        vec![Value::new("crps", self.biased()), Value::new("crps_fair", self.fair())]
     }
 }
 
@@ -125,9 +132,19 @@ impl Score for Crps {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FairCrps(Crps);
 
+impl Sums for FairCrps {
+    fn sums(&self) -> Vec<(u64, f64)> {
+        self.0.sums()
+    }
+
+    fn set_sums(&mut self, sums: &[(u64, f64)]) {
+        self.0.set_sums(sums);
+    }
+}
+
 impl Score for FairCrps {
     fn name(&self) -> &'static str {
-        "CRPS"
+        "fair CRPS"
     }
 
     fn has_unit(&self) -> bool {
@@ -142,12 +159,16 @@ impl Score for FairCrps {
         self.0 = Crps::merge(&self.0, &other.0);
     }
 
-    fn is_empty(&self) -> bool {
-        self.0.weight == 0.0
+    fn count(&self) -> f64 {
+        self.0.weight
     }
 
     fn finish(&self) -> Option<f64> {
         self.0.fair().or(self.0.biased())
+    }
+
+    fn values(&self) -> Vec<Value> {
+        self.0.values()
     }
 }
 

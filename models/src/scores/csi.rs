@@ -1,6 +1,7 @@
 //! The critical success index of a forecast, reduced to one field.
 
-use super::score::{Pair, Score};
+use super::score::{Pair, Score, Value};
+use super::statistics::Sums;
 use super::{Contingency, Event};
 
 /// Which field of an ensemble is judged.
@@ -30,6 +31,16 @@ impl Csi {
     }
 }
 
+impl Sums for Csi {
+    fn sums(&self) -> Vec<(u64, f64)> {
+        self.table.sums()
+    }
+
+    fn set_sums(&mut self, sums: &[(u64, f64)]) {
+        self.table.set_sums(sums);
+    }
+}
+
 impl Score for Csi {
     fn name(&self) -> &'static str {
         "CSI"
@@ -51,11 +62,28 @@ impl Score for Csi {
         self.table = self.table.merge(&other.table);
     }
 
-    fn is_empty(&self) -> bool {
-        self.table.total() == 0.0
+    fn count(&self) -> f64 {
+        self.table.total()
     }
 
     fn finish(&self) -> Option<f64> {
         self.table.csi()
+    }
+
+    fn values(&self) -> Vec<Value> {
+        let table = &self.table;
+        match self.field {
+            Field::Mean => vec![
+                Value::new("csi", table.csi()),
+                Value::new("pod", table.pod()),
+                Value::new("far", table.far()),
+                Value::new("ets", table.ets()),
+                Value::new("hss", table.hss()),
+                Value::new("frequency_bias", table.bias()),
+            ],
+            Field::Control => {
+                vec![Value::new("csi_control", table.csi()), Value::new("frequency_bias_control", table.bias())]
+            }
+        }
     }
 }

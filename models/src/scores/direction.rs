@@ -19,9 +19,9 @@ use super::ratio;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DirectionError {
-    degrees: f64,
-    count: f64,
-    calms: f64,
+    pub(super) degrees: f64,
+    pub(super) count: f64,
+    pub(super) calms: f64,
 }
 
 impl DirectionError {

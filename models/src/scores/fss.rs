@@ -3,6 +3,7 @@
 use ndarray::{Array2, ArrayView2, ArrayView3, s};
 use serde::{Deserialize, Serialize};
 
+use super::statistics::plain_sums;
 use super::{Event, ratio};
 
 /// Which windows count.
@@ -24,7 +25,11 @@ pub enum Border {
 pub struct Fss {
     squared_difference: f64,
     reference: f64,
+    /// Windows.
+    count: f64,
 }
+
+plain_sums!(Fss { squared_difference, reference, count });
 
 impl Fss {
     /// Adds two fields of one shape.
@@ -53,6 +58,7 @@ impl Fss {
         for (f, o) in forecast.iter().zip(&observed) {
             self.squared_difference += (f - o) * (f - o);
             self.reference += f * f + o * o;
+            self.count += 1.0;
         }
     }
 
@@ -83,7 +89,13 @@ impl Fss {
         Self {
             squared_difference: self.squared_difference + other.squared_difference,
             reference: self.reference + other.reference,
+            count: self.count + other.count,
         }
+    }
+
+    /// Windows that were compared.
+    pub fn count(&self) -> f64 {
+        self.count
     }
 
     /// 1 is perfect, 0 without any overlap; `None` if there was no event at all.

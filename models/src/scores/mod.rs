@@ -5,7 +5,8 @@
 //! (`merge`, in any grouping: by lead, region, worker or day) and is computed at the very end. What
 //! cannot be computed, such as a ratio whose denominator is empty, is `None`: never 0, never 1.
 //!
-//! What a board of scores keeps for each model and lead is a [`Score`]; [`list`] names all of them.
+//! What a board of scores keeps for each model and lead is a [`Score`]; [`list`] names all of them. [`Statistics`] are the
+//! sums of several as exact integers, which can be taken back.
 //!
 //! A pair with a missing value (NaN in the forecast or the observation) does not count. An event is a
 //! value **at or above** a threshold ([`Event::AtLeast`]) unless said otherwise; the choice matters at
@@ -21,14 +22,18 @@ pub mod csi;
 pub mod direction;
 pub mod fss;
 pub mod list;
+pub mod neighbourhood;
 pub mod pooled;
 pub mod precision;
+pub mod probability;
 pub mod rank;
 pub mod reliability;
 pub mod score;
 pub mod spectrum;
+pub mod statistics;
 mod table;
 pub mod tail;
+pub mod vector;
 pub mod wind;
 
 pub use board::{Scoreboard, common};
@@ -41,13 +46,17 @@ pub use csi::Csi;
 pub use direction::DirectionError;
 pub use fss::{Border, Fss};
 pub use list::UnknownScore;
+pub use neighbourhood::{FssScore, NeighbourhoodCsi, PooledCrps};
 pub use pooled::{Pool, neighbourhood_table, pooled_crps};
 pub use precision::PrecisionRank;
+pub use probability::Probability;
 pub use rank::RankHistogram;
 pub use reliability::ProbabilityTable;
-pub use score::{AnyScore, Pair, Score};
+pub use score::{AnyScore, Pair, Score, Value};
 pub use spectrum::SpectrumRatio;
+pub use statistics::{Statistics, Sums};
 pub use tail::TailCrps;
+pub use vector::SpeedCrps;
 pub use wind::{EnergyScore, VectorError, energy_score};
 
 use ndarray::{ArrayView2, ArrayView3, s};

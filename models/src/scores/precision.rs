@@ -2,8 +2,9 @@
 
 use ndarray::s;
 
-use super::score::{Pair, Score};
+use super::score::{Pair, Score, Value};
 use super::spearman;
+use super::statistics::Sums;
 
 /// Name of [`PrecisionRank::everywhere`].
 pub const PRECISION: &str = "precision";
@@ -33,6 +34,15 @@ impl PrecisionRank {
     }
 }
 
+/// None: ranks need the pairs themselves.
+impl Sums for PrecisionRank {
+    fn sums(&self) -> Vec<(u64, f64)> {
+        Vec::new()
+    }
+
+    fn set_sums(&mut self, _sums: &[(u64, f64)]) {}
+}
+
 impl Score for PrecisionRank {
     fn name(&self) -> &'static str {
         if self.wet { PRECISION_WET } else { PRECISION }
@@ -58,11 +68,15 @@ impl Score for PrecisionRank {
         self.cells.extend_from_slice(&other.cells);
     }
 
-    fn is_empty(&self) -> bool {
-        self.cells.is_empty()
+    fn count(&self) -> f64 {
+        self.cells.len() as f64
     }
 
     fn finish(&self) -> Option<f64> {
         spearman(self.cells.iter().copied())
+    }
+
+    fn values(&self) -> Vec<Value> {
+        vec![Value::new(if self.wet { "precision_rank_wet" } else { "precision_rank" }, self.finish())]
     }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayView2, ArrayView3};
 
-use super::over_cells;
+use super::score::{Pair, Score, Value};
+use super::statistics::Sums;
+use super::{over_cells, ratio};
 
 /// Counts of the rank of the observation among the members (Hamill 2001).
 ///
@@ -15,6 +17,45 @@ use super::over_cells;
 pub struct RankHistogram {
     /// Cases by (members, members below, members equal); none is zero.
     cases: BTreeMap<(u32, u32, u32), i64>,
+}
+
+/// Members, members below and members equal, in 16 bits each.
+impl Sums for RankHistogram {
+    fn sums(&self) -> Vec<(u64, f64)> {
+        let key = |(m, below, equal): (u32, u32, u32)| u64::from(m) << 32 | u64::from(below) << 16 | u64::from(equal);
+        self.cases.iter().map(|(case, n)| (key(*case), *n as f64)).collect()
+    }
+
+    fn set_sums(&mut self, sums: &[(u64, f64)]) {
+        let part = |key: u64, shift: u32| (key >> shift & 0xffff) as u32;
+        self.cases = sums.iter().map(|(key, n)| ((part(*key, 32), part(*key, 16), part(*key, 0)), *n as i64)).collect();
+    }
+}
+
+impl Score for RankHistogram {
+    fn name(&self) -> &'static str {
+        "outliers"
+    }
+
+    fn add(&mut self, pair: &Pair<'_>) {
+        Self::add(self, pair.members, pair.observed);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        *self = self.combine(other, 1);
+    }
+
+    fn count(&self) -> f64 {
+        self.cases.values().sum::<i64>() as f64
+    }
+
+    fn finish(&self) -> Option<f64> {
+        self.outliers()
+    }
+
+    fn values(&self) -> Vec<Value> {
+        vec![Value::new("rank_outliers", self.outliers())]
+    }
 }
 
 impl RankHistogram {
@@ -31,7 +72,7 @@ impl RankHistogram {
     /// Adds every cell of members `[member, y, x]` and an observation `[y, x]`.
     pub fn add(&mut self, members: ArrayView3<'_, f32>, observed: ArrayView2<'_, f32>) {
         let sums = over_cells(members, observed, |sum: &mut Self, case, y| sum.add_case(case, y), Self::merge);
-        *self = self.merge(&sums);
+        *self = self.combine(&sums, 1);
     }
 
     /// The counts of both.
@@ -56,6 +97,25 @@ impl RankHistogram {
     /// Number of cases.
     pub fn count(&self) -> i64 {
         self.cases.values().sum()
+    }
+
+    /// Sizes of the ensembles that were counted, ascending.
+    pub fn sizes(&self) -> Vec<u32> {
+        let mut sizes: Vec<u32> = self.cases.keys().map(|(members, _, _)| *members).collect();
+        sizes.dedup();
+        sizes
+    }
+
+    /// Share of the observations in the lowest and the highest rank, over the share of a reliable ensemble, 2/(M+1): 1 is
+    /// reliable, more is overconfident.
+    pub fn outliers(&self) -> Option<f64> {
+        let (mut outside, mut expected) = (0.0, 0.0);
+        for members in self.sizes() {
+            let ranks = self.ranks(members);
+            outside += ranks[0] + ranks[members as usize];
+            expected += ranks.iter().sum::<f64>() * 2.0 / f64::from(members + 1);
+        }
+        ratio(outside, expected)
     }
 
     /// Cases in each of the M+1 ranks, of ensembles of M members alone: ranks of other sizes do not compare.

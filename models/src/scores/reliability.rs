@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayView2, ArrayView3};
 
+use super::statistics::Sums;
 use super::{Event, over_cells, ratio};
 
 /// Cases of one forecast probability: a natural bin of an ensemble.
@@ -32,6 +33,23 @@ pub struct Bin {
 pub struct ProbabilityTable {
     /// Cases without and with the event, by (members, members with the event); none is zero.
     cases: BTreeMap<(u32, u32), [i64; 2]>,
+}
+
+/// Members, of which so many have the event, and whether it came.
+impl Sums for ProbabilityTable {
+    fn sums(&self) -> Vec<(u64, f64)> {
+        let key = |m: u32, k: u32, came: usize| u64::from(m) << 24 | u64::from(k) << 1 | came as u64;
+        let both = self.cases.iter().flat_map(|((m, k), n)| [0, 1].map(|came| (key(*m, *k, came), n[came] as f64)));
+        both.filter(|(_, n)| *n != 0.0).collect()
+    }
+
+    fn set_sums(&mut self, sums: &[(u64, f64)]) {
+        self.cases.clear();
+        for (key, n) in sums {
+            let case = ((key >> 24) as u32, (key >> 1 & 0x7f_ffff) as u32);
+            self.cases.entry(case).or_default()[(key & 1) as usize] = *n as i64;
+        }
+    }
 }
 
 impl ProbabilityTable {
@@ -105,6 +123,18 @@ impl ProbabilityTable {
         let squares =
             |b: &Bin| b.events as f64 * (1.0 - b.probability).powi(2) + b.others as f64 * b.probability.powi(2);
         ratio(self.bins().iter().map(squares).sum(), self.count() as f64)
+    }
+
+    /// The same as of infinitely many members, over the cases of two members or more.
+    pub fn fair_brier(&self) -> Option<f64> {
+        let (mut sum, mut count) = (0.0, 0i64);
+        for ((m, k), [others, events]) in self.cases.iter().filter(|((m, _), _)| *m > 1) {
+            let (m, k, n) = (f64::from(*m), f64::from(*k), others + events);
+            let squares = *events as f64 * (1.0 - k / m).powi(2) + *others as f64 * (k / m).powi(2);
+            sum += squares - n as f64 * k * (m - k) / (m * m * (m - 1.0));
+            count += n;
+        }
+        ratio(sum, count as f64)
     }
 
     /// Murphy's (1973) parts of the Brier score, which is reliability - resolution + uncertainty.

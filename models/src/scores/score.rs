@@ -6,6 +6,8 @@ use std::fmt::Debug;
 
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
+use super::statistics::Sums;
+
 /// A forecast of one variable at one lead, and what came.
 #[derive(Clone, Debug)]
 pub struct Pair<'a> {
@@ -15,19 +17,28 @@ pub struct Pair<'a> {
     pub observed: ArrayView2<'a, f32>,
     /// `[y, x]`, of guided models: where the forecast is sure of itself.
     pub precision: Option<ArrayView2<'a, f32>>,
+    /// Of a vector, such as wind, its second component: members and what came, in the shapes of the first.
+    pub second: Option<(ArrayView3<'a, f32>, ArrayView2<'a, f32>)>,
     mean: OnceCell<Array2<f32>>,
 }
 
 impl<'a> Pair<'a> {
     /// Without a precision map.
     pub fn new(members: ArrayView3<'a, f32>, observed: ArrayView2<'a, f32>) -> Self {
-        Self { members, observed, precision: None, mean: OnceCell::new() }
+        Self { members, observed, precision: None, second: None, mean: OnceCell::new() }
     }
 
     /// With a precision map, if there is one.
     #[must_use]
     pub fn with_precision(self, precision: Option<ArrayView2<'a, f32>>) -> Self {
         Self { precision, ..self }
+    }
+
+    /// With the second component of a vector, of which `self` has the first.
+    #[must_use]
+    pub fn with_second(self, members: ArrayView3<'a, f32>, observed: ArrayView2<'a, f32>) -> Self {
+        debug_assert!(members.dim() == self.members.dim() && observed.dim() == self.observed.dim(), "of one shape");
+        Self { second: Some((members, observed)), ..self }
     }
 
     /// Mean of the members, `[y, x]`; computed once.
@@ -41,16 +52,39 @@ impl<'a> Pair<'a> {
     }
 }
 
+/// A number that follows from the sums of a score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    /// Its name in files, such as `crps_fair`.
+    pub score: &'static str,
+    /// What it is of, in cells, where a score has several: a wavelength.
+    pub scale: Option<f64>,
+    /// The number; `None` where it cannot be computed.
+    pub value: Option<f64>,
+}
+
+impl Value {
+    /// Without a scale of its own.
+    pub fn new(score: &'static str, value: Option<f64>) -> Self {
+        Self { score, scale: None, value }
+    }
+}
+
 /// A score as a monoid: sums that start empty, take pairs, merge in any grouping, and give a number at the very end.
 ///
 /// The value of a type is the sums; a new one, such as [`Default`] gives, is empty. A new score is a file with this
 /// trait for its sums, and a line in [`super::list`].
-pub trait Score: Clone + Debug + Send + 'static {
+pub trait Score: Sums + Clone + Debug + Send + Sync + 'static {
     /// Name in tables, such as `CRPS`.
     fn name(&self) -> &'static str;
 
     /// The threshold of its event, in the unit of the variable.
     fn threshold(&self) -> Option<f32> {
+        None
+    }
+
+    /// The side of its windows in cells.
+    fn scale(&self) -> Option<usize> {
         None
     }
 
@@ -70,19 +104,24 @@ pub trait Score: Clone + Debug + Send + 'static {
     /// Takes the sums of another, which started as this one did.
     fn merge(&mut self, other: &Self);
 
-    /// Whether nothing counted yet.
-    fn is_empty(&self) -> bool;
+    /// How many cases counted.
+    fn count(&self) -> f64;
 
     /// The number; `None` where it cannot be computed.
     fn finish(&self) -> Option<f64>;
+
+    /// All numbers that follow from the sums, always the same ones in the same order (but for wavelengths).
+    fn values(&self) -> Vec<Value>;
 }
 
 /// Any [`Score`], so that a board can hold those of several kinds.
-pub trait AnyScore: Debug + Send {
+pub trait AnyScore: Sums + Debug + Send + Sync {
     /// See [`Score::name`].
     fn name(&self) -> &'static str;
     /// See [`Score::threshold`].
     fn threshold(&self) -> Option<f32>;
+    /// See [`Score::scale`].
+    fn scale(&self) -> Option<usize>;
     /// See [`Score::has_unit`].
     fn has_unit(&self) -> bool;
     /// See [`Score::is_by_lead`].
@@ -94,10 +133,12 @@ pub trait AnyScore: Debug + Send {
     /// # Panics
     /// If the other is a score of another kind.
     fn merge(&mut self, other: &dyn AnyScore);
-    /// See [`Score::is_empty`].
-    fn is_empty(&self) -> bool;
+    /// See [`Score::count`].
+    fn count(&self) -> f64;
     /// See [`Score::finish`].
     fn finish(&self) -> Option<f64>;
+    /// See [`Score::values`].
+    fn values(&self) -> Vec<Value>;
     /// A copy.
     fn boxed(&self) -> Box<dyn AnyScore>;
     /// Itself, to be asked for its kind.
@@ -111,6 +152,10 @@ impl<S: Score> AnyScore for S {
 
     fn threshold(&self) -> Option<f32> {
         Score::threshold(self)
+    }
+
+    fn scale(&self) -> Option<usize> {
+        Score::scale(self)
     }
 
     fn has_unit(&self) -> bool {
@@ -129,12 +174,16 @@ impl<S: Score> AnyScore for S {
         Score::merge(self, other.as_any().downcast_ref().expect("merged with a score of its own kind"));
     }
 
-    fn is_empty(&self) -> bool {
-        Score::is_empty(self)
+    fn count(&self) -> f64 {
+        Score::count(self)
     }
 
     fn finish(&self) -> Option<f64> {
         Score::finish(self)
+    }
+
+    fn values(&self) -> Vec<Value> {
+        Score::values(self)
     }
 
     fn boxed(&self) -> Box<dyn AnyScore> {

@@ -7,6 +7,8 @@ use rustfft::FftPlanner;
 use rustfft::num_complex::Complex64;
 
 use super::ratio;
+use super::score::{Pair, Score, Value};
+use super::statistics::Sums;
 
 /// Radially averaged power spectrum of a field `[y, x]`, by wavenumber from 0 on: the mean of |FFT|^2/(rows columns)
 /// over the ring of rounded radius k, as pysteps has it.
@@ -51,6 +53,64 @@ pub struct SpectrumRatio {
     power: BTreeMap<(usize, usize), [f64; 2]>,
     count: u64,
     refused: u64,
+}
+
+/// The longer side, wavenumber and which of the two in 20, 20 and 1 bits; then both counts.
+impl Sums for SpectrumRatio {
+    fn sums(&self) -> Vec<(u64, f64)> {
+        let key = |longer: usize, k: usize, of: usize| (longer as u64) << 21 | (k as u64) << 1 | of as u64;
+        let power = self.power.iter();
+        let power = power.flat_map(|((longer, k), power)| [0, 1].map(|of| (key(*longer, *k, of), power[of])));
+        power.chain([(0, self.count as f64), (1, self.refused as f64)]).filter(|(_, sum)| *sum != 0.0).collect()
+    }
+
+    fn set_sums(&mut self, sums: &[(u64, f64)]) {
+        *self = Self::default();
+        for (key, sum) in sums {
+            match *key {
+                0 => self.count = *sum as u64,
+                1 => self.refused = *sum as u64,
+                key => {
+                    let wave = ((key >> 21) as usize, (key >> 1 & 0xf_ffff) as usize);
+                    self.power.entry(wave).or_default()[(key & 1) as usize] = *sum;
+                }
+            }
+        }
+    }
+}
+
+impl Score for SpectrumRatio {
+    fn name(&self) -> &'static str {
+        "spectrum"
+    }
+
+    fn is_by_lead(&self) -> bool {
+        false
+    }
+
+    fn add(&mut self, pair: &Pair<'_>) {
+        Self::add(self, pair.members, pair.observed);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        *self = Self::merge(self, other);
+    }
+
+    fn count(&self) -> f64 {
+        self.count as f64
+    }
+
+    /// Power of the members over that of the observation, over all wavelengths.
+    fn finish(&self) -> Option<f64> {
+        let waves = self.power.iter().filter(|((_, k), _)| *k > 0);
+        let [members, came] = waves.fold([0.0; 2], |all, (_, power)| [all[0] + power[0], all[1] + power[1]]);
+        ratio(members, came)
+    }
+
+    fn values(&self) -> Vec<Value> {
+        let ratios = self.ratios().into_iter();
+        ratios.map(|(length, ratio)| Value { score: "rapsd_ratio", scale: Some(length), value: ratio }).collect()
+    }
 }
 
 impl SpectrumRatio {

@@ -2,7 +2,8 @@
 
 use super::Crps;
 use super::over_cells;
-use super::score::{Pair, Score};
+use super::score::{Pair, Score, Value};
+use super::statistics::Sums;
 
 /// Sums of the threshold-weighted CRPS (Gneiting and Ranjan 2011) with weight 1 at and above a threshold, 0 below: the
 /// CRPS once members and observation below the threshold are raised to it.
@@ -36,6 +37,16 @@ fn add_raised(sum: &mut Crps, members: &mut [f32], observed: f32, threshold: f32
     sum.add_case(members, raised(observed), 1.0);
 }
 
+impl Sums for TailCrps {
+    fn sums(&self) -> Vec<(u64, f64)> {
+        self.crps.sums()
+    }
+
+    fn set_sums(&mut self, sums: &[(u64, f64)]) {
+        self.crps.set_sums(sums);
+    }
+}
+
 impl Score for TailCrps {
     fn name(&self) -> &'static str {
         "twCRPS"
@@ -58,13 +69,17 @@ impl Score for TailCrps {
         self.crps = self.crps.merge(&other.crps);
     }
 
-    fn is_empty(&self) -> bool {
-        self.crps.weight() == 0.0
+    fn count(&self) -> f64 {
+        self.crps.weight()
     }
 
     /// The biased one.
     fn finish(&self) -> Option<f64> {
         self.crps.biased()
+    }
+
+    fn values(&self) -> Vec<Value> {
+        vec![Value::new("twcrps", self.crps.biased()), Value::new("twcrps_fair", self.crps.fair())]
     }
 }
 

@@ -33,10 +33,10 @@ fn distance<const N: usize>(a: &[f32; N], b: &[f32; N]) -> f64 {
 /// Sums of the energy score over cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EnergyScore {
-    biased: f64,
-    count: f64,
-    fair: f64,
-    fair_count: f64,
+    pub(super) biased: f64,
+    pub(super) count: f64,
+    pub(super) fair: f64,
+    pub(super) fair_count: f64,
 }
 
 impl EnergyScore {
@@ -80,8 +80,8 @@ impl EnergyScore {
 /// Sums of the squared length of the error of a vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct VectorError {
-    squared: f64,
-    count: f64,
+    pub(super) squared: f64,
+    pub(super) count: f64,
 }
 
 impl VectorError {

@@ -195,7 +195,7 @@ mod tests {
             Contestant { name: "persistence".into(), model: &mut persistence, members: 1 },
             Contestant { name: "extrapolation".into(), model: &mut extrapolation, members: 1 },
         ];
-        let scores = list::start(&["crps", "csi", "spread-skill"], &[1.0]).unwrap();
+        let scores = list::start(&["crps", "csi", "spread-skill"], &vec![1.0].into()).unwrap();
         let board = score(&mut contestants, &cases, 3, scores, || ()).unwrap().board;
         for lead in board.leads() {
             let crps = |i: usize| board.value(i, lead, 0).unwrap();

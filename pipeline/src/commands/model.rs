@@ -235,8 +235,8 @@ pub struct Score {
 
 impl Score {
     fn run(self) -> anyhow::Result<()> {
-        let scores =
-            list::start(&self.scores, &self.thresholds).map_err(|error| Usage(format!("--scores: {error}")))?;
+        let scores = list::start(&self.scores, &self.thresholds.clone().into())
+            .map_err(|error| Usage(format!("--scores: {error}")))?;
         let spec = weights::describe(&self.file)?.metadata.spec;
         let cadence = Cadence::every_seconds(spec.cadence_seconds).context("the model has no cadence")?;
         let mut events = Vec::new();

@@ -163,7 +163,7 @@ impl Course<'_> {
         let path = output.join("model.safetensors");
         let metadata = Metadata { training_data, training, ..Metadata::of(model.clone()) };
         weights::save(&path, &metadata, trainer.averaged(), tch::Kind::BFloat16)?;
-        let scores = list::start(&SCORES, &run.validation.thresholds)?;
+        let scores = list::start(&SCORES, &run.validation.thresholds.clone().into())?;
         let options = Options::default();
         let board = compare(&path, &options, self.cases, model.leads, run.validation.members, scores)?.board;
         print(&board.markdown());

@@ -29,7 +29,7 @@ impl Board {
     /// # Errors
     /// Never: the scores are in the list.
     pub fn new(threshold: f32) -> Result<Self, UnknownScore> {
-        let scores = list::start(&["csi-control", "fair-crps", "mae"], &[threshold])?;
+        let scores = list::start(&["csi-control", "fair-crps", "mae"], &vec![threshold].into())?;
         Ok(Self { scores: Scoreboard::new(scores), unit: "", forecasts: 0 })
     }
 
@@ -85,7 +85,7 @@ impl Joint {
     /// # Errors
     /// Never: the scores are in the list.
     pub fn new(models: &[&str], threshold: f32) -> Result<Self, UnknownScore> {
-        let mut scores = Scoreboard::new(list::start(&["csi", "fair-crps"], &[threshold])?);
+        let mut scores = Scoreboard::new(list::start(&["csi", "fair-crps"], &vec![threshold].into())?);
         for name in models.iter().chain(&["persistence"]) {
             scores.enter(name);
         }
