@@ -19,6 +19,7 @@ pub mod forecast_read;
 pub mod observations;
 mod placement;
 pub mod plan;
+pub mod points;
 pub mod read;
 #[cfg(test)]
 mod real_data;
@@ -34,4 +35,5 @@ pub use create::{RowOrder, Storage, WriteOptions};
 pub use forecast::forecast_bytes;
 pub use forecast_read::{Stored, forecast_from_bytes, read_forecast};
 pub use observations::{frame_bytes, write_frames};
+pub use points::{Case, Points, read_points};
 pub use read::Reader;

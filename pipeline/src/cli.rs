@@ -67,6 +67,12 @@ pub enum Command {
     /// Publishes the frames of files to an observation topic.
     #[command(after_help = commands::publish::EXAMPLES)]
     Publish(commands::publish::Arguments),
+    /// Scores forecasts against what came.
+    #[command(after_help = commands::verify::EXAMPLES)]
+    Verify(commands::verify::Arguments),
+    /// Compares models over the events of an archive.
+    #[command(after_help = commands::backtest::EXAMPLES)]
+    Backtest(commands::backtest::Arguments),
     /// Trains a diffusion model on archives.
     #[command(after_help = commands::train::EXAMPLES)]
     Train(commands::train::Arguments),
@@ -118,6 +124,8 @@ impl Command {
             Self::Supervise(arguments) => arguments.run(),
             Self::Forecast(arguments) => arguments.run(),
             Self::Publish(arguments) => arguments.run(),
+            Self::Verify(arguments) => arguments.run(),
+            Self::Backtest(arguments) => arguments.run(),
             Self::Train(arguments) => arguments.run(),
             Self::Model(model) => model.run(),
             Self::Simulate(arguments) => arguments.run(),

@@ -65,6 +65,7 @@
 //! ```
 
 pub mod archive;
+pub mod backtest;
 pub mod broker;
 pub mod cli;
 pub mod cluster;
@@ -90,4 +91,5 @@ pub mod signals;
 pub mod supervise;
 pub mod topics;
 pub mod training;
+pub mod verify;
 pub mod watch;

@@ -3,6 +3,7 @@
 use squall_fields::units::{Conversion, ScaledUnit, UnitError};
 use squall_fields::{Unit, Variable};
 
+use super::attributes::text;
 use super::schema::{Role, Schema, VariableInfo};
 use crate::error::FileError;
 use crate::gridded::{Interval, Notes, Packing};
@@ -57,7 +58,9 @@ impl Plane {
 /// [`FileError::NoVariable`] names what the file has; [`FileError::Unit`] if a unit is unknown;
 /// [`FileError::Malformed`] if the packing of a variable cannot be understood.
 pub fn plan(schema: &Schema, options: &ReadOptions, notes: &mut Notes) -> Result<Vec<Plane>, FileError> {
-    let gridded: Vec<&VariableInfo> = schema.own().filter(|v| is_gridded(schema, v)).collect();
+    let mut gridded: Vec<&VariableInfo> = schema.own().filter(|v| is_gridded(schema, v)).collect();
+    // Products of a forecast have the standard name of the members that they were made of.
+    gridded.sort_by_key(|info| !is_plain(schema, info));
     let mut plane = |(source, unit): (&VariableInfo, ScaledUnit), variable: Variable| {
         Ok(Plane { variable, unit, packing: source.packing(notes)?, source: source.clone() })
     };
@@ -93,6 +96,13 @@ fn no_variable(schema: &Schema, wanted: &str) -> FileError {
 fn is_gridded(schema: &Schema, info: &VariableInfo) -> bool {
     let has = |role| info.dimensions.iter().filter(|d| schema.role(d) == role).count() == 1;
     has(Role::X) && has(Role::Y)
+}
+
+/// Whether it is fields of a time and of members, without levels and not derived from the members.
+fn is_plain(schema: &Schema, info: &VariableInfo) -> bool {
+    let of_members = text(&info.attributes, "cell_methods").is_some_and(|methods| methods.contains("realization:"));
+    let levels = info.dimensions.iter().zip(&info.shape).filter(|(d, len)| schema.role(d) == Role::Other && **len > 1);
+    !of_members && levels.count() == 0
 }
 
 /// The plane of the quality index (`quality_index`, 0 to 1) that lies as another does, if the file has one; one that

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use ::netcdf::{Extent, File, FileMem};
 use ndarray::{Array2, Array3, ArrayViewMut2, Axis as NdAxis};
 use sha2::{Digest, Sha256};
-use squall_fields::{Conversion, Frame, Grid, InputRef, ValidTime, Variable};
+use squall_fields::{Conversion, Frame, Grid, InputRef, IssueTime, ValidTime, Variable};
 
+use super::attributes::text;
 use super::choice::{choose_group, note_interval};
 use super::classic;
 use super::placement::{Placement, placement};
 use super::plan::{self, Plane};
 use super::schema::{Role, Schema};
-use super::times::Times;
+use super::times::{self, Times};
 use crate::error::FileError;
 use crate::gridded::unpack::{Layout, Packed, unpack};
 use crate::gridded::{Notes, NumberType};
@@ -60,6 +61,8 @@ pub struct Reader<'b> {
     notes: Notes,
     schema: Schema,
     options: ReadOptions,
+    members: usize,
+    issue_time: Option<IssueTime>,
 }
 
 impl Reader<'static> {
@@ -133,7 +136,24 @@ impl<'b> Reader<'b> {
         let variables = planes.iter().map(|plane| plane.variable).collect();
         let grid = Arc::new(placement.grid.clone());
         let (name, options) = (Arc::from(name), options.clone());
-        Ok(Self { opened, name, grid, times, variables, planes, quality, placement, notes, schema, options })
+        let dimensions = first.source.dimensions.iter().zip(&first.source.shape);
+        let members = dimensions.filter(|(d, _)| schema.role(d) == Role::Member).map(|(_, len)| *len).product();
+        let issue_time = times::issue_time(file, &schema, &times).map(IssueTime::from);
+        Ok(Self {
+            opened,
+            name,
+            grid,
+            times,
+            variables,
+            planes,
+            quality,
+            placement,
+            notes,
+            schema,
+            options,
+            members,
+            issue_time,
+        })
     }
 
     /// The grid of every frame.
@@ -149,6 +169,21 @@ impl<'b> Reader<'b> {
     /// What each plane of a frame is.
     pub fn variables(&self) -> &Arc<[Variable]> {
         &self.variables
+    }
+
+    /// Members of each field: 1 of an observation.
+    pub fn members(&self) -> usize {
+        self.members
+    }
+
+    /// When the file was issued, if it is a forecast.
+    pub fn issue_time(&self) -> Option<IssueTime> {
+        self.issue_time
+    }
+
+    /// A text attribute of the file.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        text(&self.schema.attributes, name)
     }
 
     /// What was assumed of the file.
@@ -182,13 +217,28 @@ impl<'b> Reader<'b> {
     /// # Errors
     /// As [`Reader::frame`].
     pub fn frame_of(&self, index: usize, input: InputRef) -> Result<Frame, FileError> {
+        if self.members > 1 {
+            let reason = format!("it has {} members, expected one field a time", self.members);
+            return Err(FileError::malformed(&self.planes[0].source.path, reason));
+        }
+        self.member(index, 0, input)
+    }
+
+    /// Reads one member of a forecast, as a frame.
+    ///
+    /// # Errors
+    /// As [`Reader::frame`].
+    pub fn member(&self, index: usize, member: usize, input: InputRef) -> Result<Frame, FileError> {
+        if member >= self.members {
+            return Err(FileError::NoField { index: member, count: self.members });
+        }
         let count = self.times.slots.len();
         let slot = *self.times.slots.get(index).ok_or(FileError::NoField { index, count })?;
         let (rows, columns) = self.grid.shape();
         let mut values = Array3::zeros((self.planes.len(), rows, columns));
         for (plane, out) in self.planes.iter().zip(values.axis_iter_mut(NdAxis(0))) {
             let conversion = self.conversion(plane, index)?;
-            guarded(&plane.source.path, || self.read_plane(plane, conversion, index, out))?;
+            guarded(&plane.source.path, || self.read_plane(plane, conversion, (index, member), out))?;
         }
         let variables = self.variables.clone();
         Ok(Frame { grid: self.grid.clone(), slot, variables, values, quality: self.read_quality(index), input })
@@ -204,13 +254,13 @@ impl<'b> Reader<'b> {
         &self,
         plane: &Plane,
         conversion: Conversion,
-        index: usize,
+        at: (usize, usize),
         out: ArrayViewMut2<'_, f32>,
     ) -> Result<(), FileError> {
         let name = &plane.source.path;
         let file = self.opened.file();
         let variable = file.variable(name).ok_or_else(|| FileError::malformed(name, "it is gone"))?;
-        let (extents, layout) = self.extents(plane, index)?;
+        let (extents, layout) = self.extents(plane, at)?;
         // A signed type may be declared and an unsigned one meant, of the same width.
         macro_rules! read {
             ($declared:ty, $stored:ty) => {{
@@ -248,8 +298,9 @@ impl<'b> Reader<'b> {
     fn read_quality(&self, index: usize) -> Option<Array2<f32>> {
         let plane = self.quality.as_ref()?;
         let mut quality = Array2::zeros(self.grid.shape());
-        let read =
-            guarded(&plane.source.path, || self.read_plane(plane, Conversion::Scale(1.0), index, quality.view_mut()));
+        let read = guarded(&plane.source.path, || {
+            self.read_plane(plane, Conversion::Scale(1.0), (index, 0), quality.view_mut())
+        });
         match read {
             Ok(()) => Some(quality),
             Err(error) => {
@@ -260,7 +311,7 @@ impl<'b> Reader<'b> {
     }
 
     /// The part of the variable that is one field, and how it lies.
-    fn extents(&self, plane: &Plane, index: usize) -> Result<(Vec<Extent>, Layout), FileError> {
+    fn extents(&self, plane: &Plane, (index, member): (usize, usize)) -> Result<(Vec<Extent>, Layout), FileError> {
         let (mut extents, mut order) = (Vec::new(), Vec::new());
         for (dimension, len) in plane.source.dimensions.iter().zip(&plane.source.shape) {
             let (role, len) = (self.schema.role(dimension), *len);
@@ -270,6 +321,7 @@ impl<'b> Reader<'b> {
                     extents.push(Extent::from(0..len));
                 }
                 Role::Time => extents.push(Extent::from(index..index + 1)),
+                Role::Member => extents.push(Extent::from(member..member + 1)),
                 Role::Other if len == 1 => extents.push(Extent::from(0..1)),
                 Role::Other => {
                     let reason = format!("its dimension `{dimension}` has {len} entries, expected one field a time");

@@ -91,6 +91,8 @@ pub(super) enum Role {
     X,
     Y,
     Time,
+    /// Members of an ensemble: `realization` in CF.
+    Member,
     Other,
 }
 
@@ -211,6 +213,7 @@ impl Schema {
                 | (_, "Y", _)
                 | (_, _, "degrees_north" | "degree_north") => return Role::Y,
                 ("time", ..) | (_, "T", _) => return Role::Time,
+                ("realization", ..) => return Role::Member,
                 (_, _, units) if units.to_ascii_lowercase().contains(" since ") => return Role::Time,
                 _ => {}
             }
@@ -219,6 +222,7 @@ impl Schema {
             "x" | "lon" | "longitude" | "xc" | "easting" | "rlon" => Role::X,
             "y" | "lat" | "latitude" | "yc" | "northing" | "rlat" => Role::Y,
             "time" | "t" => Role::Time,
+            "realization" | "ens_number" | "member" | "number" => Role::Member,
             _ => Role::Other,
         }
     }

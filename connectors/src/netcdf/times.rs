@@ -19,6 +19,8 @@ pub(super) struct Times {
     pub(super) intervals: Vec<Interval>,
     /// Name of the variable that the intervals are from, if the file has them.
     pub(super) bounds: Option<String>,
+    /// What the slots are counted from.
+    pub(super) since: Option<ValidTime>,
 }
 
 impl Times {
@@ -52,8 +54,22 @@ impl Times {
             None => (None, Vec::new()),
         };
         let seconds: Vec<i64> = slots.iter().map(|slot| slot.unix_seconds()).collect();
-        Ok(Self { intervals: intervals(&seconds, &lengths), slots, bounds })
+        Ok(Self { intervals: intervals(&seconds, &lengths), slots, bounds, since: units.decode(0.0).ok() })
     }
+}
+
+/// When the forecast of a file was issued: its reference time; or, of a file that counts its slots from a time shortly
+/// before the first, that time (as pysteps writes forecasts).
+pub(super) fn issue_time(file: &File, schema: &Schema, times: &Times) -> Option<ValidTime> {
+    const SHORTLY: i64 = 3 * 86_400;
+    let named = |v: &&VariableInfo| v.standard_name().unwrap_or(&v.name) == "forecast_reference_time";
+    let reference = schema.own().find(|v| named(v) && v.shape.iter().product::<usize>() == 1);
+    if let Some(reference) = reference {
+        let value = read_numbers(file, reference, 1).ok()?.first().copied()?;
+        return units_of(reference, None).ok()?.decode(value).ok();
+    }
+    let before = times.slots.first()?.unix_seconds() - times.since?.unix_seconds();
+    times.since.filter(|_| (1..SHORTLY).contains(&before))
 }
 
 /// The unit of a time coordinate; of its bounds, which may leave it to the coordinate (CF 7.1).

@@ -25,9 +25,13 @@ pub fn crps(members: &mut [f32], observed: f32) -> Option<(f64, Option<f64>)> {
     if members.is_empty() || observed.is_nan() || members.iter().any(|x| x.is_nan()) {
         return None;
     }
+    let (m, y) = (members.len() as f64, f64::from(observed));
+    // Where all members are dry, which is most of the world, there is nothing to sort.
+    if members.iter().all(|x| *x == members[0]) {
+        let error = (f64::from(members[0]) - y).abs();
+        return Some((error, (members.len() > 1).then_some(error)));
+    }
     members.sort_unstable_by(f32::total_cmp);
-    let m = members.len() as f64;
-    let y = f64::from(observed);
     let (mut error, mut pairs) = (0f64, 0f64);
     for (i, x) in members.iter().map(|x| f64::from(*x)).enumerate() {
         error += (x - y).abs();

@@ -1,6 +1,6 @@
 //! Fractions skill score: right, if not exactly there (Roberts and Lean 2008).
 
-use ndarray::{Array2, ArrayView2, ArrayView3, s};
+use ndarray::{Array2, ArrayView2, ArrayView3, Zip};
 use serde::{Deserialize, Serialize};
 
 use super::statistics::plain_sums;
@@ -36,7 +36,7 @@ impl Fss {
     pub fn add(&mut self, forecast: ArrayView2<'_, f32>, observed: ArrayView2<'_, f32>, event: Event, scale: usize) {
         debug_assert_eq!(forecast.dim(), observed.dim(), "fields of one shape");
         let both = |own: ArrayView2<'_, f32>, other: ArrayView2<'_, f32>| {
-            ndarray::Zip::from(own).and(other).map_collect(|a, b| f32::from(event.holds(*a) && !b.is_nan()))
+            Zip::from(own).and(other).map_collect(|a, b| f32::from(event.holds(*a) && !b.is_nan()))
         };
         self.add_probabilities(both(forecast, observed).view(), both(observed, forecast).view(), scale);
     }
@@ -72,14 +72,16 @@ impl Fss {
         scale: usize,
         border: Border,
     ) {
-        let missing = |y, x| observed[[y, x]].is_nan() || members.slice(s![.., y, x]).iter().any(|v| v.is_nan());
         let (count, cells) = (members.dim().0 as f32, observed.dim());
-        let share = |(y, x)| {
-            let yes = members.slice(s![.., y, x]).iter().filter(|v| event.holds(**v)).count();
-            if missing(y, x) || yes == 0 { 0.0 } else { yes as f32 / count }
-        };
-        let happened = |(y, x)| f32::from(event.holds(observed[[y, x]]) && !missing(y, x));
-        let (forecast, observed) = (Array2::from_shape_fn(cells, share), Array2::from_shape_fn(cells, happened));
+        let (mut yes, mut known) = (Array2::<f32>::zeros(cells), observed.mapv(|v| !v.is_nan()));
+        for member in members.outer_iter() {
+            Zip::from(&mut yes).and(&mut known).and(member).for_each(|yes, known, value| {
+                *yes += f32::from(event.holds(*value));
+                *known &= !value.is_nan();
+            });
+        }
+        let forecast = Zip::from(&yes).and(&known).map_collect(|yes, known| if *known { yes / count } else { 0.0 });
+        let observed = Zip::from(observed).and(&known).map_collect(|v, known| f32::from(*known && event.holds(*v)));
         self.add_windows(forecast.view(), observed.view(), scale, border);
     }
 
@@ -127,6 +129,7 @@ fn fractions(events: ArrayView2<'_, f32>, scale: usize, border: Border) -> Array
 #[cfg(test)]
 mod tests {
     use super::{super::close, *};
+    use ndarray::s;
 
     #[test]
     fn golden_values() {

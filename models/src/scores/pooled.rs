@@ -17,19 +17,35 @@ pub enum Pool {
 /// least 1). A window with a missing value is NaN. Empty if no window fits.
 pub fn pooled(field: ArrayView2<'_, f32>, size: usize, pool: Pool) -> Array2<f32> {
     let (size, (rows, columns)) = (size.max(1), field.dim());
+    if size == 1 {
+        return field.to_owned();
+    }
     let step = ((size + 2) / 4).max(1);
     let fit = |n: usize| (n + 1).saturating_sub(size).div_ceil(step);
+    // Along the rows first, then down the columns.
+    let across = Array2::from_shape_fn((rows, fit(columns)), |(y, x)| {
+        pool.of((x * step..x * step + size).map(|x| f64::from(field[[y, x]])))
+    });
     Array2::from_shape_fn((fit(rows), fit(columns)), |(y, x)| {
-        let (y, x) = (y * step, x * step);
-        let window = field.slice(ndarray::s![y..y + size, x..x + size]);
-        if window.iter().any(|v| v.is_nan()) {
-            return f32::NAN;
-        }
+        let value = pool.of((y * step..y * step + size).map(|y| across[[y, x]]));
         match pool {
-            Pool::Mean => (window.iter().map(|v| f64::from(*v)).sum::<f64>() / (size * size) as f64) as f32,
-            Pool::Max => window.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            Pool::Mean => (value / (size * size) as f64) as f32,
+            Pool::Max => value as f32,
         }
     })
+}
+
+impl Pool {
+    /// The sum, or the largest, of values; NaN if one is.
+    fn of(self, mut values: impl Iterator<Item = f64>) -> f64 {
+        match self {
+            Self::Mean => values.sum(),
+            Self::Max => {
+                let first = values.next().unwrap_or(f64::NAN);
+                values.fold(first, |most, value| if value > most || value.is_nan() { value } else { most })
+            }
+        }
+    }
 }
 
 /// CRPS of members `[member, y, x]` and an observation `[y, x]`, each pooled first; sums to be merged.
@@ -56,6 +72,11 @@ pub fn neighbourhood_table(
     size: usize,
 ) -> Contingency {
     debug_assert_eq!(forecast.dim(), observed.dim(), "fields of one shape");
+    if size <= 1 {
+        let mut table = Contingency::default();
+        table.add(forecast, observed, event);
+        return table;
+    }
     let (size, half, (rows, columns)) = (size.max(1), size / 2, forecast.dim());
     let step = half.max(1);
     let windows = |n: usize| (0..=(n + 2 * half).saturating_sub(size)).step_by(step);

@@ -1,8 +1,8 @@
 //! What a score is, as far as a board of scores is concerned.
 
 use std::any::Any;
-use std::cell::OnceCell;
 use std::fmt::Debug;
+use std::sync::OnceLock;
 
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
@@ -19,13 +19,13 @@ pub struct Pair<'a> {
     pub precision: Option<ArrayView2<'a, f32>>,
     /// Of a vector, such as wind, its second component: members and what came, in the shapes of the first.
     pub second: Option<(ArrayView3<'a, f32>, ArrayView2<'a, f32>)>,
-    mean: OnceCell<Array2<f32>>,
+    mean: OnceLock<Array2<f32>>,
 }
 
 impl<'a> Pair<'a> {
     /// Without a precision map.
     pub fn new(members: ArrayView3<'a, f32>, observed: ArrayView2<'a, f32>) -> Self {
-        Self { members, observed, precision: None, second: None, mean: OnceCell::new() }
+        Self { members, observed, precision: None, second: None, mean: OnceLock::new() }
     }
 
     /// With a precision map, if there is one.
@@ -93,6 +93,11 @@ pub trait Score: Sums + Clone + Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether it judges vectors: of a pair without a second component it counts nothing.
+    fn is_of_vectors(&self) -> bool {
+        false
+    }
+
     /// Whether it says something about each lead; otherwise it is of all leads together.
     fn is_by_lead(&self) -> bool {
         true
@@ -124,6 +129,8 @@ pub trait AnyScore: Sums + Debug + Send + Sync {
     fn scale(&self) -> Option<usize>;
     /// See [`Score::has_unit`].
     fn has_unit(&self) -> bool;
+    /// See [`Score::is_of_vectors`].
+    fn is_of_vectors(&self) -> bool;
     /// See [`Score::is_by_lead`].
     fn is_by_lead(&self) -> bool;
     /// See [`Score::add`].
@@ -160,6 +167,10 @@ impl<S: Score> AnyScore for S {
 
     fn has_unit(&self) -> bool {
         Score::has_unit(self)
+    }
+
+    fn is_of_vectors(&self) -> bool {
+        Score::is_of_vectors(self)
     }
 
     fn is_by_lead(&self) -> bool {

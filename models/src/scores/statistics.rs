@@ -86,6 +86,15 @@ impl Statistics {
         scores
     }
 
+    /// Those of the score at a place, as if it were the only one.
+    #[must_use]
+    pub fn only(&self, place: usize) -> Self {
+        let place = place as u64;
+        let from = self.0.partition_point(|(key, _)| key >> KEY_BITS < place);
+        let own = self.0[from..].iter().take_while(|(key, _)| key >> KEY_BITS == place);
+        Self(own.map(|(key, sum)| (key & ((1 << KEY_BITS) - 1), *sum)).collect())
+    }
+
     /// Whether nothing was counted, or everything taken back.
     pub fn is_zero(&self) -> bool {
         self.0.is_empty()

@@ -35,6 +35,10 @@ impl Score for EnergyScore {
         true
     }
 
+    fn is_of_vectors(&self) -> bool {
+        true
+    }
+
     fn add(&mut self, pair: &Pair<'_>) {
         for_each_cell(pair, |members, observed| self.add_case(members, observed));
     }
@@ -67,6 +71,10 @@ impl Score for VectorError {
         true
     }
 
+    fn is_of_vectors(&self) -> bool {
+        true
+    }
+
     fn add(&mut self, pair: &Pair<'_>) {
         for_each_cell(pair, |members, observed| self.add_pair(mean(members), observed));
     }
@@ -95,6 +103,10 @@ const CALM: f32 = 1.0;
 impl Score for DirectionError {
     fn name(&self) -> &'static str {
         "direction"
+    }
+
+    fn is_of_vectors(&self) -> bool {
+        true
     }
 
     fn add(&mut self, pair: &Pair<'_>) {
@@ -138,6 +150,10 @@ impl Score for SpeedCrps {
     }
 
     fn has_unit(&self) -> bool {
+        true
+    }
+
+    fn is_of_vectors(&self) -> bool {
         true
     }
 

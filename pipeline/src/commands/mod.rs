@@ -11,6 +11,7 @@ use squall_fields::ErrorKind;
 
 use crate::config::{Config, Layers};
 
+pub mod backtest;
 pub mod demo;
 pub mod forecast;
 pub mod inspect;
@@ -22,6 +23,7 @@ pub mod store;
 pub mod supervise;
 pub mod topics;
 pub mod train;
+pub mod verify;
 
 /// A command line that cannot work; the program ends with exit code 2.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@ use squall_models::ModelSpec;
 use squall_models::device::Precision;
 use squall_models::diffusion::{Options, ProcessConfig, SamplerConfig, Tiling, Transform};
 use squall_models::network::{AutoencoderConfig, UNetConfig};
-use squall_models::scores::list;
+use squall_models::scores::list::{self, Settings};
 use squall_models::scores::precision::{PRECISION, PRECISION_WET};
 use squall_models::training::validate::{self, Comparison};
 use squall_models::weights::{self, Metadata};
@@ -227,16 +227,18 @@ pub struct Score {
     /// Thresholds of the CSI of the ensemble mean.
     #[arg(long, value_delimiter = ',', default_values_t = [0.1, 1.0, 5.0])]
     thresholds: Vec<f32>,
-    /// Scores, in the order of the table: crps, fair-crps, tail-crps, csi, csi-control, mae, spread-skill, and below the
-    /// table precision and precision-wet.
+    /// Sides of windows, of scores that have such, in cells.
+    #[arg(long, value_delimiter = ',', default_values_t = [9])]
+    scales: Vec<usize>,
+    /// Scores, in the order of the table, by their names in docs/verification.md; precision and precision-wet stand below it.
     #[arg(long, value_delimiter = ',', default_value = "crps,csi,spread-skill,precision,precision-wet")]
     scores: Vec<String>,
 }
 
 impl Score {
     fn run(self) -> anyhow::Result<()> {
-        let scores = list::start(&self.scores, &self.thresholds.clone().into())
-            .map_err(|error| Usage(format!("--scores: {error}")))?;
+        let settings = Settings { thresholds: self.thresholds.clone(), scales: self.scales.clone() };
+        let scores = list::start(&self.scores, &settings).map_err(|error| Usage(format!("--scores: {error}")))?;
         let spec = weights::describe(&self.file)?.metadata.spec;
         let cadence = Cadence::every_seconds(spec.cadence_seconds).context("the model has no cadence")?;
         let mut events = Vec::new();

@@ -62,7 +62,7 @@ impl Event {
 }
 
 /// Row and column of the square with the most rain.
-fn wettest(frame: &Frame, side: usize) -> (usize, usize) {
+pub(crate) fn wettest(frame: &Frame, side: usize) -> (usize, usize) {
     let (rows, columns) = frame.grid.shape();
     let (height, width) = (side.min(rows), side.min(columns));
     let starts = |len: usize, part: usize| (0..=len - part).step_by(32);
@@ -74,12 +74,14 @@ fn wettest(frame: &Frame, side: usize) -> (usize, usize) {
     corners.max_by_key(wet).expect("the square at the first corner fits into every field")
 }
 
-fn cut_grid(grid: &Grid, (row, column): (usize, usize), side: usize) -> Grid {
+/// The part of a grid that is at most `side` cells wide and high.
+pub(crate) fn cut_grid(grid: &Grid, (row, column): (usize, usize), side: usize) -> Grid {
     let part = |axis: Axis, from: usize| Axis { first: axis.centre(from), step: axis.step, len: axis.len.min(side) };
     Grid { x: part(grid.x, column), y: part(grid.y, row), ..grid.clone() }
 }
 
-fn cut(frame: Frame, grid: &Arc<Grid>, (row, column): (usize, usize)) -> Frame {
+/// The part of a frame that lies on a part of its grid.
+pub(crate) fn cut(frame: Frame, grid: &Arc<Grid>, (row, column): (usize, usize)) -> Frame {
     let (rows, columns) = grid.shape();
     let values = frame.values.slice(s![.., row..row + rows, column..column + columns]).to_owned();
     let quality = frame.quality.map(|q| q.slice(s![row..row + rows, column..column + columns]).to_owned());

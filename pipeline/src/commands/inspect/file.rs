@@ -13,7 +13,7 @@ use squall_connectors::gridded::Notes;
 use squall_connectors::netcdf::Reader;
 use squall_connectors::odim::{self, Odim};
 use squall_connectors::options::ReadOptions;
-use squall_fields::{Frame, Grid, ValidTime};
+use squall_fields::{Frame, Grid, InputRef, ValidTime};
 
 use crate::commands::print;
 use crate::config::format_duration;
@@ -65,6 +65,12 @@ fn of_netcdf(reader: &Reader<'_>, every_slot: bool) -> anyhow::Result<String> {
     let mut text = String::new();
     grid(&mut text, reader.grid())?;
     assumptions(&mut text, reader.notes())?;
+    if let Some(issued) = reader.issue_time() {
+        writeln!(text, "  issued   {issued}")?;
+    }
+    if reader.members() > 1 {
+        writeln!(text, "  members  {}, the values are those of the first", reader.members())?;
+    }
     slots(&mut text, reader.slots(), every_slot)?;
     let mut shown: Vec<usize> = match reader.len() {
         0 => Vec::new(),
@@ -72,8 +78,13 @@ fn of_netcdf(reader: &Reader<'_>, every_slot: bool) -> anyhow::Result<String> {
         len => vec![0, len / 2, len - 1],
     };
     shown.dedup();
-    values(&mut text, shown.into_iter().map(|index| reader.frame(index)))?;
+    values(&mut text, shown.into_iter().map(|index| reader.member(index, 0, no_input())))?;
     Ok(text)
+}
+
+/// Nobody asks where these frames are from.
+fn no_input() -> InputRef {
+    InputRef { topic: "".into(), partition: 0, offset: 0, digest: "".into() }
 }
 
 /// Statistics of each frame; one of them is in memory at a time.

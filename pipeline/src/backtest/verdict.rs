@@ -1,0 +1,116 @@
+//! Which of two models is better, by a paired block bootstrap.
+//!
+//! Forecasts of one hour resemble each other, so an hour of an event is one block, and what is drawn are blocks: the same ones
+//! for both models. The interval holds the middle 95 % of the differences of the scores of 1,000 draws; where it does not hold 0,
+//! one model is better. Draws are by a counter-based generator: the same backtest gives the same verdict.
+
+use squall_fields::random::Philox;
+use squall_models::scores::{AnyScore, Statistics};
+
+/// Draws of blocks.
+const DRAWS: u64 = 1000;
+/// Fewer blocks than this decide nothing.
+pub const FEWEST_BLOCKS: usize = 5;
+
+/// A value and the middle 95 % of what it is over draws of blocks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// Of all blocks.
+    pub value: f64,
+    /// 2.5 % of the draws lie below.
+    pub low: f64,
+    /// 2.5 % of the draws lie above.
+    pub high: f64,
+}
+
+impl Interval {
+    /// Whether the whole interval lies on one side of 0.
+    pub fn is_decided(&self) -> bool {
+        self.low > 0.0 || self.high < 0.0
+    }
+}
+
+/// How often each block is drawn, for each draw: as many blocks as there are.
+pub fn draws(blocks: usize) -> Vec<Vec<i64>> {
+    let random = |draw: u64| Philox::new(0x0005_1ca1_1b00_7, draw);
+    let draw = |draw: u64| {
+        let (random, mut times) = (random(draw), vec![0; blocks]);
+        for place in 0..blocks as u64 {
+            let block = (random.uniform(place) * blocks as f64) as usize;
+            times[block.min(blocks.saturating_sub(1))] += 1;
+        }
+        times
+    };
+    (0..DRAWS).map(draw).collect()
+}
+
+/// The interval of a number that follows from pooled sums of each block.
+pub fn interval<const N: usize>(
+    blocks: &[[Statistics; N]],
+    draws: &[Vec<i64>],
+    number: impl Fn(&[Statistics; N]) -> Option<f64>,
+) -> Option<Interval> {
+    let pooled = |times: &dyn Fn(usize) -> i64| {
+        let mut sums: [Statistics; N] = std::array::from_fn(|_| Statistics::default());
+        for (i, block) in blocks.iter().enumerate().filter(|(i, _)| times(*i) > 0) {
+            for (sum, own) in sums.iter_mut().zip(block) {
+                *sum = sum.plus(&own.times(times(i)));
+            }
+        }
+        sums
+    };
+    let value = number(&pooled(&|_| 1))?;
+    let mut drawn: Vec<f64> = draws.iter().filter_map(|times| number(&pooled(&|i| times[i]))).collect();
+    drawn.sort_by(f64::total_cmp);
+    let at = |share: f64| drawn.get(((drawn.len().max(1) - 1) as f64 * share).round() as usize).copied();
+    Some(Interval { value, low: at(0.025)?, high: at(0.975)? })
+}
+
+/// The number of a score of one kind, from statistics of that kind alone.
+pub fn number(statistics: &Statistics, empty: &[Box<dyn AnyScore>], score: &str) -> Option<f64> {
+    let values = statistics.scores(empty).first()?.values();
+    values.into_iter().find(|value| value.score == score)?.value
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, Array3};
+    use squall_models::scores::Pair;
+    use squall_models::scores::list::{self, Settings};
+
+    use super::*;
+
+    fn blocks(errors: &[(f32, f32)]) -> (Vec<[Statistics; 2]>, Vec<Box<dyn AnyScore>>) {
+        let empty = list::start(&["crps"], &Settings::default()).unwrap();
+        let of = |error: f32| {
+            let mut scores = empty.clone();
+            let (members, observed) = (Array3::from_elem((1, 2, 2), error), Array2::zeros((2, 2)));
+            scores.iter_mut().for_each(|score| score.add(&Pair::new(members.view(), observed.view())));
+            Statistics::of(&scores)
+        };
+        (errors.iter().map(|(a, b)| [of(*a), of(*b)]).collect(), empty)
+    }
+
+    fn difference(errors: &[(f32, f32)]) -> Interval {
+        let (blocks, empty) = blocks(errors);
+        let of = |sums: &Statistics| number(sums, &empty, "crps");
+        interval(&blocks, &draws(blocks.len()), |[a, b]| Some(of(a)? - of(b)?)).unwrap()
+    }
+
+    #[test]
+    fn a_model_that_is_always_better_is_and_one_that_is_by_chance_is_not() {
+        let always = difference(&[(1.0, 1.5), (5.0, 5.6), (2.0, 2.4), (9.0, 9.5), (3.0, 3.5)]);
+        assert!(always.is_decided() && always.high < 0.0 && (always.value + 0.5).abs() < 1e-6, "{always:?}");
+        let chance = difference(&[(1.0, 1.5), (5.6, 5.0), (2.0, 2.4), (9.5, 9.0), (3.0, 3.1)]);
+        assert!(!chance.is_decided() && chance.low < chance.value && chance.value < chance.high, "{chance:?}");
+    }
+
+    #[test]
+    fn every_draw_has_as_many_blocks_as_there_are() {
+        let draws = draws(7);
+        assert!(draws.iter().all(|times| times.iter().sum::<i64>() == 7));
+        assert_ne!(draws[0], draws[1]);
+        let mean = draws.iter().map(|times| times[3]).sum::<i64>() as f64 / draws.len() as f64;
+        assert!((mean - 1.0).abs() < 0.15, "{mean}");
+    }
+}

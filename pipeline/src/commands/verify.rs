@@ -1,0 +1,174 @@
+//! `squall verify`: forecasts and observations in, scores out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use squall_connectors::netcdf::{Points, read_points};
+use squall_connectors::options::{Limits, ReadOptions};
+use squall_fields::{IssueTime, Unit, Variable};
+use squall_models::scores::list::{self, Settings};
+
+use super::{Usage, print};
+use crate::verify::files::{ForecastFile, Observations};
+use crate::verify::points::add_points;
+use crate::verify::{Tally, stem, text};
+
+/// Examples that `--help` shows.
+pub const EXAMPLES: &str = "Examples:
+  squall verify --forecast out/rain/20160928T160000Z/*.nc --observation radar.nc
+  squall verify --forecast pysteps.nc --observation radar.nc --thresholds 0.5,1,5 --scales 1,9,33 --format json
+  squall verify --forecast ens_meps.nc --observation ens_meps.nc --thresholds 5,10,15 --format csv
+
+A forecast is a NetCDF file with times and a grid, and members if it is an ensemble: Squall's own, IMPROVER's, pysteps'; or
+a file of cases and members at places. Scores are by lead, on the cells that have a value in the forecast and in the
+observation; several forecasts of one model are pooled by their sums. Names of scores: docs/verification.md.";
+
+/// How scores are printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// For a person, some of the leads.
+    Table,
+    /// An object with the list `scores`.
+    Json,
+    /// Comma-separated values.
+    Csv,
+}
+
+/// Arguments of `squall verify`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Forecast (NetCDF; several may be given).
+    #[arg(short, long, required = true, num_args = 1.., value_name = "FILE")]
+    forecast: Vec<PathBuf>,
+    /// What came (NetCDF or ODIM_H5; several may be given).
+    #[arg(short, long, required = true, num_args = 1.., value_name = "FILE")]
+    observation: Vec<PathBuf>,
+    /// Thresholds of events, a value at or above being one; default: 0.1, 1 and 5 mm/h, or 5, 10 and 15 m/s.
+    #[arg(long, value_delimiter = ',', value_name = "VALUES")]
+    thresholds: Option<Vec<f32>>,
+    /// Sides of the windows of FSS, neighbourhood CSI and pooled CRPS, in cells.
+    #[arg(long, value_delimiter = ',', value_name = "CELLS", default_values_t = [1, 9, 33])]
+    scales: Vec<usize>,
+    /// Scores to compute; default: all that there are.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    scores: Option<Vec<String>>,
+    /// What to call the model; default: what the file calls it.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// When the forecasts were issued, if their files do not say.
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
+    issue_time: Option<squall_fields::ValidTime>,
+    /// Take a grid of the same shape for the same grid.
+    #[arg(long)]
+    any_grid: bool,
+    /// How the scores are printed.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.scales.contains(&0), Usage("--scales: a window has at least one cell".to_owned()));
+        let limits = Limits::default();
+        let points = |path: &PathBuf| {
+            let read = if is_netcdf(path) { read_points(path, &limits) } else { Ok(None) };
+            read.with_context(|| format!("cannot read {}", path.display()))
+        };
+        let tally = match points(&self.forecast[0])? {
+            Some(first) => self.at_places(first, &points)?,
+            None => self.on_a_grid()?,
+        };
+        let rows = tally.with_all_events().rows();
+        match self.format {
+            Format::Table => print(&text::table(&rows)),
+            Format::Csv => print(&text::csv(&rows)),
+            Format::Json => print(&format!("{:#}\n", json!({ "scores": rows }))),
+        }
+        Ok(())
+    }
+
+    fn at_places(
+        &self,
+        first: Points,
+        points: &dyn Fn(&PathBuf) -> anyhow::Result<Option<Points>>,
+    ) -> anyhow::Result<Tally> {
+        let mut tally = self.tally(Unit::MetresPerSecond, false)?;
+        let of = |path: &PathBuf| {
+            let wrong = || Usage(format!("{}: expected cases at places, as in the first forecast", path.display()));
+            points(path)?.ok_or_else(|| wrong().into())
+        };
+        let observed: Vec<Points> = self.observation.iter().map(of).collect::<anyhow::Result<_>>()?;
+        let rest = self.forecast[1..].iter().map(of);
+        for (forecast, path) in std::iter::once(Ok(first)).chain(rest).zip(&self.forecast) {
+            let forecast = forecast?;
+            let model: Arc<str> = self.model(|| stem(path));
+            for observation in &observed {
+                if (&observation.quantity, &observation.unit) != (&forecast.quantity, &forecast.unit) {
+                    let what = |points: &Points| format!("{} in {}", points.quantity, points.unit);
+                    let text =
+                        format!("the forecast is of {}, the observation of {}", what(&forecast), what(observation));
+                    return Err(Usage(text).into());
+                }
+                if add_points(&mut tally, &model, &forecast, observation) == 0 {
+                    tracing::warn!("{}: no case has an observation", path.display());
+                }
+            }
+        }
+        Ok(tally)
+    }
+
+    fn on_a_grid(&self) -> anyhow::Result<Tally> {
+        let issue_time = self.issue_time.map(IssueTime::from);
+        let mut tally: Option<(Vec<Variable>, Tally, Observations)> = None;
+        for path in &self.forecast {
+            let forecast = ForecastFile::open(path, &ReadOptions::default(), issue_time)?;
+            let variables = forecast.variables().to_vec();
+            if tally.is_none() {
+                let observations = Observations::open(&self.observation, &ReadOptions::of(&variables), self.any_grid)?;
+                let empty = self.tally(variables.first().map_or(Unit::MillimetresPerHour, |v| v.unit()), true)?;
+                tally = Some((variables.clone(), empty, observations));
+            }
+            let Some((first, tally, observations)) = &mut tally else { continue };
+            anyhow::ensure!(
+                *first == variables,
+                Usage(format!("{}: expected a forecast of the variables of the first", path.display()))
+            );
+            let model = self.model(|| forecast.model().to_string());
+            let leads = forecast.add_to(tally, &model, observations);
+            if leads.with_context(|| format!("cannot verify {}", path.display()))? == 0 {
+                tracing::warn!("{}: nothing was observed at any of its valid times", path.display());
+            }
+        }
+        Ok(tally.context("there is no forecast")?.1)
+    }
+
+    fn model(&self, other: impl FnOnce() -> String) -> Arc<str> {
+        self.model.clone().unwrap_or_else(other).into()
+    }
+
+    /// Sums of the wanted scores; without a grid those of windows and spectra make no sense.
+    fn tally(&self, unit: Unit, is_gridded: bool) -> anyhow::Result<Tally> {
+        let of_fields = ["csi-nearby", "fss", "pooled-crps", "pooled-max-crps", "spectrum"];
+        let all = || list::measures().filter(|name| is_gridded || !of_fields.contains(name)).map(str::to_owned);
+        let names = self.scores.clone().unwrap_or_else(|| all().collect());
+        let thresholds = self.thresholds.clone().unwrap_or_else(|| default_thresholds(unit));
+        let settings = Settings { thresholds, scales: self.scales.clone() };
+        Ok(Tally::new(list::start(&names, &settings).map_err(|error| Usage(format!("--scores: {error}")))?))
+    }
+}
+
+/// Events that people ask for.
+pub(crate) fn default_thresholds(unit: Unit) -> Vec<f32> {
+    match unit {
+        Unit::MetresPerSecond => vec![5.0, 10.0, 15.0],
+        _ => vec![0.1, 1.0, 5.0],
+    }
+}
+
+/// Whether it begins as a NetCDF file does that holds cases; ODIM is HDF5 too, and is no forecast.
+fn is_netcdf(path: &Path) -> bool {
+    matches!(squall_connectors::archive::format_of(path), Ok(squall_connectors::archive::Format::Netcdf))
+}

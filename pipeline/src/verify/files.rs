@@ -1,0 +1,154 @@
+//! Gridded forecasts from files: Squall's own, IMPROVER's, pysteps', and whatever else has members, times and a grid.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use ndarray::{Array2, Array3, Array4, Axis, s};
+use squall_connectors::archive::Archive;
+use squall_connectors::netcdf::Reader;
+use squall_connectors::options::ReadOptions;
+use squall_fields::{Grid, InputRef, IssueTime, LeadTime, Unit, ValidTime, Variable};
+use squall_models::scores::Pair;
+
+use super::tally::{Subject, Tally};
+use crate::commands::Usage;
+
+/// What was observed, kept while forecasts are compared with it.
+pub struct Observations {
+    archive: Archive,
+    grid: Arc<Grid>,
+    places: BTreeMap<ValidTime, usize>,
+    /// Whether a grid of the same shape is taken for the same.
+    any_grid: bool,
+}
+
+impl Observations {
+    /// Opens files; a slot that several have is taken from the first.
+    ///
+    /// # Errors
+    /// The first file that cannot be read.
+    pub fn open<P: AsRef<Path>>(files: &[P], options: &ReadOptions, any_grid: bool) -> anyhow::Result<Self> {
+        let archive = Archive::open(files, options)?.without_duplicates();
+        let places = archive.slots().enumerate().map(|(place, slot)| (slot, place)).collect();
+        let grid = archive.frame(0)?.grid;
+        Ok(Self { archive, grid, places, any_grid })
+    }
+
+    /// `[variable, y, x]` at a time, if it was observed.
+    fn at(&self, time: ValidTime) -> anyhow::Result<Option<Array3<f32>>> {
+        let Some(place) = self.places.get(&time) else { return Ok(None) };
+        Ok(Some(self.archive.frame(*place)?.values))
+    }
+}
+
+/// A forecast in a file.
+pub struct ForecastFile {
+    reader: Reader<'static>,
+    issue_time: IssueTime,
+    model: Arc<str>,
+}
+
+impl ForecastFile {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or does not say when it was issued and `issue_time` does not either.
+    pub fn open(path: &Path, options: &ReadOptions, issue_time: Option<IssueTime>) -> anyhow::Result<Self> {
+        let reader = Reader::open(path, options).with_context(|| format!("cannot read {}", path.display()))?;
+        let issue_time = issue_time.or(reader.issue_time()).ok_or_else(|| {
+            let why = "has no forecast_reference_time, and its times are not counted from the issue time";
+            Usage(format!("{} {why}: say it with --issue-time", path.display()))
+        })?;
+        // Titles and sources of other programs' files are sentences.
+        let named = reader.attribute("squall_model").filter(|name| !name.trim().is_empty());
+        let model = named.map_or_else(|| super::stem(path), str::to_owned).into();
+        Ok(Self { reader, issue_time, model })
+    }
+
+    /// What its fields are of.
+    pub fn variables(&self) -> &[Variable] {
+        self.reader.variables()
+    }
+
+    /// Members of each field.
+    pub fn members(&self) -> usize {
+        self.reader.members()
+    }
+
+    /// What it calls the model that made it.
+    pub fn model(&self) -> &Arc<str> {
+        &self.model
+    }
+
+    /// Adds its scores at each lead that was observed; how many there were.
+    ///
+    /// # Errors
+    /// A field cannot be read, or lies on another grid than the observations.
+    pub fn add_to(&self, tally: &mut Tally, model: &Arc<str>, observations: &Observations) -> anyhow::Result<usize> {
+        let (own, other) = (self.reader.grid(), &observations.grid);
+        let same = if observations.any_grid { own.shape() == other.shape() } else { own.is_same(other) };
+        if !same {
+            let grid = |grid: &Grid| format!("{:?} cells of `{}`, id {}", grid.shape(), grid.proj, grid.id());
+            let (own, other) = (grid(own), grid(other));
+            return Err(Usage(format!("the forecast lies on {own}, the observation on {other}: expected one grid (--any-grid takes grids of one shape for the same)")).into());
+        }
+        let mut leads = 0;
+        for (index, valid) in self.reader.slots().iter().enumerate() {
+            let lead = LeadTime::from_seconds(valid.unix_seconds() - self.issue_time.unix_seconds());
+            let Some(observed) = observations.at(*valid)?.filter(|_| lead.seconds() > 0) else { continue };
+            let ensemble = self.ensemble(index)?;
+            add_fields(tally, &mut |variable| subject(model, variable, lead), self.variables(), &ensemble, &observed);
+            leads += 1;
+        }
+        Ok(leads)
+    }
+
+    /// `[variable, member, y, x]`.
+    fn ensemble(&self, index: usize) -> anyhow::Result<Array4<f32>> {
+        let (rows, columns) = self.reader.grid().shape();
+        let mut all = Array4::zeros((self.variables().len(), self.members(), rows, columns));
+        let input = InputRef { topic: "".into(), partition: 0, offset: 0, digest: "".into() };
+        for member in 0..self.members() {
+            let frame = self.reader.member(index, member, input.clone())?;
+            all.slice_mut(s![.., member, .., ..]).assign(&frame.values);
+        }
+        Ok(all)
+    }
+}
+
+fn subject(model: &Arc<str>, variable: &str, lead: LeadTime) -> Subject {
+    Subject { event: super::tally::ALL_EVENTS.into(), model: model.clone(), variable: variable.into(), lead }
+}
+
+/// Adds the scores of each variable of a forecast `[variable, member, y, x]` against what came, `[variable, y, x]`. Two
+/// components of wind are judged as a vector, too.
+pub fn add_fields(
+    tally: &mut Tally,
+    subject: &mut dyn FnMut(&str) -> Subject,
+    variables: &[Variable],
+    ensemble: &Array4<f32>,
+    observed: &Array3<f32>,
+) {
+    for (i, variable) in variables.iter().enumerate() {
+        let pair = Pair::new(ensemble.index_axis(Axis(0), i), observed.index_axis(Axis(0), i));
+        let statistics = tally.statistics(&pair);
+        tally.add(subject(variable.name()), &statistics);
+    }
+    if let [first, second] = variables
+        && first.unit() == Unit::MetresPerSecond
+        && second.unit() == Unit::MetresPerSecond
+    {
+        // The scores of the speed, and those that see both components.
+        let speed = |a: f32, b: f32| a.hypot(b);
+        let of = |i: usize| (ensemble.index_axis(Axis(0), i), observed.index_axis(Axis(0), i));
+        let ((u, ou), (v, ov)) = (of(0), of(1));
+        let members: Array3<f32> = ndarray::Zip::from(u).and(v).map_collect(|a, b| speed(*a, *b));
+        let came: Array2<f32> = ndarray::Zip::from(ou).and(ov).map_collect(|a, b| speed(*a, *b));
+        let statistics = tally.statistics(&Pair::new(members.view(), came.view()));
+        tally.add(subject(Variable::WindSpeed.name()), &statistics);
+        let vector = tally.vector_statistics(&Pair::new(u, ou).with_second(v, ov));
+        tally.add(subject("wind"), &vector);
+    }
+}

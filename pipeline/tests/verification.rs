@@ -1,0 +1,171 @@
+//! `squall verify` and `squall backtest` as a scientist runs them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+fn squall(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_squall"));
+    command.env_remove("RUST_LOG").env_remove("SQUALL_LOG_FORMAT").args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    squall(arguments).output().unwrap()
+}
+
+fn stdout(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn storm(folder: &Path, name: &str, frames: &str, seed: &str) -> String {
+    let path = folder.join(name).display().to_string();
+    let size = ["--size", "64x72", "--variables", "rain"];
+    stdout(&[&["simulate", "--output", &path, "--frames", frames, "--seed", seed][..], &size].concat());
+    path
+}
+
+const CONFIG: &str = r#"
+[[sources]]
+name = "radar"
+variables = ["rain_rate"]
+cadence = "5 min"
+[[streams]]
+name = "extrapolation"
+source = "radar"
+window_frames = 4
+leads = 3
+members = 1
+model = { name = "extrapolation" }
+thresholds = [1.0]
+"#;
+
+fn scores(json: &Value) -> &[Value] {
+    json["scores"].as_array().unwrap()
+}
+
+/// The value and count of a score at a lead.
+fn score(json: &Value, model: &str, lead: f64, name: &str) -> (Option<f64>, f64) {
+    let wanted = |row: &&Value| {
+        row["model"] == model && row["lead_minutes"] == lead && row["score"] == name && row["event"] == "all"
+    };
+    let row = scores(json).iter().find(wanted).unwrap_or_else(|| panic!("no {name} of {model} at {lead} in {json:#}"));
+    (row["value"].as_f64(), row["count"].as_f64().unwrap())
+}
+
+fn read(folder: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(folder.join("report.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_forecast_file_has_the_scores_that_a_backtest_of_its_issue_time_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let storm = storm(folder.path(), "storm.nc", "7", "3");
+    std::fs::write(at("c.toml"), CONFIG).unwrap();
+    let time = ["--at", "2016-09-28T12:15:00Z", "--output", &at("out")];
+    let made = stdout(&[&["forecast", &at("c.toml"), "--input", &storm][..], &time].concat());
+    let verify = ["verify", "--forecast", made.trim(), "--observation", &storm, "--thresholds", "1", "--scales", "3"];
+    let verified: Value = serde_json::from_str(&stdout(&[&verify[..], &["--format", "json"]].concat())).unwrap();
+    for key in ["model", "lead_minutes", "score", "threshold", "scale", "value", "count"] {
+        assert!(scores(&verified).iter().all(|row| row.get(key).is_some()), "{key}");
+    }
+    stdout(&["backtest", &at("c.toml"), "--input", &storm, "--report", &at("b"), "--thresholds", "1", "--scales", "3"]);
+    let backtest = read(&folder.path().join("b"));
+    for lead in [5.0, 10.0, 15.0] {
+        for (name, tolerance) in [("crps", 0.005), ("mae", 0.005), ("csi", 0.01), ("fss", 0.01)] {
+            let (file, own) =
+                (score(&verified, "extrapolation", lead, name), score(&backtest, "extrapolation", lead, name));
+            assert_eq!(file.1, own.1, "{name} at {lead}");
+            // Files hold rain in steps of 0.01 mm/h.
+            assert!((file.0.unwrap() - own.0.unwrap()).abs() < tolerance, "{name} at {lead}: {file:?} {own:?}");
+        }
+    }
+    let table = stdout(&verify);
+    assert!(table.starts_with("lead (min)") && table.contains("fss >=1 window 3"), "{table}");
+    let csv = stdout(&[&verify[..], &["--format", "csv"]].concat());
+    assert!(csv.lines().count() > 20 && csv.lines().all(|line| line.split(',').count() == 9), "{csv}");
+}
+
+#[test]
+fn what_cannot_be_verified_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let storm = storm(folder.path(), "storm.nc", "4", "3");
+    let small = folder.path().join("small.nc").display().to_string();
+    stdout(&["simulate", "--output", &small, "--frames", "4", "--size", "32x32", "--variables", "rain"]);
+    let time = "2016-09-28T12:00:00Z";
+    for (arguments, words) in [
+        (&["--forecast", &storm, "--observation", &storm][..], "--issue-time"),
+        (&["--forecast", &small, "--observation", &storm, "--issue-time", time], "expected one grid"),
+        (&["--forecast", &storm, "--observation", &storm, "--issue-time", time, "--scores", "luck"], "there are crps"),
+        (&["--forecast", &storm, "--observation", &storm, "--issue-time", time, "--scales", "0"], "at least one cell"),
+    ] {
+        let output = run(&[&["verify"][..], arguments].concat());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && errors.contains(words), "{arguments:?}: {errors}");
+    }
+}
+
+/// Arguments of a backtest of STEPS, which draws noise.
+fn backtest<'a>(inputs: &[&'a str], report: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let models = ["--models", "persistence,extrapolation,steps:4", "--leads", "4", "--thresholds", "0.5,2"];
+    [&["backtest", "--input"][..], inputs, &models, &["--scales", "1,5", "--report", report], more].concat()
+}
+
+#[test]
+fn a_backtest_that_was_killed_goes_on_and_says_the_same_as_one_that_was_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let storms = [storm(folder.path(), "a.nc", "20", "3"), storm(folder.path(), "b.nc", "14", "8")];
+    let inputs: Vec<&str> = storms.iter().map(String::as_str).collect();
+    stdout(&backtest(&inputs, &at("whole"), &["--jobs", "2"]));
+    let whole = std::fs::read(folder.path().join("whole/report.json")).unwrap();
+
+    let killed = at("killed");
+    let mut child = squall(&backtest(&inputs, &killed, &[])).spawn().unwrap();
+    let state = PathBuf::from(&killed).join("state/a.jsonl");
+    let lines = || std::fs::read_to_string(&state).unwrap_or_default().lines().count();
+    let started = Instant::now();
+    while lines() < 4 && child.try_wait().unwrap().is_none() {
+        assert!(started.elapsed() < Duration::from_secs(120), "the backtest gets on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!Path::new(&killed).join("report.json").exists(), "it was killed before its end");
+    let before = std::fs::read_to_string(&state).unwrap();
+    stdout(&backtest(&inputs, &killed, &[]));
+    let after = std::fs::read_to_string(&state).unwrap();
+    let kept = before.lines().count() - 1;
+    assert!(kept >= 3 && after.lines().take(kept).eq(before.lines().take(kept)), "what was done is not done again");
+    assert_eq!(std::fs::read(Path::new(&killed).join("report.json")).unwrap(), whole, "to the byte");
+
+    let report = read(&folder.path().join("whole"));
+    let count = |event: &str| scores(&report).iter().filter(|row| row["event"] == event).count();
+    assert!(count("a") > 0 && count("a") == count("b") && count("a") == count("all"));
+    assert!(report["verdicts"].as_array().unwrap().iter().any(|v| v["model"] == "steps-4"), "{}", report["verdicts"]);
+    let page = std::fs::read_to_string(folder.path().join("whole/report.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("steps-4") && page.contains("data:image/png;base64,"));
+}
+
+#[test]
+fn a_lead_that_has_passed_when_the_forecast_is_published_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let storm = storm(folder.path(), "a.nc", "12", "3");
+    let report = folder.path().join("late").display().to_string();
+    stdout(&backtest(&[&storm], &report, &["--delay", "10 min", "--scores", "crps"]));
+    let leads = |json: &Value| {
+        let mut leads: Vec<_> = scores(json).iter().map(|row| row["lead_minutes"].as_f64().unwrap() as i64).collect();
+        leads.sort_unstable();
+        leads.dedup();
+        leads
+    };
+    assert_eq!(leads(&read(Path::new(&report))), [15, 20]);
+    // Another backtest in the same folder begins anew.
+    stdout(&backtest(&[&storm], &report, &["--scores", "crps"]));
+    assert_eq!(leads(&read(Path::new(&report))), [5, 10, 15, 20]);
+}
