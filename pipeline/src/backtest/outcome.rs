@@ -264,7 +264,7 @@ impl Outcome {
                 let points = points(probability);
                 if !points.is_empty() {
                     let (model, threshold) = (model.name.clone(), Score::threshold(probability));
-                    curves.push(report::Curve { label: model.clone(), model, threshold, points });
+                    curves.push(report::Curve { model, label: String::new(), threshold, points });
                 }
             }
         }
@@ -290,8 +290,8 @@ impl Outcome {
             let count = spectrum.counts().0 as f64;
             let ratios = spectrum.ratios().into_iter();
             let points: Vec<_> = ratios.filter_map(|(cells, y)| Some(point(cells * kilometres, y?, count))).collect();
-            let (label, model) = (model.name.clone(), model.name.clone());
-            (!points.is_empty()).then_some(report::Curve { model, label, threshold: None, points })
+            let model = model.name.clone();
+            (!points.is_empty()).then_some(report::Curve { model, label: String::new(), threshold: None, points })
         };
         self.models.iter().filter_map(of).collect()
     }

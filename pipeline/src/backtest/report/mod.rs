@@ -7,6 +7,22 @@
 
 use serde::Serialize;
 
+mod axis;
+mod by_lead;
+mod chart;
+mod curves;
+mod format;
+mod look;
+mod meaning;
+mod page;
+#[cfg(test)]
+mod sample;
+mod score_table;
+mod subject;
+mod svg;
+mod tables;
+mod verdicts;
+
 /// Name of the event in [`Row`] that is all events pooled.
 pub const ALL_EVENTS: &str = "all";
 
@@ -218,6 +234,18 @@ pub struct Timeliness {
 /// The report as one HTML file.
 ///
 /// Never fails: what cannot be shown, such as a value that is not a number, is left out.
-pub fn html(_report: &Report) -> String {
-    String::new()
+pub fn html(report: &Report) -> String {
+    page::html(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_in_json_says_decisions_in_words() {
+        let json = serde_json::to_value(sample::report()).unwrap_or_default();
+        assert_eq!(json["verdicts"][0]["verdict"], "better");
+        assert_eq!(json["scores"].as_array().map(Vec::len), Some(sample::report().scores.len()));
+    }
 }
