@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array2, ArrayView2, ArrayView3};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Zip};
+use rayon::prelude::*;
 use rustfft::FftPlanner;
 use rustfft::num_complex::Complex64;
 
@@ -88,8 +89,24 @@ impl Score for SpectrumRatio {
         false
     }
 
+    /// Cells that are missing anywhere are dry everywhere, in all members and in what came; if more than half are, the pair
+    /// is refused. A radar's field is never whole.
     fn add(&mut self, pair: &Pair<'_>) {
-        Self::add(self, pair.members, pair.observed);
+        let mut known = pair.observed.mapv(|v| !v.is_nan());
+        for member in pair.members.outer_iter() {
+            known.zip_mut_with(&member, |known, v| *known &= !v.is_nan());
+        }
+        if 2 * known.iter().filter(|known| **known).count() < known.len() {
+            self.refused += 1;
+            return;
+        }
+        let dry = |known: &bool, v: &f32| if *known { *v } else { 0.0 };
+        let observed = Zip::from(&known).and(pair.observed).map_collect(dry);
+        let mut members = Array3::zeros(pair.members.dim());
+        for (from, mut to) in pair.members.outer_iter().zip(members.outer_iter_mut()) {
+            Zip::from(&mut to).and(&known).and(from).for_each(|to, known, v| *to = dry(known, v));
+        }
+        Self::add(self, members.view(), observed.view());
     }
 
     fn merge(&mut self, other: &Self) {
@@ -117,7 +134,8 @@ impl SpectrumRatio {
     /// Adds members `[member, y, x]` and an observation `[y, x]`; whether they counted.
     pub fn add(&mut self, members: ArrayView3<'_, f32>, observed: ArrayView2<'_, f32>) -> bool {
         debug_assert_eq!((members.dim().1, members.dim().2), observed.dim(), "fields of one shape");
-        let each: Option<Vec<_>> = members.outer_iter().map(power_spectrum).collect();
+        let members: Vec<_> = members.outer_iter().collect();
+        let each: Option<Vec<_>> = members.into_par_iter().map(power_spectrum).collect();
         let (Some(each), Some(came)) = (each.filter(|e| !e.is_empty()), power_spectrum(observed)) else {
             self.refused += 1;
             return false;

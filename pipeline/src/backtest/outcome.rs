@@ -98,16 +98,20 @@ impl Outcome {
         let rows = self.tally.rows();
         let (intervals, verdicts) = self.judged();
         let own = rows.iter().filter(|row| row.variable == self.variable || &*row.variable == "wind");
-        let period = |f: fn(&(ValidTime, ValidTime)) -> ValidTime| self.events.iter().map(move |e| f(&e.period));
-        let from_to = period(|p| p.0).min().zip(period(|p| p.1).max());
+        // A window of one cell says again what the score without windows says.
+        let is_new = |row: &&crate::verify::Row| {
+            let windowed = row.score.starts_with("crps_pooled") || row.score == "csi_neighbourhood";
+            !(windowed && row.scale == Some(1.0)) && row.score != "rapsd_ratio"
+        };
+        let periods: Vec<String> = self.events.iter().map(|e| format!("{} to {}", e.period.0, e.period.1)).collect();
         let report = Report {
             title: format!("Backtest of {} models", self.models.len()),
             made_by: format!("squall {}", env!("CARGO_PKG_VERSION")),
-            period: from_to.map_or_else(String::new, |(from, to)| format!("{from} to {to}")),
+            period: periods.join(", "),
             unit: self.unit.clone(),
             models: self.models.clone(),
             events: self.events.iter().map(event).collect(),
-            scores: own.map(row).collect(),
+            scores: own.filter(is_new).map(row).collect(),
             intervals,
             verdicts: verdicts.iter().filter(|verdict| verdict.lead_minutes.is_none()).cloned().collect(),
             reliability: self.curves(|p| {
