@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// See [`squall_pipeline::memory`].
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     squall_pipeline::cli::main()
 }

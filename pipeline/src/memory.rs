@@ -3,8 +3,11 @@
 //! glibc gives every large block back to the system as soon as it is freed. A network frees and takes blocks of many
 //! megabytes in every layer, so that a seventh of its time went into pages being mapped and cleared again.
 //!
-//! Kept memory is kept in one place: with an arena for each thread, what one thread freed was not there for the next, and
-//! the program grew by 16 kB a forecast for as long as it ran.
+//! What is kept must fit again. With an arena for each thread, what one thread freed was not there for the next, and the
+//! program grew by 16 kB a forecast; so there is one. And small blocks that live for a day, such as the frames of a horizon,
+//! would lie in the holes of large ones that live for a second, 200 kB a forecast; so what is Squall's own comes from an
+//! allocator that keeps blocks of each size together (mimalloc, in `main.rs`), and this is about what the libraries take:
+//! tensors above all.
 
 /// Has the allocator keep up to 1 GiB that is free for the next time, unless the environment says how it shall be.
 ///

@@ -95,7 +95,7 @@ const RAIN: &str = "variables = [\"rain_rate\"]\ncadence = \"5 min\"";
 #[test]
 fn a_replay_as_recorded_is_the_live_run_to_the_last_bit_and_a_clean_one_has_every_forecast_in_full() {
     let setting = Setting::new("as-recorded");
-    let (frames, slots) = frames(8, 300, RAIN, &["--size", "48x48", "--variables", "rain"]);
+    let (frames, slots) = frames(9, 300, RAIN, &["--size", "48x48", "--variables", "rain"]);
     let weights = models::small_model(setting.folder());
     // So many steps that all of a forecast takes several times the deadline.
     let stream = format!(
@@ -124,11 +124,17 @@ fn a_replay_as_recorded_is_the_live_run_to_the_last_bit_and_a_clean_one_has_ever
         until(Duration::from_secs(15), measured);
     }
     assert!(measured(), "{}", running.output());
-    // Foreseen.
-    send(&setting, &frames[sent..=sent]);
-    running.until(LIMIT, "a forecast with less than everything", || has(sent));
+    // Foreseen; on a machine that is busy even what was foreseen may miss the deadline.
+    let is_foreseen = |forecast: &Published| {
+        ["fewer_steps", "fewer_members", "deadline_foreseen"].iter().any(|word| forecast.reasons().contains(word))
+    };
+    while sent + 3 < frames.len() && !live.forecasts().iter().any(is_foreseen) {
+        send(&setting, &frames[sent..=sent]);
+        running.until(LIMIT, "a forecast with less than everything", || has(sent));
+        sent += 1;
+    }
     // All at once: of those that are old only the newest is forecast.
-    send(&setting, &frames[sent + 1..]);
+    send(&setting, &frames[sent..]);
     running.until(LIMIT, "the newest forecast", || has(frames.len() - 1));
     let decided = ["squall_windows_skipped_total", "squall_deadlines_foreseen_total"].map(metric);
     let output = stop(running);
@@ -137,8 +143,7 @@ fn a_replay_as_recorded_is_the_live_run_to_the_last_bit_and_a_clean_one_has_ever
     let of_live = live.forecasts();
     let reasons: Vec<_> = of_live.iter().map(Published::reasons).collect();
     assert!(reasons[0].contains("\"deadline\""), "{reasons:?}");
-    let foreseen = ["fewer_steps", "fewer_members", "deadline_foreseen"];
-    assert!(foreseen.iter().any(|word| reasons.iter().any(|reasons| reasons.contains(word))), "{reasons:?}");
+    assert!(of_live.iter().any(is_foreseen), "{reasons:?}");
     assert!(of_live.len() < slots.len() - 1, "some windows were skipped: {} forecasts", of_live.len());
 
     let replay = |name: &str, flag: &str| {

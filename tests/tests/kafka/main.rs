@@ -1,5 +1,6 @@
 //! The whole path on a real broker: one binary of tests, so that one Apache Kafka serves them all.
 
+mod backtest;
 mod budget;
 mod clients;
 mod dead_letters;
