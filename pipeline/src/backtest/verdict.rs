@@ -32,7 +32,7 @@ impl Interval {
 
 /// How often each block is drawn, for each draw: as many blocks as there are.
 pub fn draws(blocks: usize) -> Vec<Vec<i64>> {
-    let random = |draw: u64| Philox::new(0x0005_1ca1_1b00_7, draw);
+    let random = |draw: u64| Philox::new(0x5ca1_1b00, draw);
     let draw = |draw: u64| {
         let (random, mut times) = (random(draw), vec![0; blocks]);
         for place in 0..blocks as u64 {
