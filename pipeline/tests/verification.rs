@@ -170,3 +170,101 @@ fn a_lead_that_has_passed_when_the_forecast_is_published_does_not_count() {
     stdout(&backtest(&[&storm], &report, &["--scores", "crps"]));
     assert_eq!(leads(&read(Path::new(&report))), [5, 10, 15, 20]);
 }
+
+/// Leading dimension of the members, if any, and what each member is everywhere, at one time.
+struct Made<'a> {
+    name: &'a str,
+    member: Option<(&'a str, &'a str)>,
+    values: &'a [f32],
+    variable: &'a str,
+    unit: &'a str,
+    time: (f64, &'a str),
+    reference: Option<f64>,
+}
+
+const SINCE_1970: &str = "seconds since 1970-01-01 00:00:00";
+const ISSUED: f64 = 1_475_064_000.0;
+
+/// Writes fields of 6 x 8 cells, the first of which is missing.
+fn make(folder: &Path, made: &Made<'_>) -> String {
+    let path = folder.join(made.name);
+    let mut file = netcdf::create(&path).unwrap();
+    let mut dimensions = Vec::new();
+    if let Some((dimension, standard)) = made.member {
+        file.add_dimension(dimension, made.values.len()).unwrap();
+        let mut variable = file.add_variable::<i32>(dimension, &[dimension]).unwrap();
+        let numbers: Vec<i32> = (1..=made.values.len() as i32).collect();
+        variable.put_values(&numbers, ..).unwrap();
+        variable.put_attribute("standard_name", standard).unwrap();
+        dimensions.push(dimension);
+    }
+    file.add_dimension("time", 1).unwrap();
+    let mut time = file.add_variable::<f64>("time", &["time"]).unwrap();
+    time.put_values(&[made.time.0], ..).unwrap();
+    time.put_attribute("standard_name", "time").unwrap();
+    time.put_attribute("units", made.time.1).unwrap();
+    if let Some(reference) = made.reference {
+        let mut variable = file.add_variable::<f64>("forecast_reference_time", &[]).unwrap();
+        variable.put_values(&[reference], ..).unwrap();
+        variable.put_attribute("standard_name", "forecast_reference_time").unwrap();
+        variable.put_attribute("units", SINCE_1970).unwrap();
+    }
+    for (axis, len) in [("y", 6), ("x", 8)] {
+        file.add_dimension(axis, len).unwrap();
+        let mut variable = file.add_variable::<f64>(axis, &[axis]).unwrap();
+        let step = if axis == "y" { -1000.0 } else { 1000.0 };
+        variable.put_values(&(0..len).map(|i| step * i as f64).collect::<Vec<_>>(), ..).unwrap();
+        variable.put_attribute("standard_name", format!("projection_{axis}_coordinate")).unwrap();
+        variable.put_attribute("units", "m").unwrap();
+    }
+    let mut crs = file.add_variable::<i32>("crs", &[]).unwrap();
+    crs.put_attribute("proj4", "+proj=laea +lat_0=60 +lon_0=25 +ellps=WGS84 +units=m").unwrap();
+    dimensions.extend(["time", "y", "x"]);
+    let mut rain = file.add_variable::<f32>(made.variable, &dimensions).unwrap();
+    rain.set_fill_value(f32::NAN).unwrap();
+    rain.put_attribute("units", made.unit).unwrap();
+    rain.put_attribute("grid_mapping", "crs").unwrap();
+    let mut values: Vec<f32> = made.values.iter().flat_map(|value| [*value; 48]).collect();
+    values[0] = f32::NAN;
+    rain.put_values(&values, ..).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn ensembles_of_pysteps_and_improver_are_read_as_they_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let observed = Made {
+        name: "observed.nc",
+        member: None,
+        values: &[1.0],
+        variable: "rainfall_rate",
+        unit: "mm h-1",
+        time: (ISSUED + 600.0, SINCE_1970),
+        reference: None,
+    };
+    let (name, member) = ("pysteps.nc", Some(("ens_number", "realization")));
+    let time = (600.0, "seconds since 2016-09-28 12:00:00");
+    let pysteps = Made { name, member, values: &[0.0, 1.0], variable: "precip_intensity", time, ..observed };
+    // Metres per second: 0 and 1 mm/h.
+    let (name, member, values) = ("improver.nc", Some(("realization", "realization")), &[0.0, 1.0 / 3.6e6][..]);
+    let improver = Made { name, member, values, unit: "m s-1", reference: Some(ISSUED), ..observed };
+    let observed = make(folder.path(), &observed);
+    for made in [pysteps, improver] {
+        let forecast = make(folder.path(), &made);
+        let more = ["--thresholds", "0.4", "--scales", "3", "--format", "json"];
+        let json = stdout(&[&["verify", "--forecast", &forecast, "--observation", &observed][..], &more].concat());
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let of = |name: &str| score(&json, made.name.strip_suffix(".nc").unwrap(), 10.0, name);
+        let near = |name: &str, value: f64| {
+            let (found, count) = of(name);
+            assert!(
+                (found.unwrap() - value).abs() < 1e-6 && count == 47.0,
+                "{}: {name} {found:?} of {count}",
+                made.name
+            );
+        };
+        for (name, value) in [("crps", 0.25), ("crps_fair", 0.0), ("brier", 0.25), ("mae", 0.5), ("csi", 1.0)] {
+            near(name, value);
+        }
+    }
+}

@@ -8,7 +8,7 @@ use ndarray::{ArrayView2, ArrayView3};
 use serde::{Deserialize, Serialize};
 
 use super::score::{Pair, Score, Value};
-use super::statistics::{Sums, plain_sums};
+use super::statistics::{plain_sums, sums_of_field};
 use super::{over_cells, ratio};
 
 /// Of one case, `(biased, fair)`; `members` are sorted on the way. Fair is `None` with one member, both
@@ -136,15 +136,7 @@ impl Score for Crps {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FairCrps(Crps);
 
-impl Sums for FairCrps {
-    fn sums(&self) -> Vec<(u64, f64)> {
-        self.0.sums()
-    }
-
-    fn set_sums(&mut self, sums: &[(u64, f64)]) {
-        self.0.set_sums(sums);
-    }
-}
+sums_of_field!(FairCrps, 0);
 
 impl Score for FairCrps {
     fn name(&self) -> &'static str {

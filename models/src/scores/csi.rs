@@ -1,7 +1,7 @@
 //! The critical success index of a forecast, reduced to one field.
 
 use super::score::{Pair, Score, Value};
-use super::statistics::Sums;
+use super::statistics::sums_of_field;
 use super::{Contingency, Event};
 
 /// Which field of an ensemble is judged.
@@ -31,15 +31,7 @@ impl Csi {
     }
 }
 
-impl Sums for Csi {
-    fn sums(&self) -> Vec<(u64, f64)> {
-        self.table.sums()
-    }
-
-    fn set_sums(&mut self, sums: &[(u64, f64)]) {
-        self.table.set_sums(sums);
-    }
-}
+sums_of_field!(Csi, table);
 
 impl Score for Csi {
     fn name(&self) -> &'static str {

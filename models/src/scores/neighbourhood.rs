@@ -2,23 +2,8 @@
 
 use super::pooled::{Pool, neighbourhood_table, pooled_crps};
 use super::score::{Pair, Score, Value};
-use super::statistics::Sums;
+use super::statistics::sums_of_field;
 use super::{Border, Contingency, Crps, Event, Fss};
-
-/// [`Sums`] of a struct that are those of one of its fields.
-macro_rules! sums_of_field {
-    ($type:ty, $field:ident) => {
-        impl Sums for $type {
-            fn sums(&self) -> Vec<(u64, f64)> {
-                self.$field.sums()
-            }
-
-            fn set_sums(&mut self, sums: &[(u64, f64)]) {
-                self.$field.set_sums(sums);
-            }
-        }
-    };
-}
 
 /// The FSS of a threshold and a window; of an ensemble the probabilistic one.
 #[derive(Clone, Copy, Debug, PartialEq)]

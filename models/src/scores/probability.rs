@@ -1,7 +1,7 @@
 //! Scores of the probability of an event, all from one table of counts, as a board keeps them.
 
 use super::score::{Pair, Score, Value};
-use super::statistics::Sums;
+use super::statistics::sums_of_field;
 use super::{Event, ProbabilityTable};
 
 /// The probability of values at or above a threshold: the share of the members.
@@ -23,15 +23,7 @@ impl Probability {
     }
 }
 
-impl Sums for Probability {
-    fn sums(&self) -> Vec<(u64, f64)> {
-        self.table.sums()
-    }
-
-    fn set_sums(&mut self, sums: &[(u64, f64)]) {
-        self.table.set_sums(sums);
-    }
-}
+sums_of_field!(Probability, table);
 
 impl Score for Probability {
     fn name(&self) -> &'static str {

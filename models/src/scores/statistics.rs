@@ -34,6 +34,22 @@ macro_rules! plain_sums {
 }
 pub(super) use plain_sums;
 
+/// [`Sums`] of a struct that are those of one of its fields.
+macro_rules! sums_of_field {
+    ($type:ty, $field:tt) => {
+        impl $crate::scores::statistics::Sums for $type {
+            fn sums(&self) -> Vec<(u64, f64)> {
+                $crate::scores::statistics::Sums::sums(&self.$field)
+            }
+
+            fn set_sums(&mut self, sums: &[(u64, f64)]) {
+                $crate::scores::statistics::Sums::set_sums(&mut self.$field, sums);
+            }
+        }
+    };
+}
+pub(super) use sums_of_field;
+
 /// Bits after the point.
 const FRACTION: i32 = 64;
 

@@ -3,7 +3,7 @@
 use super::Crps;
 use super::over_cells;
 use super::score::{Pair, Score, Value};
-use super::statistics::Sums;
+use super::statistics::sums_of_field;
 
 /// Sums of the threshold-weighted CRPS (Gneiting and Ranjan 2011) with weight 1 at and above a threshold, 0 below: the
 /// CRPS once members and observation below the threshold are raised to it.
@@ -37,15 +37,7 @@ fn add_raised(sum: &mut Crps, members: &mut [f32], observed: f32, threshold: f32
     sum.add_case(members, raised(observed), 1.0);
 }
 
-impl Sums for TailCrps {
-    fn sums(&self) -> Vec<(u64, f64)> {
-        self.crps.sums()
-    }
-
-    fn set_sums(&mut self, sums: &[(u64, f64)]) {
-        self.crps.set_sums(sums);
-    }
-}
+sums_of_field!(TailCrps, crps);
 
 impl Score for TailCrps {
     fn name(&self) -> &'static str {

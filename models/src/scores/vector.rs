@@ -1,7 +1,7 @@
 //! Scores of the wind as a vector, as a board keeps them. Of a pair without a second component they count nothing.
 
 use super::score::{Pair, Score, Value};
-use super::statistics::{Sums, plain_sums};
+use super::statistics::{plain_sums, sums_of_field};
 use super::{Crps, DirectionError, EnergyScore, VectorError, direction, wind};
 
 plain_sums!(wind::EnergyScore { biased, count, fair, fair_count });
@@ -134,15 +134,7 @@ impl Score for DirectionError {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SpeedCrps(Crps);
 
-impl Sums for SpeedCrps {
-    fn sums(&self) -> Vec<(u64, f64)> {
-        self.0.sums()
-    }
-
-    fn set_sums(&mut self, sums: &[(u64, f64)]) {
-        self.0.set_sums(sums);
-    }
-}
+sums_of_field!(SpeedCrps, 0);
 
 impl Score for SpeedCrps {
     fn name(&self) -> &'static str {
