@@ -41,7 +41,7 @@ class Comparison:
         self.groups, self.wrong = {}, []
 
     def add(self, group, where, got, expected, tolerance):
-        """Compares two numbers, relative to the expected one or 0.001 if that is less; none equals what is not finite."""
+        """Compares two numbers, relative to the expected one or 0.001 if that is less; none equals not finite."""
         if got is None or not numpy.isfinite(expected):
             difference = float((got is None) == numpy.isfinite(expected))
         else:
