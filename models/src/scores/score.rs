@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::OnceLock;
 
-use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3, Axis};
 
 use super::statistics::Sums;
 
@@ -43,7 +43,10 @@ impl<'a> Pair<'a> {
 
     /// Mean of the members, `[y, x]`; computed once.
     pub fn mean(&self) -> &Array2<f32> {
-        self.mean.get_or_init(|| self.members.mean_axis(Axis(0)).expect("an ensemble has a member"))
+        // Summed in f64: equal members have the mean that they are, and no event is lost by a last bit.
+        let count = self.members.len_of(Axis(0)) as f64;
+        let of = |lane: ArrayView1<'_, f32>| (lane.iter().map(|v| f64::from(*v)).sum::<f64>() / count) as f32;
+        self.mean.get_or_init(|| self.members.map_axis(Axis(0), of))
     }
 
     /// The first member, `[y, x]`: the control, which a mean would smooth.
@@ -209,5 +212,18 @@ impl<S: Score> AnyScore for S {
 impl Clone for Box<dyn AnyScore> {
     fn clone(&self) -> Self {
         (**self).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array3;
+
+    use super::*;
+
+    #[test]
+    fn equal_members_have_the_mean_that_they_are() {
+        let (members, observed) = (Array3::from_elem((24, 2, 2), 0.1f32), Array2::from_elem((2, 2), 0.1f32));
+        assert_eq!(Pair::new(members.view(), observed.view()).mean(), &observed);
     }
 }
