@@ -104,6 +104,10 @@ fn what_cannot_be_verified_is_refused_with_the_reason() {
         (&["--forecast", &small, "--observation", &storm, "--issue-time", time], "expected one grid"),
         (&["--forecast", &storm, "--observation", &storm, "--issue-time", time, "--scores", "luck"], "there are crps"),
         (&["--forecast", &storm, "--observation", &storm, "--issue-time", time, "--scales", "0"], "at least one cell"),
+        (
+            &["--forecast", &storm, "--observation", &storm, "--issue-time", time, "--thresholds", "nan"],
+            "expected numbers",
+        ),
     ] {
         let output = run(&[&["verify"][..], arguments].concat());
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -166,6 +170,13 @@ fn a_lead_that_has_passed_when_the_forecast_is_published_does_not_count() {
         leads
     };
     assert_eq!(leads(&read(Path::new(&report))), [15, 20]);
+    let inner = folder.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    let twin = inner.join("a.nc").display().to_string();
+    std::fs::copy(&storm, &twin).unwrap();
+    let output = run(&backtest(&[&storm, &twin], &report, &[]));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && errors.contains("events of one name"), "{errors}");
     // Another backtest in the same folder begins anew.
     stdout(&backtest(&[&storm], &report, &["--scores", "crps"]));
     assert_eq!(leads(&read(Path::new(&report))), [5, 10, 15, 20]);
@@ -253,6 +264,7 @@ fn ensembles_of_pysteps_and_improver_are_read_as_they_are_written() {
         let forecast = make(folder.path(), &made);
         let more = ["--thresholds", "0.4", "--scales", "3", "--format", "json"];
         let json = stdout(&[&["verify", "--forecast", &forecast, "--observation", &observed][..], &more].concat());
+        assert!(json.contains("\"threshold\": 0.4,"), "as it was given: {json}");
         let json: Value = serde_json::from_str(&json).unwrap();
         let of = |name: &str| score(&json, made.name.strip_suffix(".nc").unwrap(), 10.0, name);
         let near = |name: &str, value: f64| {

@@ -26,8 +26,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import uniform_filter
 
 TOLERANCE = 1e-9
-# Squall keeps the mean of members, the means of windows and the shares of members in FSS as float32.
-ROUNDED = dict.fromkeys(("mae", "rmse", "bias", "crps_pooled_mean", "crps_pooled_mean_fair", "fss"), 1e-6)
+# Squall keeps the means of windows as float32.
+ROUNDED = dict.fromkeys(("crps_pooled_mean", "crps_pooled_mean_fair"), 1e-6)
 THRESHOLDS, SCALES = [0.1, 0.5, 5.0, 20.0, 1000.0], [1, 2, 5, 10, 33]
 ROWS, COLUMNS = 40, 46
 ISSUED = 1475064000

@@ -54,8 +54,20 @@ impl Fss {
         scale: usize,
         border: Border,
     ) {
+        self.add_counts(forecast, 1.0, observed, scale, border);
+    }
+
+    /// The same of numbers of members with the event, out of `count`.
+    fn add_counts(
+        &mut self,
+        forecast: ArrayView2<'_, f32>,
+        count: f64,
+        observed: ArrayView2<'_, f32>,
+        scale: usize,
+        border: Border,
+    ) {
         let (forecast, observed) = (fractions(forecast, scale, border), fractions(observed, scale, border));
-        for (f, o) in forecast.iter().zip(&observed) {
+        for (f, o) in forecast.iter().map(|f| f / count).zip(&observed) {
             self.squared_difference += (f - o) * (f - o);
             self.reference += f * f + o * o;
             self.count += 1.0;
@@ -63,7 +75,8 @@ impl Fss {
     }
 
     /// Adds members `[member, y, x]`, as the share of them with the event, and an observation `[y, x]`: the
-    /// probabilistic score (Necker et al. 2024). A cell that is missing in any of them is no event in all.
+    /// probabilistic score (Necker et al. 2024). A cell that is missing in any of them is no event in all; where no cell is
+    /// known in all, nothing is added.
     pub fn add_ensemble(
         &mut self,
         members: ArrayView3<'_, f32>,
@@ -72,7 +85,7 @@ impl Fss {
         scale: usize,
         border: Border,
     ) {
-        let (count, cells) = (members.dim().0 as f32, observed.dim());
+        let (count, cells) = (members.dim().0 as f64, observed.dim());
         let (mut yes, mut known) = (Array2::<f32>::zeros(cells), observed.mapv(|v| !v.is_nan()));
         for member in members.outer_iter() {
             Zip::from(&mut yes).and(&mut known).and(member).for_each(|yes, known, value| {
@@ -80,9 +93,13 @@ impl Fss {
                 *known &= !value.is_nan();
             });
         }
-        let forecast = Zip::from(&yes).and(&known).map_collect(|yes, known| if *known { yes / count } else { 0.0 });
+        if !known.iter().any(|known| *known) {
+            return;
+        }
+        Zip::from(&mut yes).and(&known).for_each(|yes, known| *yes *= f32::from(*known));
         let observed = Zip::from(observed).and(&known).map_collect(|v, known| f32::from(*known && event.holds(*v)));
-        self.add_windows(forecast.view(), observed.view(), scale, border);
+        // Numbers of members are exact in f32, shares of them are not.
+        self.add_counts(yes.view(), count, observed.view(), scale, border);
     }
 
     /// The sums of both.
@@ -129,7 +146,7 @@ fn fractions(events: ArrayView2<'_, f32>, scale: usize, border: Border) -> Array
 #[cfg(test)]
 mod tests {
     use super::{super::close, *};
-    use ndarray::s;
+    use ndarray::{Array3, s};
 
     #[test]
     fn golden_values() {
@@ -152,6 +169,19 @@ mod tests {
             fss.add_windows(forecast.view(), observed.view(), scale, Border::Interior);
             assert!(close(fss.score(), expected, 1e-7), "{scale}: {:?} {expected}", fss.score());
         }
+    }
+
+    #[test]
+    fn shares_of_members_lose_nothing() {
+        let (mut members, came) = (Array3::<f32>::zeros((3, 1, 1)), Array2::<f32>::ones((1, 1)));
+        members[[0, 0, 0]] = 1.0;
+        let mut fss = Fss::default();
+        fss.add_ensemble(members.view(), came.view(), Event::AtLeast(1.0), 1, Border::NoEvent);
+        assert!(close(fss.score(), 0.6, 1e-15), "{:?}", fss.score());
+        members.fill(f32::NAN);
+        let before = fss;
+        fss.add_ensemble(members.view(), came.view(), Event::AtLeast(1.0), 1, Border::NoEvent);
+        assert_eq!(fss, before, "nothing is known");
     }
 
     #[test]

@@ -36,11 +36,8 @@ impl Score for FssScore {
     }
 
     fn add(&mut self, pair: &Pair<'_>) {
-        // A field of which nothing was observed has no windows.
-        if pair.observed.iter().any(|v| !v.is_nan()) {
-            let event = Event::AtLeast(self.threshold);
-            self.sums.add_ensemble(pair.members, pair.observed, event, self.scale, Border::NoEvent);
-        }
+        let event = Event::AtLeast(self.threshold);
+        self.sums.add_ensemble(pair.members, pair.observed, event, self.scale, Border::NoEvent);
     }
 
     fn merge(&mut self, other: &Self) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ndarray::{Array2, Array3, Array4, ArrayView3, Axis, s};
+use ndarray::{Array2, ArrayView3, Axis};
 use squall_connectors::options::ReadOptions;
 use squall_fields::{Chain, Degradation, Forecast, Frame, IssueTime, LeadTime};
 use squall_models::scores::{AnyScore, common};
@@ -18,13 +18,14 @@ use super::event::Event;
 use super::outcome::Outcome;
 use super::report::MapImage;
 use super::state::{Done, DoneModel, State};
+use crate::commands::Usage;
 use crate::dashboard::Dashboard;
 use crate::maps;
 use crate::once::Once;
 use crate::signals::Stop;
-use crate::verify::Tally;
-use crate::verify::files::add_fields;
+use crate::verify::files::{Field, add_fields};
 use crate::verify::tally::Subject;
+use crate::verify::{Tally, stem};
 
 /// How a backtest runs.
 #[derive(Clone, Debug)]
@@ -63,6 +64,7 @@ impl Engine {
     /// # Errors
     /// A file or a model cannot be read, or the folder cannot be written to.
     pub fn run(&self, dashboard: &Dashboard, stop: &Stop) -> anyhow::Result<Option<Outcome>> {
+        self.check_names()?;
         let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let work = || {
             while let Some(input) = self.options.inputs.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -90,6 +92,18 @@ impl Engine {
         Ok(Some(Outcome::new(&self.contestants, self.options.delay, self.empty.clone(), events)))
     }
 
+    /// Events go by the names of their files.
+    fn check_names(&self) -> Result<(), Usage> {
+        let inputs = &self.options.inputs;
+        for (i, input) in inputs.iter().enumerate() {
+            if let Some(other) = inputs[..i].iter().find(|other| stem(other) == stem(input)) {
+                let names = (other.display(), input.display());
+                return Err(Usage(format!("--input: {} and {} make events of one name", names.0, names.1)));
+            }
+        }
+        Ok(())
+    }
+
     /// One event; `None` if it was told to stop.
     fn event(&self, input: &Path, dashboard: &Dashboard, stop: &Stop) -> anyhow::Result<Option<super::outcome::Event>> {
         let mut event = Event::open(input, &self.options.read, self.options.side)?;
@@ -102,7 +116,7 @@ impl Engine {
             "{}: there is no issue time with {window} frames of context and a lead that was observed",
             input.display()
         );
-        let mut state = State::open(&self.options.folder.join("state"), &event.name, &self.description()?)?;
+        let mut state = State::open(&self.options.folder.join("state"), &event.name, &self.description(input)?)?;
         let task = dashboard.task(&event.name, times.len() as u64);
         let mut models = None;
         for time in &times {
@@ -148,7 +162,7 @@ impl Engine {
         let mut maps = Vec::new();
         for (title, place) in chosen {
             let (name, time, crps) = &ranked[place];
-            let of = |input: &&PathBuf| *crate::verify::stem(input) == **name;
+            let of = |input: &&PathBuf| *stem(input) == **name;
             let input = self.options.inputs.iter().find(of).context("a ranked event is an input")?;
             let mut event = Event::open(input, &self.options.read, self.options.side)?;
             let window = self.window(&mut event, *time)?;
@@ -182,7 +196,8 @@ impl Engine {
     }
 
     /// Whatever decides the result, so that what another backtest has done is not taken for this one's.
-    fn description(&self) -> anyhow::Result<String> {
+    fn description(&self, input: &Path) -> anyhow::Result<String> {
+        let file = std::fs::metadata(input).with_context(|| format!("cannot read {}", input.display()))?;
         let streams = serde_json::to_string(self.contestants.streams())?;
         let scores: Vec<_> = self
             .empty
@@ -190,7 +205,8 @@ impl Engine {
             .map(|score| format!("{}{:?}{:?}", score.name(), score.threshold(), score.scale()))
             .collect();
         let Options { side, every, delay, .. } = &self.options;
-        Ok(format!("{} {streams} {scores:?} {side:?} {every} {delay:?}", env!("CARGO_PKG_VERSION")))
+        let file = (file.len(), file.modified().ok());
+        Ok(format!("{} {streams} {scores:?} {side:?} {every} {delay:?} {file:?}", env!("CARGO_PKG_VERSION")))
     }
 
     fn issue_time(&self, event: &mut Event, models: &mut [Once<'_>], time: IssueTime) -> anyhow::Result<Done> {
@@ -252,21 +268,22 @@ fn judge(tallies: &mut [Tally], forecasts: &[Forecast], lead: LeadTime, observed
         })
         .collect();
     let Some(planes) = planes else { return };
-    let mut came = Array3::zeros((planes.len(), planes[0].nrows(), planes[0].ncols()));
-    planes.iter().zip(came.outer_iter_mut()).for_each(|(plane, mut out)| out.assign(plane));
     for (model, index) in with_lead {
-        let ensembles = &forecasts[model].ensembles;
-        let (count, _, rows, columns) = ensembles[0].values.dim();
-        let mut ensemble = Array4::zeros((ensembles.len(), count, rows, columns));
-        for (from, mut to) in ensembles.iter().zip(ensemble.outer_iter_mut()) {
-            to.assign(&from.values.slice(s![.., index, .., ..]));
-        }
-        let mut subject = |variable: &str| Subject {
+        let fields: Option<Vec<_>> = variables
+            .iter()
+            .zip(&planes)
+            .enumerate()
+            .map(|(v, (variable, came))| {
+                let members = members((model, index), v)?;
+                Some(Field { variable: *variable, members, observed: came.view() })
+            })
+            .collect();
+        let subject = |variable: &str| Subject {
             event: Arc::from(""),
             model: forecasts[model].id.stream.clone(),
             variable: variable.into(),
             lead,
         };
-        add_fields(&mut tallies[model], &mut subject, &variables, &ensemble, &came);
+        add_fields(&mut tallies[model], subject, &fields.unwrap_or_default());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 use squall_fields::{Grid, IssueTime, LeadTime, ValidTime};
 use squall_models::scores::{AnyScore, Probability, RankHistogram, Score, SpectrumRatio, Statistics};
 
@@ -13,8 +13,8 @@ use super::report::{self, Report};
 use super::state::Done;
 use super::verdict::{FEWEST_BLOCKS, draws, interval, number};
 use crate::config::format_duration;
-use crate::verify::Tally;
 use crate::verify::tally::{ALL_EVENTS, Subject};
+use crate::verify::{Row, Tally};
 
 /// An event that is done.
 #[derive(Clone, Debug)]
@@ -39,6 +39,28 @@ pub struct Outcome {
     cadence_seconds: f64,
     tally: Tally,
     events: Vec<Event>,
+}
+
+/// What `report.json` holds: nothing that depends on when, or how fast, the backtest ran.
+#[derive(Serialize)]
+struct Json<'a> {
+    title: &'a str,
+    made_by: &'a str,
+    period: &'a str,
+    unit: &'a str,
+    models: &'a [report::Model],
+    events: &'a [report::Event],
+    /// Of every variable, wavelengths included.
+    scores: &'a [Row],
+    intervals: &'a [report::Interval],
+    /// At each lead, too.
+    verdicts: &'a [report::Verdict],
+    reliability: &'a [report::Curve],
+    ranks: &'a [report::Ranks],
+    spectra: &'a [report::Curve],
+    roc: &'a [report::Curve],
+    economic_value: &'a [report::Curve],
+    notes: &'a [String],
 }
 
 /// Scores that verdicts are given in.
@@ -93,13 +115,13 @@ impl Outcome {
         }
     }
 
-    /// The report, and the same as JSON: but for how long things took the same whenever the backtest runs.
-    pub fn report(&self) -> (Report, Value) {
+    /// The report, and the same as JSON, which does not say how long things took.
+    pub fn report(&self) -> (Report, serde_json::Result<String>) {
         let rows = self.tally.rows();
         let (intervals, verdicts) = self.judged();
         let own = rows.iter().filter(|row| row.variable == self.variable || &*row.variable == "wind");
         // A window of one cell says again what the score without windows says.
-        let is_new = |row: &&crate::verify::Row| {
+        let is_new = |row: &&Row| {
             let windowed = row.score.starts_with("crps_pooled") || row.score == "csi_neighbourhood";
             !(windowed && row.scale == Some(1.0)) && row.score != "rapsd_ratio"
         };
@@ -138,13 +160,23 @@ impl Outcome {
             timeliness: self.timeliness(),
             notes: self.notes(),
         };
-        let without_times = |key: &str| !matches!(key, "timeliness" | "maps" | "scores" | "verdicts");
-        let mut json = serde_json::to_value(&report).unwrap_or_default();
-        if let Some(object) = json.as_object_mut() {
-            object.retain(|key, _| without_times(key));
-            object.insert("scores".to_owned(), json!(rows));
-            object.insert("verdicts".to_owned(), json!(verdicts));
-        }
+        let json = serde_json::to_string_pretty(&Json {
+            title: &report.title,
+            made_by: &report.made_by,
+            period: &report.period,
+            unit: &report.unit,
+            models: &report.models,
+            events: &report.events,
+            scores: &rows,
+            intervals: &report.intervals,
+            verdicts: &verdicts,
+            reliability: &report.reliability,
+            ranks: &report.ranks,
+            spectra: &report.spectra,
+            roc: &report.roc,
+            economic_value: &report.economic_value,
+            notes: &report.notes,
+        });
         (report, json)
     }
 
@@ -365,7 +397,7 @@ fn event(event: &Event) -> report::Event {
     }
 }
 
-fn row(row: &crate::verify::Row) -> report::Row {
+fn row(row: &Row) -> report::Row {
     report::Row {
         event: row.event.to_string(),
         model: row.model.to_string(),

@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use squall_connectors::options::ReadOptions;
-use squall_models::scores::list::{self, Settings};
 
-use super::verify::default_thresholds;
+use super::verify::ScoreArguments;
 use super::{Overrides, Usage, duration, print, write_file};
 use crate::archive::read_options;
 use crate::backtest::report::html;
@@ -57,27 +56,16 @@ pub struct Arguments {
     /// Events that run beside each other.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Thresholds of events, a value at or above being one; default: 0.1, 1 and 5 mm/h, or 5, 10 and 15 m/s.
-    #[arg(long, value_delimiter = ',', value_name = "VALUES")]
-    thresholds: Option<Vec<f32>>,
-    /// Sides of the windows of FSS, neighbourhood CSI and pooled CRPS, in cells.
-    #[arg(long, value_delimiter = ',', value_name = "CELLS", default_values_t = [1, 9, 33])]
-    scales: Vec<usize>,
-    /// Scores to compute; default: all that there are.
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    scores: Option<Vec<String>>,
+    #[command(flatten)]
+    scores: ScoreArguments,
 }
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        anyhow::ensure!(!self.scales.contains(&0), Usage("--scales: a window has at least one cell".to_owned()));
         anyhow::ensure!(self.side != Some(0), Usage("--side: a square has at least one cell".to_owned()));
         let (contestants, read) = self.contestants()?;
         let unit = contestants.streams()[0].source.variables[0].unit();
-        let thresholds = self.thresholds.clone().unwrap_or_else(|| default_thresholds(unit));
-        let names = self.scores.clone().unwrap_or_else(|| list::measures().map(str::to_owned).collect());
-        let scores = list::start(&names, &Settings { thresholds, scales: self.scales.clone() })
-            .map_err(|error| Usage(format!("--scores: {error}")))?;
+        let scores = self.scores.start(unit, true)?;
         let options = Options {
             inputs: self.input.clone(),
             read,
@@ -93,7 +81,7 @@ impl Arguments {
         let outcome = done.context("stopped before the end: the same command goes on from here")?;
         let (mut report, json) = outcome.report();
         report.maps = engine.maps(&outcome)?;
-        write_file(&self.report.join("report.json"), format!("{json:#}\n").as_bytes())?;
+        write_file(&self.report.join("report.json"), format!("{}\n", json?).as_bytes())?;
         let page = self.report.join("report.html");
         write_file(&page, html(&report).as_bytes())?;
         print(&format!("{}\n", page.display()));
@@ -111,7 +99,7 @@ impl Arguments {
         let cadence = first.cadence().with_context(|| format!("{}: expected two slots", self.input[0].display()))?;
         let (slot, _) = first.period().context("an event has slots")?;
         let frame = first.frame(slot)?.context("the first slot has a frame")?;
-        let thresholds = self.thresholds.clone().unwrap_or_else(|| default_thresholds(frame.variables[0].unit()));
+        let thresholds = self.scores.thresholds_of(frame.variables[0].unit())?;
         let contestants = Contestants::of_names(&self.models, &frame.variables, cadence, self.leads, &thresholds)?;
         let read = read_options(&contestants.streams()[0].source);
         Ok((contestants, read))

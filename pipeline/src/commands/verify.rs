@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde::Serialize;
 use squall_connectors::netcdf::{Points, read_points};
 use squall_connectors::options::{Limits, ReadOptions};
 use squall_fields::{IssueTime, Unit, Variable};
+use squall_models::scores::AnyScore;
 use squall_models::scores::list::{self, Settings};
 
 use super::{Usage, print};
 use crate::verify::files::{ForecastFile, Observations};
 use crate::verify::points::add_points;
-use crate::verify::{Tally, stem, text};
+use crate::verify::{Row, Tally, stem, text};
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
@@ -37,6 +38,60 @@ enum Format {
     Csv,
 }
 
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Json<'a> {
+    scores: &'a [Row],
+}
+
+/// Which scores, of what.
+#[derive(Clone, Debug, Args)]
+pub struct ScoreArguments {
+    /// Thresholds of events, a value at or above being one; default: 0.1, 1 and 5 mm/h, or 5, 10 and 15 m/s.
+    #[arg(long, value_delimiter = ',', value_name = "VALUES")]
+    pub(crate) thresholds: Option<Vec<f32>>,
+    /// Sides of the windows of FSS, neighbourhood CSI and pooled CRPS, in cells.
+    #[arg(long, value_delimiter = ',', value_name = "CELLS", default_values_t = [1, 9, 33])]
+    scales: Vec<usize>,
+    /// Scores to compute; default: all that there are.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    scores: Option<Vec<String>>,
+}
+
+impl ScoreArguments {
+    /// Empty sums of the wanted scores of a quantity with this unit; without a grid those of windows and spectra make no
+    /// sense, and are left out unless they are asked for.
+    ///
+    /// # Errors
+    /// A name, a threshold or a scale is none.
+    pub(crate) fn start(&self, unit: Unit, is_gridded: bool) -> Result<Vec<Box<dyn AnyScore>>, Usage> {
+        if self.scales.contains(&0) {
+            return Err(Usage("--scales: a window has at least one cell".to_owned()));
+        }
+        let of_fields = ["csi-nearby", "fss", "pooled-crps", "pooled-max-crps", "spectrum"];
+        let all = || list::measures().filter(|name| is_gridded || !of_fields.contains(name)).map(str::to_owned);
+        let names = self.scores.clone().unwrap_or_else(|| all().collect());
+        let settings = Settings { thresholds: self.thresholds_of(unit)?, scales: self.scales.clone() };
+        list::start(&names, &settings).map_err(|error| Usage(format!("--scores: {error}")))
+    }
+
+    /// The thresholds, or those that people ask for.
+    ///
+    /// # Errors
+    /// One is not finite.
+    pub(crate) fn thresholds_of(&self, unit: Unit) -> Result<Vec<f32>, Usage> {
+        let thresholds = match (&self.thresholds, unit) {
+            (Some(thresholds), _) => thresholds.clone(),
+            (None, Unit::MetresPerSecond) => vec![5.0, 10.0, 15.0],
+            (None, _) => vec![0.1, 1.0, 5.0],
+        };
+        match thresholds.iter().find(|threshold| !threshold.is_finite()) {
+            Some(threshold) => Err(Usage(format!("--thresholds: expected numbers, got {threshold}"))),
+            None => Ok(thresholds),
+        }
+    }
+}
+
 /// Arguments of `squall verify`.
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -46,15 +101,8 @@ pub struct Arguments {
     /// What came (NetCDF or ODIM_H5; several may be given).
     #[arg(short, long, required = true, num_args = 1.., value_name = "FILE")]
     observation: Vec<PathBuf>,
-    /// Thresholds of events, a value at or above being one; default: 0.1, 1 and 5 mm/h, or 5, 10 and 15 m/s.
-    #[arg(long, value_delimiter = ',', value_name = "VALUES")]
-    thresholds: Option<Vec<f32>>,
-    /// Sides of the windows of FSS, neighbourhood CSI and pooled CRPS, in cells.
-    #[arg(long, value_delimiter = ',', value_name = "CELLS", default_values_t = [1, 9, 33])]
-    scales: Vec<usize>,
-    /// Scores to compute; default: all that there are.
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    scores: Option<Vec<String>>,
+    #[command(flatten)]
+    scores: ScoreArguments,
     /// What to call the model; default: what the file calls it.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -71,7 +119,6 @@ pub struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        anyhow::ensure!(!self.scales.contains(&0), Usage("--scales: a window has at least one cell".to_owned()));
         let limits = Limits::default();
         let points = |path: &PathBuf| {
             let read = if is_netcdf(path) { read_points(path, &limits) } else { Ok(None) };
@@ -85,7 +132,7 @@ impl Arguments {
         match self.format {
             Format::Table => print(&text::table(&rows)),
             Format::Csv => print(&text::csv(&rows)),
-            Format::Json => print(&format!("{:#}\n", json!({ "scores": rows }))),
+            Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&Json { scores: &rows })?)),
         }
         Ok(())
     }
@@ -95,7 +142,7 @@ impl Arguments {
         first: Points,
         points: &dyn Fn(&PathBuf) -> anyhow::Result<Option<Points>>,
     ) -> anyhow::Result<Tally> {
-        let mut tally = self.tally(Unit::MetresPerSecond, false)?;
+        let mut tally = Tally::new(self.scores.start(Unit::MetresPerSecond, false)?);
         let of = |path: &PathBuf| {
             let wrong = || Usage(format!("{}: expected cases at places, as in the first forecast", path.display()));
             points(path)?.ok_or_else(|| wrong().into())
@@ -128,7 +175,8 @@ impl Arguments {
             let variables = forecast.variables().to_vec();
             if tally.is_none() {
                 let observations = Observations::open(&self.observation, &ReadOptions::of(&variables), self.any_grid)?;
-                let empty = self.tally(variables.first().map_or(Unit::MillimetresPerHour, |v| v.unit()), true)?;
+                let unit = variables.first().map_or(Unit::MillimetresPerHour, |v| v.unit());
+                let empty = Tally::new(self.scores.start(unit, true)?);
                 tally = Some((variables.clone(), empty, observations));
             }
             let Some((first, tally, observations)) = &mut tally else { continue };
@@ -147,24 +195,6 @@ impl Arguments {
 
     fn model(&self, other: impl FnOnce() -> String) -> Arc<str> {
         self.model.clone().unwrap_or_else(other).into()
-    }
-
-    /// Sums of the wanted scores; without a grid those of windows and spectra make no sense.
-    fn tally(&self, unit: Unit, is_gridded: bool) -> anyhow::Result<Tally> {
-        let of_fields = ["csi-nearby", "fss", "pooled-crps", "pooled-max-crps", "spectrum"];
-        let all = || list::measures().filter(|name| is_gridded || !of_fields.contains(name)).map(str::to_owned);
-        let names = self.scores.clone().unwrap_or_else(|| all().collect());
-        let thresholds = self.thresholds.clone().unwrap_or_else(|| default_thresholds(unit));
-        let settings = Settings { thresholds, scales: self.scales.clone() };
-        Ok(Tally::new(list::start(&names, &settings).map_err(|error| Usage(format!("--scores: {error}")))?))
-    }
-}
-
-/// Events that people ask for.
-pub(crate) fn default_thresholds(unit: Unit) -> Vec<f32> {
-    match unit {
-        Unit::MetresPerSecond => vec![5.0, 10.0, 15.0],
-        _ => vec![0.1, 1.0, 5.0],
     }
 }
 

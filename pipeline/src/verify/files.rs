@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use ndarray::{Array2, Array3, Array4, Axis, s};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, Zip, s};
 use squall_connectors::archive::Archive;
 use squall_connectors::netcdf::Reader;
 use squall_connectors::options::ReadOptions;
@@ -92,14 +92,22 @@ impl ForecastFile {
         if !same {
             let grid = |grid: &Grid| format!("{:?} cells of `{}`, id {}", grid.shape(), grid.proj, grid.id());
             let (own, other) = (grid(own), grid(other));
-            return Err(Usage(format!("the forecast lies on {own}, the observation on {other}: expected one grid (--any-grid takes grids of one shape for the same)")).into());
+            let text = format!(
+                "the forecast lies on {own}, the observation on {other}: expected one grid \
+                 (--any-grid takes grids of one shape for the same)"
+            );
+            return Err(Usage(text).into());
         }
         let mut leads = 0;
         for (index, valid) in self.reader.slots().iter().enumerate() {
             let lead = LeadTime::from_seconds(valid.unix_seconds() - self.issue_time.unix_seconds());
             let Some(observed) = observations.at(*valid)?.filter(|_| lead.seconds() > 0) else { continue };
             let ensemble = self.ensemble(index)?;
-            add_fields(tally, &mut |variable| subject(model, variable, lead), self.variables(), &ensemble, &observed);
+            let fields = self.variables().iter().zip(ensemble.outer_iter()).zip(observed.outer_iter());
+            let fields: Vec<_> = fields
+                .map(|((variable, members), observed)| Field { variable: *variable, members, observed })
+                .collect();
+            add_fields(tally, |variable| subject(model, variable, lead), &fields);
             leads += 1;
         }
         Ok(leads)
@@ -122,33 +130,33 @@ fn subject(model: &Arc<str>, variable: &str, lead: LeadTime) -> Subject {
     Subject { event: super::tally::ALL_EVENTS.into(), model: model.clone(), variable: variable.into(), lead }
 }
 
-/// Adds the scores of each variable of a forecast `[variable, member, y, x]` against what came, `[variable, y, x]`. Two
-/// components of wind are judged as a vector, too.
-pub fn add_fields(
-    tally: &mut Tally,
-    subject: &mut dyn FnMut(&str) -> Subject,
-    variables: &[Variable],
-    ensemble: &Array4<f32>,
-    observed: &Array3<f32>,
-) {
-    for (i, variable) in variables.iter().enumerate() {
-        let pair = Pair::new(ensemble.index_axis(Axis(0), i), observed.index_axis(Axis(0), i));
-        let statistics = tally.statistics(&pair);
+/// A variable of a forecast at one lead, and what came.
+#[derive(Clone, Copy)]
+pub struct Field<'a> {
+    /// What it is.
+    pub variable: Variable,
+    /// `[member, y, x]`.
+    pub members: ArrayView3<'a, f32>,
+    /// `[y, x]`.
+    pub observed: ArrayView2<'a, f32>,
+}
+
+/// Adds the scores of each variable. Two components of wind are judged as a vector, too.
+pub fn add_fields(tally: &mut Tally, subject: impl Fn(&str) -> Subject, fields: &[Field<'_>]) {
+    for Field { variable, members, observed } in fields {
+        let statistics = tally.statistics(&Pair::new(*members, *observed));
         tally.add(subject(variable.name()), &statistics);
     }
-    if let [first, second] = variables
-        && first.unit() == Unit::MetresPerSecond
-        && second.unit() == Unit::MetresPerSecond
+    if let [u, v] = fields
+        && [u, v].iter().all(|field| field.variable.unit() == Unit::MetresPerSecond)
     {
-        // The scores of the speed, and those that see both components.
-        let speed = |a: f32, b: f32| a.hypot(b);
-        let of = |i: usize| (ensemble.index_axis(Axis(0), i), observed.index_axis(Axis(0), i));
-        let ((u, ou), (v, ov)) = (of(0), of(1));
-        let members: Array3<f32> = ndarray::Zip::from(u).and(v).map_collect(|a, b| speed(*a, *b));
-        let came: Array2<f32> = ndarray::Zip::from(ou).and(ov).map_collect(|a, b| speed(*a, *b));
+        let speed = |a: &f32, b: &f32| a.hypot(*b);
+        let members: Array3<f32> = Zip::from(u.members).and(v.members).map_collect(speed);
+        let came: Array2<f32> = Zip::from(u.observed).and(v.observed).map_collect(speed);
         let statistics = tally.statistics(&Pair::new(members.view(), came.view()));
         tally.add(subject(Variable::WindSpeed.name()), &statistics);
-        let vector = tally.vector_statistics(&Pair::new(u, ou).with_second(v, ov));
-        tally.add(subject("wind"), &vector);
+        let vector = Pair::new(u.members, u.observed).with_second(v.members, v.observed);
+        let statistics = tally.vector_statistics(&vector);
+        tally.add(subject("wind"), &statistics);
     }
 }
