@@ -30,7 +30,7 @@ mod times;
 #[cfg(test)]
 mod variants;
 
-pub use codec::{NetcdfDecoder, NetcdfEncoder};
+pub use codec::{NetcdfDecoder, NetcdfEncoder, NetcdfForecasts};
 pub use create::{RowOrder, Storage, WriteOptions};
 pub use forecast::forecast_bytes;
 pub use forecast_read::{Stored, forecast_from_bytes, read_forecast};

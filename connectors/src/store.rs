@@ -7,6 +7,7 @@
 //! copy, and is replaced.
 
 mod folder;
+mod scratch;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use url::Url;
 use self::folder::{Folder, Put};
 
 pub use self::folder::Stored;
+pub use self::scratch::ScratchFiles;
 
 /// What names of objects look like.
 const RELATIVE: &str = "expected a relative name such as `stream/issue/digest.nc`";

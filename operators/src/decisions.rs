@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use squall_fields::{IssueTime, KnowledgeTime};
 
+use crate::kept;
 use crate::ports::{Outgoing, PartitionId};
 use crate::progress::Decision;
 
@@ -46,14 +46,7 @@ impl Keeper {
     pub fn records(&self, frontier: KnowledgeTime, decisions: &[Decision]) -> Vec<Outgoing> {
         let record = |(part, decisions): (usize, &[Decision])| {
             let kept = Kept { frontier, decisions: decisions.to_vec() };
-            Outgoing {
-                topic: self.topic.clone(),
-                partition: Some(0),
-                key: Some(Bytes::from(format!("{}{}/{part}", self.prefix, frontier.unix_ms()))),
-                headers: vec![("content-type".to_owned(), Some(Bytes::from_static(b"application/json")))],
-                value: Some(Bytes::from(serde_json::to_vec(&kept).expect("times, numbers and names have a JSON form"))),
-                timestamp_ms: None,
-            }
+            kept::record(&self.topic, format!("{}{}/{part}", self.prefix, frontier.unix_ms()), Some(&kept))
         };
         decisions.chunks(IN_A_RECORD).enumerate().map(record).collect()
     }

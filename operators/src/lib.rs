@@ -53,6 +53,7 @@ pub mod decode;
 pub mod encode;
 pub mod events;
 pub mod infer;
+pub mod kept;
 pub mod knowledge;
 pub mod local;
 pub mod note;
@@ -68,6 +69,7 @@ pub mod sink;
 pub mod source;
 pub mod stream;
 pub mod tile;
+pub mod verify;
 pub mod window;
 
 /// Timely's time: a knowledge time in milliseconds since 1970, a multiple of [`squall_fields::time::TICK_MS`].

@@ -10,6 +10,7 @@ use crate::knowledge::PartitionClock;
 use crate::ports::{Outgoing, PartitionId};
 use crate::progress::Decision;
 use crate::source::Arrived;
+use crate::verify::PublishedFile;
 use crate::window::Mark;
 
 /// What the sink is told, each at its knowledge time.
@@ -25,6 +26,8 @@ pub enum Note {
     Decided(Decision),
     /// A record for the topic of dead letters.
     Dead(Arc<DeadLetter>),
+    /// Records as they are.
+    Records(Vec<Outgoing>),
 }
 
 impl Note {
@@ -33,6 +36,7 @@ impl Note {
         match self {
             Self::Published(published) => published.bytes(),
             Self::Dead(letter) => letter.record.value.as_ref().map_or(0, |value| value.len().min(KEPT_BYTES)),
+            Self::Records(records) => records.iter().map(Outgoing::bytes).sum(),
             Self::Passed(_) | Self::Mark(_) | Self::Decided(_) => 0,
         }
     }
@@ -84,6 +88,8 @@ pub struct Published {
     pub read_at_us: i64,
     /// What the machine's clock decided about it, if anything.
     pub decision: Option<Decision>,
+    /// Where its file lies.
+    pub file: PublishedFile,
     /// Its records.
     pub records: Vec<Outgoing>,
 }

@@ -24,6 +24,7 @@ use crate::ports::{EncodeError, FieldStore, ForecastEncoder, Outgoing, StoreErro
 use crate::products::{ProductField, ProductsConfig, products};
 use crate::retry::{Backoff, retry};
 use crate::stream::StreamContext;
+use crate::verify::PublishedFile;
 use crate::{Tick, events};
 
 /// What is made of a forecast, and where it goes.
@@ -72,20 +73,21 @@ impl PublishError {
 }
 
 impl Publisher {
-    /// The records of a forecast; its file is in the store when this returns.
-    pub fn publish(&self, forecast: &Forecast) -> Result<Vec<Outgoing>, PublishError> {
+    /// The records of a forecast, and the URL of its file, which is in the store when this returns.
+    pub fn publish(&self, forecast: &Forecast) -> Result<(Vec<Outgoing>, String), PublishError> {
         let made = products(forecast, &self.products);
         let (store, encoder) = &self.files;
         // What writes the file has one thread; the tiles take the others meanwhile.
         let file = || put(forecast, &made, &**store, &**encoder);
         let (file, tiles) = rayon::join(file, || encode::tiles(&self.encode, forecast, &made));
-        let mut records = vec![encode::index(&self.encode, forecast, &self.products, &file?)];
+        let file = file?;
+        let mut records = vec![encode::index(&self.encode, forecast, &self.products, &file)];
         records.extend(tiles?);
-        Ok(records)
+        Ok((records, file.url))
     }
 
     /// Publishes, waiting for a store that is away, or a disk that is full, for as long as the stream goes on.
-    fn insist(&self, forecast: &Forecast, control: &Control) -> Result<Vec<Outgoing>, PublishError> {
+    fn insist(&self, forecast: &Forecast, control: &Control) -> Result<(Vec<Outgoing>, String), PublishError> {
         let passes = |error: &PublishError| {
             if error.is_retriable() {
                 let (stream, reason) = (&*forecast.id.stream, Chain(error).to_string());
@@ -158,8 +160,8 @@ pub fn publish<'scope>(
             }
             while let Some(((capability, made), answer)) = desk.poll() {
                 match answer {
-                    Ok(Ok(records)) => {
-                        let published = Note::Published(made.published(records).into());
+                    Ok(Ok((records, url))) => {
+                        let published = Note::Published(made.published(records, url).into());
                         output.session(&capability).give(Local(published));
                     }
                     Ok(Err(error @ (PublishError::Encode(_) | PublishError::Pack(_)))) if !error.is_retriable() => {
@@ -176,14 +178,16 @@ pub fn publish<'scope>(
 
 impl Made {
     /// The forecast as it will be committed.
-    fn published(&self, records: Vec<Outgoing>) -> Published {
+    fn published(&self, records: Vec<Outgoing>, url: String) -> Published {
         let Self { forecast, read_at_us, decision, .. } = self;
+        let file = PublishedFile::of(forecast, url);
         Published {
             id: forecast.id.clone(),
             model: forecast.provenance.model.clone(),
             degraded: forecast.is_degraded(),
             read_at_us: *read_at_us,
             decision: decision.clone(),
+            file,
             records,
         }
     }
@@ -240,11 +244,11 @@ mod tests {
     #[test]
     fn the_file_is_stored_under_its_digest_and_pointed_at() {
         let shelf = Arc::new(Shelf::default());
-        let records = publisher(shelf.clone()).publish(&forecast(300, 0)).unwrap();
+        let (records, url) = publisher(shelf.clone()).publish(&forecast(300, 0)).unwrap();
         let names = shelf.0.lock().unwrap();
         assert!(names[0].starts_with("rain/19700101T000500Z/r0-") && names[0].ends_with(".txt"), "{names:?}");
         let index = String::from_utf8_lossy(records[0].value.as_ref().unwrap());
-        assert!(index.contains(&format!("mem:///{}", names[0])));
+        assert!(index.contains(&format!("mem:///{}", names[0])) && url.ends_with(&*names[0]));
         assert_eq!(records.len(), 3, "the index and two leads");
     }
 
@@ -273,7 +277,7 @@ mod tests {
     fn a_forecast_waits_for_room_on_the_disk() {
         let publisher =
             Publisher { files: (Arc::new(Shelf::default()), Arc::<Full>::default()), ..publisher(Arc::default()) };
-        let records = publisher.insist(&forecast(300, 0), &Control::new()).unwrap();
+        let (records, _) = publisher.insist(&forecast(300, 0), &Control::new()).unwrap();
         assert_eq!(records.len(), 3);
     }
 

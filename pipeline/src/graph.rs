@@ -4,6 +4,8 @@
 //! and a restart rewinds one stream without touching another. Two streams of one source read it twice, which buys that
 //! independence, but share what is decoded. Dead letters of a source are written by the first of its streams.
 
+mod verification;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +27,7 @@ use squall_operators::quality::QualityConfig;
 use squall_operators::sink::{SinkConfig, SinkCore, sink};
 use squall_operators::source::{Clock, SourceConfig, source};
 use squall_operators::stream::StreamContext;
+use squall_operators::verify::{Handover, Whereabouts};
 use squall_operators::window::{WindowConfig, Windowed, window};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::Map;
@@ -33,6 +36,8 @@ use timely::worker::Worker;
 
 use crate::config;
 use crate::inputs::Inputs;
+
+pub use self::verification::{VerificationPlan, build_verification, verification_settings};
 
 /// Forecasts of one stream that may be in memory at once: one being made, one being published, one waiting.
 const FORECASTS_ALIVE: usize = 3;
@@ -67,6 +72,8 @@ pub struct StreamPlan {
     pub keeper: Keeper,
     /// What publishes its forecasts.
     pub publisher: Publisher,
+    /// Who is told what is committed, and where forecasts lie, if they are verified.
+    pub handover: Option<(Arc<Handover>, Whereabouts)>,
     /// How long it waits for what is under way once it is asked to stop.
     pub stop_within: Duration,
     /// How it ends, how far it is, where it is at home.
@@ -154,18 +161,18 @@ pub fn encode_config(instance: &Arc<str>, stream: &config::StreamConfig) -> Enco
     EncodeConfig { instance: instance.clone(), index: stream.topics.index.clone(), topics: topics.collect() }
 }
 
-fn source_config(plan: &StreamPlan) -> SourceConfig {
-    let source = &plan.stream.source;
+fn source_config(stream: &config::StreamConfig, inputs: &Inputs, recorded: Option<&Arc<Recorded>>) -> SourceConfig {
+    let source = &stream.source;
     SourceConfig {
         topic: source.topic.clone(),
-        topic_id: plan.inputs.topic_id.clone(),
-        stamped_by_broker: plan.inputs.stamped_by_broker,
-        partitions: plan.inputs.partitions.clone(),
+        topic_id: inputs.topic_id.clone(),
+        stamped_by_broker: inputs.stamped_by_broker,
+        partitions: inputs.partitions.clone(),
         on_lost: source.on_lost_position,
-        clock: plan.inputs.clock,
+        clock: inputs.clock,
         read_ahead: Duration::from_secs(source.cadence.step_seconds() as u64) * SLOTS_AHEAD,
         max_record_bytes: source.max_record_bytes,
-        recorded: plan.recorded.clone(),
+        recorded: recorded.cloned(),
     }
 }
 
@@ -193,10 +200,11 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
     let keep_dead = plan.dead_letters.is_some();
     // Without a topic of its own no dead letter reaches the core.
     let dead_letters = plan.dead_letters.clone().unwrap_or_else(|| "".into());
-    let core = SinkCore::new(dead_letters, progress).keeping(plan.keeper.clone());
+    let (handover, whereabouts) = plan.handover.clone().unzip();
+    let core = SinkCore::new(dead_letters, progress).keeping(plan.keeper.clone()).telling(whereabouts);
     worker.dataflow_named::<Tick, _, _>(&format!("stream {}", plan.context.name), |scope| {
         let probe = ProbeHandle::new();
-        let reading = source_config(plan);
+        let reading = source_config(&plan.stream, &plan.inputs, plan.recorded.as_ref());
         let records = source(scope, reading, progress, plan.connect.clone(), context(), probe.clone());
         let home = plan.context.home as u64;
         let passed = records.clone().flat_map(|Local(arrived)| Passed::of(&arrived)).exchange(move |_| home);
@@ -207,7 +215,7 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
         let said = windows.clone().flat_map(move |Local(windowed)| match windowed {
             Windowed::Dead(letter) => keep_dead.then_some(Local(Note::Dead(letter))),
             Windowed::Mark(mark) => Some(Local(Note::Mark(mark))),
-            Windowed::Fired(_) => None,
+            Windowed::Fired(_) | Windowed::Observed(_) => None,
         });
         let asked = InferConfig { rules: rules(plan), ..infer_config(&plan.stream) };
         let forecasts = infer(windows, asked, plan.device.clone(), plan.stand_ins.clone(), context());
@@ -215,6 +223,7 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
         let budget = plan.context.budget.clone();
         let published = published.inspect_time(move |time, Local(note)| budget.add_note(*time, note));
         let notes = passed.concat(said).concat(published);
-        sink(notes, SinkConfig { stop_within: plan.stop_within }, core, ledger, context()).probe_with(&probe);
+        let config = SinkConfig { stop_within: plan.stop_within, handover: handover.clone(), ..SinkConfig::default() };
+        sink(notes, config, core, ledger, context()).probe_with(&probe);
     });
 }

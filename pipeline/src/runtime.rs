@@ -6,6 +6,7 @@
 
 mod monitor;
 mod processes;
+mod verification;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,14 +16,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use squall_connectors::isolate::{Format, IsolatedDecoder};
-use squall_connectors::netcdf::{NetcdfDecoder, NetcdfEncoder, WriteOptions};
+use squall_connectors::netcdf::{NetcdfDecoder, NetcdfEncoder, NetcdfForecasts, WriteOptions};
 use squall_connectors::odim::OdimDecoder;
+use squall_connectors::options::Limits;
+use squall_connectors::store::ScratchFiles;
 use squall_fields::{Chain, ErrorKind, Failure};
 use squall_operators::decisions::{Keeper, Recorded};
 use squall_operators::decode::{Decoder, SharedFrames};
 use squall_operators::infer::device::Device;
 use squall_operators::ports::{
-    Connect, FieldStore, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, Opening,
+    Connect, FieldStore, ForecastDecoder, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, Opening,
+    Scratch,
 };
 use squall_operators::publish::Publisher;
 use squall_operators::quality::Cleaner;
@@ -42,11 +46,14 @@ use crate::{topics, watch};
 use self::processes::Processes;
 
 pub use self::monitor::{Handle, Monitor};
+use self::verification::Companions;
 
 /// How long the start waits for a broker that is away or loading.
 const START: Duration = Duration::from_secs(120);
 /// Bytes of decoded values that the streams of one source keep for each other, at most.
 const SHARED_BYTES: u64 = 128 << 20;
+/// Most bytes of the file of a forecast.
+const LARGEST_FILE: u64 = 4 << 30;
 /// How long a stream that is asked to stop waits for what is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 
@@ -63,6 +70,10 @@ pub struct Parts {
     pub decoders: Box<DecoderFactory>,
     /// Writes forecasts as files.
     pub encoder: Arc<dyn ForecastEncoder>,
+    /// Reads these files.
+    pub forecasts: Arc<dyn ForecastDecoder>,
+    /// Room for what need not outlive the program.
+    pub scratch: Arc<dyn Scratch>,
     /// Makes models.
     pub models: Box<ModelFactory>,
     /// Streams that forget their progress.
@@ -83,6 +94,8 @@ impl Parts {
             store,
             decoders: Box::new(decoders),
             encoder: encoder(config),
+            forecasts: forecasts(),
+            scratch: Arc::new(ScratchFiles::default()),
             models: Box::new(devices::model),
             reset: BTreeSet::new(),
             as_recorded: None,
@@ -111,6 +124,11 @@ pub fn isolated_decoders(source: &SourceConfig) -> Vec<Arc<dyn FrameDecoder>> {
 /// What writes the files of forecasts.
 pub fn encoder(config: &Config) -> Arc<dyn ForecastEncoder> {
     Arc::new(NetcdfEncoder::new(WriteOptions { institution: config.name.to_string(), ..WriteOptions::default() }))
+}
+
+/// What reads the files of forecasts.
+pub fn forecasts() -> Arc<dyn ForecastDecoder> {
+    Arc::new(NetcdfForecasts { limits: Limits { max_bytes: LARGEST_FILE as usize, ..Limits::default() } })
 }
 
 /// What publishes the forecasts of a stream.
@@ -150,8 +168,9 @@ impl Runtime {
         let at_home = config.streams.iter().enumerate().filter(|(number, _)| processes.is_home(*number));
         let at_home: Vec<&StreamConfig> = at_home.map(|(_, stream)| stream).collect();
         let devices = devices::start(&at_home, &*parts.models)?;
+        let companions = Companions::start(&at_home, &*parts.models)?;
         let mut processes = processes.meet(config, &parts, deadline)?;
-        start(config, &parts, devices, &mut processes, deadline).inspect_err(|error| {
+        start(config, &parts, (devices, companions), &mut processes, deadline).inspect_err(|error| {
             processes.leave(Some(Chain(error.as_ref()).to_string()));
         })
     }
@@ -161,7 +180,7 @@ impl Runtime {
 fn start(
     config: &Config,
     parts: &Parts,
-    devices: Devices,
+    (devices, companions): (Devices, Companions),
     processes: &mut Processes,
     deadline: Instant,
 ) -> anyhow::Result<Handle> {
@@ -170,12 +189,17 @@ fn start(
     })?;
     let mut ledgers = BTreeMap::new();
     for stream in config.streams.iter().enumerate().filter(|(number, _)| processes.is_home(*number)).map(|(_, s)| s) {
-        let (opened, ledger) = open(config, stream, parts, deadline)?;
+        let (opened, ledger) = open(config, stream, &of_stream(stream, parts), parts, deadline)?;
         processes.tell_opened(&stream.name, &opened);
+        let verified = verification::open(config, stream, &opened, parts, deadline)?;
+        if let Some((name, (opened, _))) = &verified {
+            processes.tell_opened(name, opened);
+        }
         ledgers.insert(stream.name.clone(), (opened, ledger));
+        ledgers.extend(verified);
     }
     let shared = shared_frames(config);
-    let mut plans = Vec::new();
+    let (mut plans, mut verifications) = (Vec::new(), Vec::new());
     for (number, stream) in config.streams.iter().enumerate() {
         let (opened, ledger) = match ledgers.remove(&stream.name) {
             Some((opened, ledger)) => (opened, Some(ledger)),
@@ -186,14 +210,24 @@ fn start(
             None => None,
         };
         let base = Base { config, parts, shared: &shared, deadline, processes };
-        let plan = plan(&base, number, opened, ledger, device)?;
+        let mut plan = plan(&base, number, opened, ledger, device)?;
+        if let Some(verified) = &stream.verification {
+            let name = verification::name(stream);
+            let (opened, ledger) = match ledgers.remove(&name) {
+                Some((opened, ledger)) => (opened, Some(ledger)),
+                None => (processes.await_opened(&name, deadline, parts)?, None),
+            };
+            let beside = verification::plan(&base, &mut plan, verified, &companions, opened, ledger)?;
+            verifications.push(beside);
+        }
         if let Some(device) = &plan.device {
             let has_model = !devices.without_model.contains(&stream.name);
             watch::start(stream, config.runtime.clock, device.clone(), plan.context.control.clone(), has_model)?;
         }
         plans.push(plan);
     }
-    let streams: Vec<_> = plans.iter().map(|plan| plan.context.clone()).collect();
+    let beside = verifications.iter().map(|plan| &plan.context);
+    let streams: Vec<_> = plans.iter().map(|plan| &plan.context).chain(beside).cloned().collect();
     for stream in &streams {
         let others = streams.iter().filter(|other| other.name != stream.name);
         stream.control.link(others.map(|other| Arc::downgrade(&other.control)).collect());
@@ -207,6 +241,9 @@ fn start(
     let workers = workers::run(config.runtime.workers, place, abandoned, streams, move |worker| {
         for plan in &plans {
             graph::build(worker, plan);
+        }
+        for plan in &verifications {
+            graph::build_verification(worker, plan);
         }
     })?;
     let watched = monitor.clone();
@@ -242,18 +279,13 @@ fn plan(
     let source = &stream.source;
     let first = config.streams.iter().find(|s| s.source.name == source.name);
     let writes_dead = ledger.is_some() && first.is_some_and(|first| first.name == stream.name);
-    let Opened { progress, inputs } = opened;
-    let budget = config.runtime.max_bytes_in_flight / (config.streams.len().max(1) * processes.count()) as u64;
-    let recorded = recorded(config, stream, parts, *deadline)?;
+    let Opened { progress, inputs, .. } = opened;
+    let budget = budget(config, processes);
+    let recorded = recorded(config, &stream.name, parts, *deadline)?;
     let may_stand_in = recorded.is_some() || (stream.deadline.is_some() && matches!(inputs.clock, Clock::Wall { .. }));
     let may_stand_in = may_stand_in && device.is_some();
     let stand_ins = if may_stand_in { devices::start_stand_ins(stream)? } else { BTreeMap::new() };
-    let cleaner = Cleaner::new(&graph::quality_config(stream));
-    let decoder = Decoder::new((parts.decoders)(source), Some(parts.store.clone()), source.max_record_bytes, cleaner);
-    let decoder = match shared.get(&source.name) {
-        Some(frames) => decoder.sharing(frames.clone()),
-        None => decoder,
-    };
+    let decoder = decoder(stream, parts, shared);
     Ok(StreamPlan {
         stream: stream.clone(),
         instance: config.name.clone(),
@@ -268,6 +300,7 @@ fn plan(
         recorded: recorded.map(Arc::new),
         keeper: Keeper::new(config.topics.progress.clone(), &config.name, &stream.name),
         publisher: publisher(&config.name, stream, parts.store.clone(), parts.encoder.clone()),
+        handover: None,
         stop_within: STOP_WITHIN,
         context: StreamContext {
             budget: Budget::new(budget).into(),
@@ -276,11 +309,28 @@ fn plan(
     })
 }
 
+/// What a stream, or a verification, may have in memory.
+fn budget(config: &Config, processes: &Processes) -> u64 {
+    let verified = config.streams.iter().filter(|stream| stream.verification.is_some()).count();
+    config.runtime.max_bytes_in_flight / ((config.streams.len() + verified).max(1) * processes.count()) as u64
+}
+
+/// What decodes the records of a stream's source.
+fn decoder(stream: &StreamConfig, parts: &Parts, shared: &BTreeMap<Arc<str>, Arc<SharedFrames>>) -> Decoder {
+    let source = &stream.source;
+    let cleaner = Cleaner::new(&graph::quality_config(stream));
+    let decoder = Decoder::new((parts.decoders)(source), Some(parts.store.clone()), source.max_record_bytes, cleaner);
+    match shared.get(&source.name) {
+        Some(frames) => decoder.sharing(frames.clone()),
+        None => decoder,
+    }
+}
+
 /// For each source that several streams read, what they share of its records.
 fn shared_frames(config: &Config) -> BTreeMap<Arc<str>, Arc<SharedFrames>> {
     let mut streams: BTreeMap<Arc<str>, usize> = BTreeMap::new();
     for stream in &config.streams {
-        *streams.entry(stream.source.name.clone()).or_default() += 1;
+        *streams.entry(stream.source.name.clone()).or_default() += 1 + usize::from(stream.verification.is_some());
     }
     let shared = streams.into_iter().filter(|(_, streams)| *streams > 1);
     let bytes = SHARED_BYTES.min(config.runtime.max_bytes_in_flight / 8) as usize;
@@ -288,53 +338,63 @@ fn shared_frames(config: &Config) -> BTreeMap<Arc<str>, Arc<SharedFrames>> {
 }
 
 /// What was decided about a stream in the run that is to be repeated.
-fn recorded(
-    config: &Config,
-    stream: &StreamConfig,
-    parts: &Parts,
-    deadline: Instant,
-) -> anyhow::Result<Option<Recorded>> {
+fn recorded(config: &Config, name: &str, parts: &Parts, deadline: Instant) -> anyhow::Result<Option<Recorded>> {
     let Some(instance) = &parts.as_recorded else { return Ok(None) };
-    let keeper = Keeper::new(config.topics.progress.clone(), instance, &stream.name);
+    let keeper = Keeper::new(config.topics.progress.clone(), instance, name);
     let kept = retry(parts, deadline, "reading decisions", || {
         Ok(parts.connect.kept(&config.topics.progress, keeper.prefix())?)
     })?;
     let values = kept.iter().map(|(_, value)| &**value);
     let recorded = Recorded::read(values)
         .map_err(|error| LedgerError::progress(instance, error))
-        .with_context(|| format!("the decisions of stream {}", stream.name))?;
-    tracing::info!(stream = &*stream.name, instance, decisions = recorded.len(), "repeats what was decided");
+        .with_context(|| format!("the decisions of stream {name}"))?;
+    tracing::info!(stream = name, instance, decisions = recorded.len(), "repeats what was decided");
     Ok(Some(recorded))
 }
 
-/// Looks at a stream's source and opens its ledger: fences whoever had it, and reads what is committed.
+/// What a ledger is called among those of an instance, and what its progress rests on.
+struct Claim {
+    name: Arc<str>,
+    settings: BTreeMap<String, String>,
+    /// Whether it forgets what it had committed.
+    reset: bool,
+}
+
+fn of_stream(stream: &StreamConfig, parts: &Parts) -> Claim {
+    let (name, settings) = (stream.name.clone(), graph::progress_settings(stream));
+    Claim { reset: parts.reset.contains(&name), name, settings }
+}
+
+/// Looks at a stream's source and opens a ledger of it: fences whoever had it, and reads what is committed.
 fn open(
     config: &Config,
     stream: &StreamConfig,
+    claim: &Claim,
     parts: &Parts,
     deadline: Instant,
 ) -> anyhow::Result<(Opened, Box<dyn Ledger>)> {
     let look = || inputs::look(config, &stream.source, &*parts.connect);
     let inputs: Inputs = retry(parts, deadline, "asking for partitions", look)?;
-    let settings = graph::progress_settings(stream);
-    let opening = Opening { settings: &settings, reset: parts.reset.contains(&stream.name) };
+    let Claim { name, settings, reset } = claim;
+    let opening = Opening { settings, reset: *reset };
     let (ledger, progress) = retry(parts, deadline, "opening a ledger", || {
-        let mut ledger = parts.connect.ledger(&ledger_name(config, stream), &config.topics.progress)?;
+        let mut ledger = parts.connect.ledger(&ledger_name(config, name), &config.topics.progress)?;
         let progress = ledger.open(&opening)?;
         Ok((ledger, progress))
     })
-    .with_context(|| format!("the ledger of stream {}", stream.name))?;
+    .with_context(|| format!("the ledger of stream {name}"))?;
     let check = || inputs::check(stream, progress.clone(), &*parts.connect);
     let progress = retry(parts, deadline, "asking for offsets", check)?;
     if !progress.positions.is_empty() {
-        tracing::info!(stream = &*stream.name, frontier = %progress.frontier, "going on from what is committed");
+        tracing::info!(stream = &**name, frontier = %progress.frontier, "going on from what is committed");
     }
-    Ok((Opened { progress, inputs }, ledger))
+    let is_new = progress.positions.is_empty();
+    Ok((Opened { progress, inputs, is_new }, ledger))
 }
 
 /// The name of a stream's ledger: instances may share a broker, a progress topic, and the names of their streams.
-pub fn ledger_name(config: &Config, stream: &StreamConfig) -> String {
-    format!("{}/{}", config.name, stream.name)
+pub fn ledger_name(config: &Config, stream: &str) -> String {
+    format!("{}/{stream}", config.name)
 }
 
 /// Tries again while the broker is away, until a deadline, or until `parts` say that nobody waits any more.

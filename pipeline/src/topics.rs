@@ -47,6 +47,10 @@ pub fn required(config: &Config) -> Vec<TopicSpec> {
             topics.push(written(&stream.topics.fields[role.setting], Retention::Broker));
         }
     }
+    for verification in config.streams.iter().filter_map(|stream| stream.verification.as_ref()) {
+        topics.push(written(&verification.topics.scores, Retention::Compact));
+        topics.push(written(&verification.topics.statistics, Retention::Broker));
+    }
     topics.push(written(&config.topics.dead_letters, Retention::Broker));
     topics.push(written(&config.topics.progress, Retention::CompactSoon));
     let mut seen = std::collections::BTreeSet::new();

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use squall_fields::{Cause, Forecast, Frame, InputRef};
-use squall_operators::ports::{DecodeError, EncodeError, ForecastEncoder, FrameDecoder};
+use squall_operators::ports::{DecodeError, EncodeError, ForecastDecoder, ForecastEncoder, FrameDecoder};
 use squall_operators::products::ProductField;
 
-use super::{Reader, WriteOptions, forecast_bytes};
+use super::{Reader, WriteOptions, forecast_bytes, forecast_from_bytes};
 use crate::error::FileError;
-use crate::options::ReadOptions;
+use crate::options::{Limits, ReadOptions};
 
 /// Media types under which CF-NetCDF is announced.
 pub const CONTENT_TYPES: [&str; 3] = ["application/x-netcdf", "application/netcdf", "application/x-netcdf4"];
@@ -64,6 +64,19 @@ impl NetcdfEncoder {
     /// An encoder.
     pub const fn new(options: WriteOptions) -> Self {
         Self { options }
+    }
+}
+
+/// Reads what [`NetcdfEncoder`] wrote.
+#[derive(Clone, Debug, Default)]
+pub struct NetcdfForecasts {
+    /// How large a file may be.
+    pub limits: Limits,
+}
+
+impl ForecastDecoder for NetcdfForecasts {
+    fn decode(&self, bytes: &[u8]) -> Result<Forecast, DecodeError> {
+        Ok(forecast_from_bytes(bytes, &self.limits)?.forecast)
     }
 }
 

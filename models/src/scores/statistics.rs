@@ -111,6 +111,11 @@ impl Statistics {
         Self(own.map(|(key, sum)| (key & ((1 << KEY_BITS) - 1), *sum)).collect())
     }
 
+    /// Each sum: the place of its score, its number there, and how many multiples of 2^-64 it is.
+    pub fn parts(&self) -> impl Iterator<Item = (usize, u64, i128)> + '_ {
+        self.0.iter().map(|(key, sum)| ((key >> KEY_BITS) as usize, key & ((1 << KEY_BITS) - 1), *sum))
+    }
+
     /// Whether nothing was counted, or everything taken back.
     pub fn is_zero(&self) -> bool {
         self.0.is_empty()

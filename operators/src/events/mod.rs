@@ -4,6 +4,7 @@
 mod commits;
 mod inference;
 mod reading;
+mod verification;
 mod windows;
 
 pub use self::commits::{Claiming, Committed, ForecastPublished, RecordRefused, StopGivesUp};
@@ -14,4 +15,5 @@ pub use self::inference::{
 pub use self::reading::{
     BrokerClock, BrokerTrouble, Lag, NewPartition, PositionLost, RecordLate, RecordRead, TimestampDoubted,
 };
+pub use self::verification::{NotJudged, Scored, Stands};
 pub use self::windows::{FrameAccepted, FrameTooLate, RecordRejected, WindowFired, WindowSkipped};

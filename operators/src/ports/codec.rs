@@ -94,3 +94,9 @@ pub trait ForecastEncoder: Send + Sync {
     /// The file, which holds these products and no others.
     fn encode(&self, forecast: &Forecast, products: &[ProductField<'_>]) -> Result<Vec<u8>, EncodeError>;
 }
+
+/// Reads the files that a [`ForecastEncoder`] wrote, as far as they hold the ensemble.
+pub trait ForecastDecoder: Send + Sync {
+    /// The forecast in a file; one without ensembles if the file has none.
+    fn decode(&self, bytes: &[u8]) -> Result<Forecast, DecodeError>;
+}

@@ -10,10 +10,10 @@ mod ledger;
 mod log;
 mod store;
 
-pub use self::codec::{DecodeError, EncodeError, ForecastEncoder, FrameDecoder};
+pub use self::codec::{DecodeError, EncodeError, ForecastDecoder, ForecastEncoder, FrameDecoder};
 pub use self::ledger::{Ledger, LedgerError, Opening};
 pub use self::log::{
     Connect, END_OF_LOG_HEADER, Headers, LogError, LogReader, LogWriter, Newest, Outgoing, PartitionId, Record,
     Retention, Timestamps, TopicInfo, TopicSpec,
 };
-pub use self::store::{FieldStore, StoreError};
+pub use self::store::{FieldStore, Kept, Scratch, StoreError};

@@ -96,3 +96,15 @@ pub trait FieldStore: Send + Sync {
     /// Reads an object of at most `max_bytes` by its URL. Anything outside the places it may read is an error.
     fn get(&self, url: &str, max_bytes: u64) -> Result<Bytes, StoreError>;
 }
+
+/// Room for what need not outlive the process, and is too large for its memory.
+pub trait Scratch: Send + Sync {
+    /// Keeps parts until what is returned is dropped.
+    fn keep(&self, parts: &[Vec<u8>]) -> Result<Box<dyn Kept>, StoreError>;
+}
+
+/// What a [`Scratch`] keeps.
+pub trait Kept: Send {
+    /// A part, counted from 0.
+    fn part(&mut self, index: usize) -> Result<Vec<u8>, StoreError>;
+}

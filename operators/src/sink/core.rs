@@ -12,6 +12,7 @@ use crate::knowledge::PartitionClock;
 use crate::note::{Note, Passed, Published};
 use crate::ports::{Outgoing, PartitionId};
 use crate::progress::{Decision, Position, Progress};
+use crate::verify::{PublishedFile, Whereabouts};
 use crate::window::Mark;
 
 /// Records passed without a forecast after which progress is committed for itself.
@@ -27,8 +28,23 @@ pub struct Batch {
     pub records: Vec<Outgoing>,
     /// The progress that goes with them.
     pub progress: Progress,
-    /// The forecasts in it: identity, model, degraded, when the last record that each needed was read.
-    pub forecasts: Vec<(ForecastId, String, bool, i64)>,
+    /// The forecasts in it.
+    pub forecasts: Vec<Sent>,
+}
+
+/// A forecast of a batch.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Which one.
+    pub id: ForecastId,
+    /// Name of the model.
+    pub model: String,
+    /// Whether it is less than it should be.
+    pub degraded: bool,
+    /// When the last record that it needed was read.
+    pub read_at_us: i64,
+    /// Where its file lies.
+    pub file: PublishedFile,
 }
 
 struct Cursor {
@@ -51,6 +67,8 @@ pub struct SinkCore {
     /// Where decisions are kept for replays, and those that are not committed yet.
     keeper: Option<Keeper>,
     fresh: Vec<Decision>,
+    /// Where the whereabouts of forecasts are kept for their verification.
+    whereabouts: Option<Whereabouts>,
     digests: BTreeSet<Arc<str>>,
     /// Notes folded into the state since the last commit.
     passed: usize,
@@ -72,6 +90,7 @@ impl SinkCore {
             decisions: recovered.decisions.clone(),
             keeper: None,
             fresh: Vec::new(),
+            whereabouts: None,
             digests: BTreeSet::new(),
             recovered,
             passed: 0,
@@ -82,6 +101,11 @@ impl SinkCore {
     /// Keeps every decision for replays, too.
     pub fn keeping(self, keeper: Keeper) -> Self {
         Self { keeper: Some(keeper), ..self }
+    }
+
+    /// Keeps where each forecast lies, too.
+    pub fn telling(self, whereabouts: Option<Whereabouts>) -> Self {
+        Self { whereabouts, ..self }
     }
 
     /// The frontier that was committed before the start; 1970 for a stream without history.
@@ -117,7 +141,7 @@ impl SinkCore {
             // Notes of one time come in any order; their records leave in one.
             records[first..].sort_by(|a, b| (&a.topic, &a.key).cmp(&(&b.topic, &b.key)));
         }
-        forecasts.sort_by(|a, b| a.0.cmp(&b.0));
+        forecasts.sort_by(|a: &Sent, b| a.id.cmp(&b.id));
         if records.is_empty() && !force && self.passed < PASSED_BEFORE_COMMIT {
             return None;
         }
@@ -140,7 +164,7 @@ impl SinkCore {
         frontier
     }
 
-    fn fold(&mut self, note: Note, records: &mut Vec<Outgoing>, forecasts: &mut Vec<(ForecastId, String, bool, i64)>) {
+    fn fold(&mut self, note: Note, records: &mut Vec<Outgoing>, forecasts: &mut Vec<Sent>) {
         match note {
             Note::Passed(Passed { partition, offset, known_at, decided, topic_id, after }) => {
                 self.passed += 1;
@@ -158,15 +182,17 @@ impl SinkCore {
             }
             Note::Mark(mark) => self.mark = Some(mark),
             Note::Published(published) => {
-                let Published { id, model, degraded, read_at_us, decision, records: made } =
+                let Published { id, model, degraded, read_at_us, decision, file, records: made } =
                     Arc::unwrap_or_clone(published);
                 self.digests.insert(id.model_digest.clone());
                 records.extend(made);
+                records.extend(self.whereabouts.iter().map(|whereabouts| whereabouts.record(&file)));
                 self.fresh.extend(decision);
-                forecasts.push((id, model, degraded, read_at_us));
+                forecasts.push(Sent { id, model, degraded, read_at_us, file });
             }
             Note::Decided(decision) => self.fresh.push(decision),
             Note::Dead(letter) => records.push(letter.outgoing(&self.dead_letters)),
+            Note::Records(made) => records.extend(made),
         }
     }
 
@@ -273,8 +299,11 @@ mod tests {
             };
             let id = crate::encode::tests::forecast(300, 0).id;
             let records = vec![record];
-            let published =
-                Published { id, model: "m".into(), degraded: false, read_at_us: 0, decision: None, records };
+            let published = {
+                let (issue_time, known_at) = (id.issue_time, KnowledgeTime::default());
+                let file = PublishedFile { issue_time, revision: 0, known_at, url: String::new() };
+                Published { id, model: "m".into(), degraded: false, read_at_us: 0, decision: None, file, records }
+            };
             core.push(time, passed(0, time as i64, time as i64, false).1);
             core.push(time, Note::Published(published.into()));
         }

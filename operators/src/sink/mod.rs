@@ -11,5 +11,5 @@
 mod core;
 mod operator;
 
-pub use self::core::{Batch, SinkCore};
+pub use self::core::{Batch, Sent, SinkCore};
 pub use self::operator::{SinkConfig, sink};

@@ -1,5 +1,6 @@
 //! The timely shell: one batch at a time goes to the ledger's thread, and time follows what is committed.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use squall_fields::{Chain, KnowledgeTime, time::TICK_MS};
@@ -10,7 +11,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
 use timely::scheduling::{Activator, SyncActivator};
 
-use super::{Batch, SinkCore};
+use super::{Batch, Sent, SinkCore};
 use crate::control::Control;
 use crate::local::Local;
 use crate::note::Note;
@@ -20,14 +21,19 @@ use crate::ports::{Ledger, LedgerError};
 use crate::retry::{Backoff, retry};
 use crate::source::reader::now_us;
 use crate::stream::StreamContext;
+use crate::verify::Handover;
 use crate::{Tick, events};
 
 /// How a stream's outputs are committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct SinkConfig {
     /// How long a stream that was asked to stop waits for what is under way. What is not committed by then is made
     /// again by the next start.
     pub stop_within: Duration,
+    /// How many hold time besides the source workers, and say so when the stream is asked to stop.
+    pub holders: usize,
+    /// Who is told what is committed.
+    pub handover: Option<Arc<Handover>>,
 }
 
 /// How long a commit waits after a failure: a broker that is back is noticed soon.
@@ -48,7 +54,7 @@ fn commit(ledger: &mut dyn Ledger, batch: &Batch, stream: &str, control: &Contro
     let (records, frontier) = (batch.records.len(), batch.progress.frontier);
     events::Committed { ledger: stream, records, frontier, took: started.elapsed() }.emit();
     let now = now_us();
-    for (id, model, degraded, read_at_us) in &batch.forecasts {
+    for Sent { id, model, degraded, read_at_us, .. } in &batch.forecasts {
         let latency = Duration::from_micros((now - read_at_us).max(0) as u64);
         events::ForecastPublished { id, model, degraded: *degraded, latency }.emit();
     }
@@ -78,7 +84,7 @@ pub fn sink<'scope>(
     stream: StreamContext,
 ) -> StreamVec<'scope, Tick, ()> {
     let worker = notes.scope().worker();
-    let workers = notes.scope().peers();
+    let workers = notes.scope().peers() + config.holders;
     let home = stream.home as u64;
     let together = Exchange::new(move |_: &Local<Note>| home);
     notes.unary_frontier(together, "Sink", move |root, info| {
@@ -93,6 +99,7 @@ pub fn sink<'scope>(
             capability: Some(root),
             stream,
             stop_within: config.stop_within,
+            handover: config.handover,
             activator,
             workers,
             ends: false,
@@ -117,12 +124,14 @@ pub fn sink<'scope>(
 
 struct Shell {
     core: SinkCore,
-    commits: Desk<Batch, Committed, ()>,
+    commits: Desk<Batch, Committed, Vec<Sent>>,
     /// Holds the output's time at what is committed.
     capability: Option<Capability<Tick>>,
     stream: StreamContext,
     stop_within: Duration,
+    handover: Option<Arc<Handover>>,
     activator: Activator,
+    /// Who says what time it holds.
     workers: usize,
     /// The newest frontier that was cut.
     last: KnowledgeTime,
@@ -132,9 +141,9 @@ struct Shell {
 
 impl Shell {
     fn turn(&mut self, frontier: Option<Tick>) {
-        while let Some(((), answer)) = self.commits.poll() {
+        while let Some((sent, answer)) = self.commits.poll() {
             match answer {
-                Ok(Ok(committed)) => self.committed(committed),
+                Ok(Ok(committed)) => self.committed(committed, &sent),
                 Ok(Err(_)) if self.stream.control.is_done() => {} // it was given up
                 Ok(Err(error)) => self.stream.fail(error.kind(), error),
                 Err(lost) => self.stream.control.fail(lost.into()),
@@ -144,6 +153,7 @@ impl Shell {
         if self.stream.control.is_done() {
             self.commits.clear();
             self.capability = None;
+            self.handover.iter().for_each(|handover| handover.end(false));
             return;
         }
         if self.commits.is_empty() && !self.ends {
@@ -151,10 +161,13 @@ impl Shell {
         }
     }
 
-    fn committed(&mut self, frontier: KnowledgeTime) {
+    fn committed(&mut self, frontier: KnowledgeTime, sent: &[Sent]) {
+        self.handover.iter().for_each(|handover| handover.publish(sent));
         self.release(frontier.unix_ms());
         if self.ends {
             self.capability = None;
+            let of_log = !self.stream.control.is_stopping();
+            self.handover.iter().for_each(|handover| handover.end(of_log));
             self.stream.control.finish();
         }
     }
@@ -176,7 +189,8 @@ impl Shell {
         let at = KnowledgeTime::at;
         // The log is over: time ends one tick after the newest record.
         let end = || at(self.core.newest().unix_ms() + TICK_MS);
-        let to = frontier.map_or_else(|| end().max(self.last), at);
+        // What a verification makes again lies before what it had committed.
+        let to = frontier.map_or_else(end, at).max(self.last);
         self.ends = match frontier {
             None => true,
             // A source that was asked to stop holds its time: all before it is here once the frontier reaches it.
@@ -189,7 +203,8 @@ impl Shell {
                 // The rest of a large batch follows once this part is committed.
                 self.ends &= batch.progress.frontier == to;
                 self.last = self.last.max(batch.progress.frontier);
-                if let Err(lost) = self.commits.submit(batch, ()) {
+                let sent = batch.forecasts.clone();
+                if let Err(lost) = self.commits.submit(batch, sent) {
                     self.stream.control.fail(lost.into());
                 }
             }
@@ -201,6 +216,7 @@ impl Shell {
     }
 
     fn release(&mut self, time: Tick) {
+        self.handover.iter().for_each(|handover| handover.reach(time));
         if let Some(capability) = &mut self.capability
             && time > *capability.time()
         {

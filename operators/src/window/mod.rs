@@ -20,7 +20,7 @@ mod operator;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use squall_fields::{Cadence, IssueTime, KnowledgeTime, TraceParent, ValidTime, Window, time::TICK_MS};
+use squall_fields::{Cadence, Frame, IssueTime, KnowledgeTime, TraceParent, ValidTime, Window, time::TICK_MS};
 
 pub use self::buffer::{Fresh, WindowBuffer};
 pub use self::operator::window;
@@ -28,6 +28,7 @@ use crate::dead_letter::DeadLetter;
 use crate::knowledge::PartitionClock;
 use crate::ports::PartitionId;
 use crate::progress::StreamState;
+use crate::source::Origin;
 
 /// The shape of a stream's windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +102,20 @@ pub struct Mark {
     pub oldest_records: OldestRecords,
 }
 
+/// A frame that passed quality control: what came, whatever windows make of it.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The frame.
+    pub frame: Arc<Frame>,
+    /// Where its record stands.
+    pub origin: Origin,
+}
+
 /// What comes out of the operator.
 #[derive(Clone, Debug)]
 pub enum Windowed {
+    /// A frame, at the time at which it became known; those of one time in the order of the log.
+    Observed(Observed),
     /// A record goes to dead letters.
     Dead(Arc<DeadLetter>),
     /// A window fired.

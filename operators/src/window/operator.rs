@@ -9,7 +9,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
-use super::{Fired, Fresh, Mark, WindowBuffer, WindowConfig, Windowed};
+use super::{Fired, Fresh, Mark, Observed, WindowBuffer, WindowConfig, Windowed};
 use crate::decode::Decoded;
 use crate::local::Local;
 use crate::order::{Reorder, frontier_of};
@@ -71,6 +71,8 @@ impl Shell {
         if self.fresh.as_ref().is_some_and(|(of, _)| of.time() != capability.time()) {
             self.finish_time();
         }
+        let (observed, origin) = (frame.clone(), arrived.origin.clone());
+        self.out.push((capability.clone(), Windowed::Observed(Observed { frame: observed, origin })));
         // In the order of the log: the last one completes what it completes.
         self.trace = arrived.trace();
         let (_, frames) = self.fresh.get_or_insert_with(|| (capability.clone(), Vec::new()));

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use ndarray::{Array2, ArrayView3, Axis};
 use squall_connectors::options::ReadOptions;
 use squall_fields::{Chain, Degradation, Forecast, Frame, IssueTime, LeadTime};
-use squall_models::scores::{AnyScore, common};
+use squall_models::scores::{AnyScore, Field, common};
 
 use super::contestants::Contestants;
 use super::event::Event;
@@ -23,7 +23,7 @@ use crate::dashboard::Dashboard;
 use crate::maps;
 use crate::once::Once;
 use crate::signals::Stop;
-use crate::verify::files::{Field, add_fields};
+use crate::verify::files::add_fields;
 use crate::verify::tally::Subject;
 use crate::verify::{Tally, stem};
 

@@ -30,6 +30,8 @@ pub(crate) struct Opened {
     pub(crate) progress: Progress,
     /// Its source's topic as it was found.
     pub(crate) inputs: Inputs,
+    /// Whether it had committed nothing.
+    pub(crate) is_new: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -128,7 +128,8 @@ pub(super) fn topics(root: &Section<'_>, sources: &[Arc<SourceConfig>], common: 
         }
     }
     let streams = root.section("streams");
-    let of_streams = streams.keys().into_iter().map(|name| streams.section(name).section("topics"));
+    let of_stream = |name| [streams.section(name), streams.section(name).section("verification")];
+    let of_streams = streams.keys().into_iter().flat_map(of_stream).map(|table| table.section("topics"));
     for table in std::iter::once(root.section("topics")).chain(of_streams) {
         for key in table.keys() {
             let Some(topic) = table.optional_text(key) else { continue };

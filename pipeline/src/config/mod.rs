@@ -43,6 +43,7 @@ pub(crate) mod section;
 #[cfg(test)]
 mod tests;
 mod typed;
+mod verification;
 
 pub use fault::{Fault, Faults};
 pub use layers::Layers;
@@ -52,6 +53,7 @@ pub use resolved::{
     Clock, Config, LogConfig, LogKind, MetricsConfig, ModelConfig, QualityConfig, RuntimeConfig, SourceConfig,
     StoreConfig, StreamConfig, TopicsConfig,
 };
+pub use verification::{Companion, VerificationConfig, VerificationTopics};
 
 impl Config {
     /// The configuration as TOML, secrets as `***`; apart from those, loading it gives the same configuration.

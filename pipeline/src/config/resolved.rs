@@ -20,6 +20,7 @@ use squall_operators::source::OnLost;
 
 use super::products::{StreamProducts, StreamTopics};
 use super::quantity::{as_bytes, as_duration, as_optional_duration, as_written};
+use super::verification::{Companion, VerificationConfig};
 
 /// One running instance of Squall.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -207,6 +208,12 @@ pub struct StreamConfig {
     /// What is written and published, at which levels.
     #[serde(flatten)]
     pub products: StreamProducts,
+    /// Models beside its own, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub companions: BTreeMap<Arc<str>, Companion>,
+    /// How its forecasts, and those of its companions, are scored while it runs; `None` scores none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationConfig>,
     /// Topics of its products.
     pub topics: StreamTopics,
 }

@@ -119,6 +119,18 @@ impl<'a> Section<'a> {
 
     pub(super) fn texts(&self, key: &str) -> Option<Vec<String>> {
         let value = self.required(key, "[\"...\"]")?;
+        self.as_texts(key, value)
+    }
+
+    /// `Some(None)` where it is not given.
+    pub(super) fn optional_texts(&self, key: &str) -> Option<Option<Vec<String>>> {
+        match self.get(key) {
+            Some(value) => self.as_texts(key, value).map(Some),
+            None => Some(None),
+        }
+    }
+
+    fn as_texts(&self, key: &str, value: &Value) -> Option<Vec<String>> {
         let texts = match value {
             Value::Array(_, items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
             _ => None,

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, Zip, s};
+use ndarray::{Array3, Array4, s};
 use squall_connectors::archive::Archive;
 use squall_connectors::netcdf::Reader;
 use squall_connectors::options::ReadOptions;
-use squall_fields::{Grid, InputRef, IssueTime, LeadTime, Unit, ValidTime, Variable};
-use squall_models::scores::Pair;
+use squall_fields::{Grid, InputRef, IssueTime, LeadTime, ValidTime, Variable};
+use squall_models::scores::{Field, of_fields};
 
 use super::tally::{Subject, Tally};
 use crate::commands::Usage;
@@ -130,33 +130,9 @@ fn subject(model: &Arc<str>, variable: &str, lead: LeadTime) -> Subject {
     Subject { event: super::tally::ALL_EVENTS.into(), model: model.clone(), variable: variable.into(), lead }
 }
 
-/// A variable of a forecast at one lead, and what came.
-#[derive(Clone, Copy)]
-pub struct Field<'a> {
-    /// What it is.
-    pub variable: Variable,
-    /// `[member, y, x]`.
-    pub members: ArrayView3<'a, f32>,
-    /// `[y, x]`.
-    pub observed: ArrayView2<'a, f32>,
-}
-
 /// Adds the scores of each variable. Two components of wind are judged as a vector, too.
 pub fn add_fields(tally: &mut Tally, subject: impl Fn(&str) -> Subject, fields: &[Field<'_>]) {
-    for Field { variable, members, observed } in fields {
-        let statistics = tally.statistics(&Pair::new(*members, *observed));
-        tally.add(subject(variable.name()), &statistics);
-    }
-    if let [u, v] = fields
-        && [u, v].iter().all(|field| field.variable.unit() == Unit::MetresPerSecond)
-    {
-        let speed = |a: &f32, b: &f32| a.hypot(*b);
-        let members: Array3<f32> = Zip::from(u.members).and(v.members).map_collect(speed);
-        let came: Array2<f32> = Zip::from(u.observed).and(v.observed).map_collect(speed);
-        let statistics = tally.statistics(&Pair::new(members.view(), came.view()));
-        tally.add(subject(Variable::WindSpeed.name()), &statistics);
-        let vector = Pair::new(u.members, u.observed).with_second(v.members, v.observed);
-        let statistics = tally.vector_statistics(&vector);
-        tally.add(subject("wind"), &statistics);
+    for (variable, statistics) in of_fields(tally.empty(), fields) {
+        tally.add(subject(variable), &statistics);
     }
 }

@@ -7,6 +7,7 @@ use ndarray::{Array2, Array3};
 use squall_connectors::netcdf::Points;
 use squall_fields::LeadTime;
 use squall_models::scores::Pair;
+use squall_models::scores::fields::of_pair;
 
 use super::tally::{ALL_EVENTS, Subject, Tally};
 
@@ -31,7 +32,8 @@ pub fn add_points(tally: &mut Tally, model: &Arc<str>, forecast: &Points, observ
         // As a field of one row of cells.
         let ensemble = Array3::from_shape_fn((members, 1, count), |(m, _, i)| forecast.members[[rows[i].0, m]]);
         let observed = Array2::from_shape_fn((1, count), |(_, i)| rows[i].1);
-        let statistics = tally.statistics(&Pair::new(ensemble.view(), observed.view()));
+        let pair = Pair::new(ensemble.view(), observed.view());
+        let statistics = of_pair(tally.empty(), &pair, |score| !score.is_of_vectors());
         let variable = forecast.quantity.as_str().into();
         tally.add(Subject { event: ALL_EVENTS.into(), model: model.clone(), variable, lead }, &statistics);
     }

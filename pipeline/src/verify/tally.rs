@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use serde::Serialize;
 use squall_fields::LeadTime;
-use squall_models::scores::{AnyScore, Pair, Statistics};
+use squall_models::scores::{AnyScore, Number, Statistics, numbers};
 
 /// What sums are of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -61,22 +60,6 @@ impl Tally {
         Self { empty, sums: BTreeMap::new() }
     }
 
-    /// The statistics of one forecast of one variable at one lead, by itself.
-    pub fn statistics(&self, pair: &Pair<'_>) -> Statistics {
-        self.of(pair, |score| !score.is_of_vectors())
-    }
-
-    /// The statistics of one forecast of a vector at one lead: of its scores as a vector alone.
-    pub fn vector_statistics(&self, pair: &Pair<'_>) -> Statistics {
-        self.of(pair, |score| score.is_of_vectors())
-    }
-
-    fn of(&self, pair: &Pair<'_>, wanted: impl Fn(&dyn AnyScore) -> bool + Sync) -> Statistics {
-        let mut scores = self.empty.clone();
-        scores.par_iter_mut().filter(|score| wanted(&***score)).for_each(|score| score.add(pair));
-        Statistics::of(&scores)
-    }
-
     /// Adds statistics of a subject.
     pub fn add(&mut self, subject: Subject, statistics: &Statistics) {
         let sum = self.sums.entry(subject).or_default();
@@ -122,18 +105,18 @@ impl Tally {
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for (subject, statistics) in &self.sums {
-            for score in statistics.scores(&self.empty).iter().filter(|score| score.count() > 0.0) {
-                rows.extend(score.values().into_iter().map(|value| Row {
+            for Number { score, threshold, scale, value, count } in numbers(&self.empty, statistics) {
+                rows.push(Row {
                     event: subject.event.clone(),
                     model: subject.model.clone(),
                     variable: subject.variable.clone(),
                     lead_minutes: subject.lead.seconds() as f64 / 60.0,
-                    score: value.score,
-                    threshold: score.threshold(),
-                    scale: value.scale.or(score.scale().map(|cells| cells as f64)),
-                    value: value.value.filter(|value| value.is_finite()),
-                    count: score.count(),
-                }));
+                    score,
+                    threshold,
+                    scale,
+                    value,
+                    count,
+                });
             }
         }
         rows
@@ -143,7 +126,9 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use ndarray::{Array2, Array3};
+    use squall_fields::Variable;
     use squall_models::scores::list::{self, Settings};
+    use squall_models::scores::{Field, of_fields};
 
     use super::*;
 
@@ -159,8 +144,10 @@ mod tests {
         };
         for (event, side, rain) in [("a", 2, 3.0), ("b", 4, 1.0)] {
             let (dry, wet) = (Array3::zeros((2, side, side)), Array2::from_elem((side, side), rain));
-            let statistics = tally.statistics(&Pair::new(dry.view(), wet.view()));
-            tally.add(subject(event), &statistics);
+            let field = Field { variable: Variable::RainRate, members: dry.view(), observed: wet.view() };
+            for (_, statistics) in of_fields(tally.empty(), &[field]) {
+                tally.add(subject(event), &statistics);
+            }
         }
         let rows = tally.with_all_events().rows();
         let of = |event: &str, score: &str| {

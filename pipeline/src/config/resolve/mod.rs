@@ -130,6 +130,14 @@ fn topic(section: &Section<'_>, key: &str, name: &str) -> Option<Arc<str>> {
     None
 }
 
+/// A topic that has a name where nothing is said.
+fn topic_or(section: &Section<'_>, key: &str, default: &str) -> Option<Arc<str>> {
+    match section.optional_text(key) {
+        Some(_) => topic(section, key, ""),
+        None => Some(default.into()),
+    }
+}
+
 fn own_name(section: &Section<'_>, name: &str) -> Option<Arc<str>> {
     if let Some(other) = section.optional_text("name").filter(|other| other != name) {
         section.fault("name", format!("the table is called \"{name}\", got \"{other}\""));

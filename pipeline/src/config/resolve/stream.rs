@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use squall_operators::infer::ladder::Rung;
+use squall_operators::products::{ENSEMBLE, PROBABILITIES};
 
 use super::model::model;
-use super::{own_name, topic};
+use super::{own_name, topic, topic_or};
 use crate::config::resolved::{SourceConfig, StreamConfig};
 use crate::config::section::Section;
+use crate::config::verification::{Defaults, companions, verification};
 use crate::config::{check, products};
 
 /// A stream; one whose source has faults of its own is read to its end, for its other faults.
@@ -18,13 +20,27 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
     let (patience, horizon) = (section.duration("patience"), section.duration("horizon"));
     let (leads, members) = (section.count("leads", 1..=1000), section.count("members", 1..=10_000));
     let device = section.device("device");
-    let model = model(&section.section("model"), device.as_deref());
+    let own_model = model(&section.section("model"), device.as_deref());
     let deadline = section.optional_duration("deadline");
     let degrade = rungs(section);
     let (min_steps, min_members) = (section.count("min_steps", 1..=1000), section.count("min_members", 1..=10_000));
     let skip_older_than = section.optional_duration("skip_older_than");
     let products = products::products(section);
     let topics = products::topics(&section.section("topics"), |section, key| topic(section, key, ""));
+    let companions = companions(&section.section("companions"), members, model);
+    let verification = products.as_ref().zip(horizon).and_then(|(products, horizon)| {
+        let known = sources.iter().find(|known| source.as_deref() == Some(&known.name));
+        let variables = known.map_or(&[][..], |source| &source.variables);
+        let defaults = Defaults { variables, thresholds: products.levels_of(&PROBABILITIES), horizon };
+        let table = section.section("verification");
+        let is_wanted = companions.as_ref().is_some_and(|companions| !companions.is_empty());
+        let verification = verification(&table, is_wanted, &defaults, topic_or)?;
+        if verification.is_some() && !products.wants(&ENSEMBLE) {
+            section
+                .fault("products", "what is verified is read from the files: expected \"ensemble\" among the products");
+        }
+        Some(verification)
+    });
     section.finish();
     let parts = check::StreamParts { source: source.as_deref(), times: patience.zip(horizon) };
     check::stream(section, &parts);
@@ -36,7 +52,7 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
         horizon: horizon?,
         leads: leads? as usize,
         members: members? as usize,
-        model: model?,
+        model: own_model?,
         device: device?,
         deadline,
         degrade: degrade?,
@@ -44,9 +60,14 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
         min_members: min_members? as usize,
         skip_older_than,
         products: products?,
+        companions: companions?,
+        verification: verification?,
         topics: topics?,
     };
     check::fit(section, &stream);
+    for (name, companion) in &stream.companions {
+        check::fit(&section.section("companions").section(name), &stream.of_companion(name, companion));
+    }
     Some(stream)
 }
 

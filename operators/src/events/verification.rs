@@ -1,0 +1,90 @@
+//! What becomes of forecasts once it is known what came.
+
+use metrics::{counter, gauge};
+use squall_models::scores::{AnyScore, numbers};
+
+use crate::verify::{DOMAIN, Key, Period, Standing, Sums};
+
+/// A published forecast, or one of a companion, is not scored.
+pub struct NotJudged<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
+impl NotJudged<'_> {
+    /// Logs and counts it.
+    pub fn emit(self) {
+        let Self { stream, reason } = self;
+        tracing::warn!(stream, reason, "a forecast cannot be scored");
+        counter!("squall_not_judged_total", "stream" => stream.to_owned()).increment(1);
+    }
+}
+
+/// The sums of an hour have changed.
+pub struct Scored<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// What the sums are of.
+    pub key: &'a Key,
+    /// The sums.
+    pub sums: &'a Sums,
+    /// The scores, empty.
+    pub empty: &'a [Box<dyn AnyScore>],
+}
+
+/// The scores that are metrics, too: the others are on the topic.
+const SHOWN: [&str; 6] = ["crps_fair", "rmse", "bias", "spread_skill", "csi", "energy_fair"];
+
+impl Scored<'_> {
+    /// Sets the gauges of the newest hour, of the whole domain.
+    pub fn emit(self) {
+        let Self { stream, key: Key { series, period }, sums, empty } = self;
+        if !matches!(period, Period::Hour(_)) || *series.region != *DOMAIN {
+            return;
+        }
+        counter!("squall_scores_total", "stream" => stream.to_owned()).increment(1);
+        for number in numbers(empty, &sums.0).into_iter().filter(|number| SHOWN.contains(&number.score)) {
+            let labels = [
+                ("stream", stream.to_owned()),
+                ("contestant", series.contestant.to_string()),
+                ("model", series.model.to_string()),
+                ("variable", series.variable.to_string()),
+                ("lead_minutes", (series.lead as f64 / 60.0).to_string()),
+                ("score", number.score.to_owned()),
+                ("threshold", number.threshold.map_or_else(String::new, |threshold| threshold.to_string())),
+            ];
+            gauge!("squall_score", &labels).set(number.value.unwrap_or(f64::NAN));
+        }
+    }
+}
+
+/// An hour is over, and a stream stands so against a baseline.
+pub struct Stands<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// How.
+    pub standing: &'a Standing,
+}
+
+impl Stands<'_> {
+    /// Logs it where the stream is behind, and sets the gauges.
+    pub fn emit(self) {
+        let Self { stream, standing } = self;
+        let Standing { baseline, variable, region, hour, values, skill, hours_behind, is_behind, .. } = standing;
+        if *is_behind {
+            let (published, of_baseline) = values;
+            tracing::warn!(stream, %baseline, %variable, %region, %hour, published, of_baseline, hours_behind, "the baseline is better");
+        }
+        let labels = [
+            ("stream", stream.to_owned()),
+            ("baseline", baseline.to_string()),
+            ("variable", variable.to_string()),
+            ("region", region.to_string()),
+        ];
+        gauge!("squall_skill", &labels).set(skill.unwrap_or(f64::NAN));
+        gauge!("squall_hours_behind_baseline", &labels).set(f64::from(*hours_behind));
+        gauge!("squall_behind_baseline", &labels).set(f64::from(u8::from(*is_behind)));
+    }
+}

@@ -1,0 +1,274 @@
+//! Scores each pair once, and takes back what rested on a pair that is no more: the statistics are the differences of a
+//! collection.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::Operator;
+
+use super::gather::{Closing, Hours};
+use super::matching::Match;
+use super::scorer::{Done, Scored, Task};
+use super::series::{Key, Series, Sums};
+use super::skill::{Skill, Standing};
+use super::sums::{Archive, Ledger};
+use crate::Tick;
+use crate::local::Local;
+use crate::offload::{Desk, Lost, Service};
+use crate::order::frontier_of;
+use crate::ports::Outgoing;
+use crate::stream::StreamContext;
+
+/// What goes out.
+#[derive(Clone, Debug)]
+pub enum Judged {
+    /// A change of the sums.
+    Sums(Key, Sums),
+    /// Records of the topic of progress.
+    Kept(Vec<Outgoing>),
+    /// How the stream stands against a baseline, after an hour.
+    Standing(Standing),
+}
+
+/// How a contestant is named and what its forecasts are ahead.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Of the contestants, the stream itself first.
+    pub contestants: Vec<Arc<str>>,
+    /// Leads in seconds.
+    pub leads: Vec<i64>,
+}
+
+enum Score {
+    /// Under way; with permission to take it back if it was taken back meanwhile.
+    Running(Option<Capability<Tick>>),
+    Known(Vec<(Series, Sums)>),
+}
+
+struct Shell {
+    names: Names,
+    hours: Hours,
+    desk: Desk<Task, Done, (Capability<Tick>, Match)>,
+    ledger: Ledger,
+    archive: Archive,
+    skill: Skill,
+    scores: BTreeMap<Match, Score>,
+    /// Times of the pairs that are under way, with how many.
+    running: BTreeMap<Tick, usize>,
+    /// What has come and whose time is not over.
+    waiting: BTreeMap<Tick, (Capability<Tick>, Vec<(Match, isize)>, Vec<Closing>)>,
+    /// Closings whose pairs are under way.
+    closing: BTreeMap<Tick, (Capability<Tick>, Vec<Closing>)>,
+    out: Vec<(Capability<Tick>, Judged)>,
+}
+
+impl Shell {
+    fn hold(&mut self, capability: Capability<Tick>) -> &mut (Capability<Tick>, Vec<(Match, isize)>, Vec<Closing>) {
+        self.waiting.entry(*capability.time()).or_insert_with(|| (capability, Vec::new(), Vec::new()))
+    }
+
+    /// Does what the frontier has passed.
+    fn turn(&mut self, frontier: Option<Tick>) -> Result<(), Lost> {
+        while let Some(entry) = self.waiting.first_entry().filter(|entry| frontier.is_none_or(|f| *entry.key() < f)) {
+            let (time, (capability, changes, closings)) = entry.remove_entry();
+            let mut net: BTreeMap<Match, isize> = BTreeMap::new();
+            changes.into_iter().for_each(|(pair, change)| *net.entry(pair).or_default() += change);
+            for (pair, change) in net {
+                match change {
+                    0 => {}
+                    1.. => self.score(&capability, pair)?,
+                    _ => self.take_back(&capability, pair),
+                }
+            }
+            if !closings.is_empty() {
+                self.closing.insert(time, (capability, closings));
+            }
+        }
+        self.take_answers()?;
+        self.close()
+    }
+
+    fn score(&mut self, capability: &Capability<Tick>, pair: Match) -> Result<(), Lost> {
+        self.scores.insert(pair, Score::Running(None));
+        *self.running.entry(*capability.time()).or_default() += 1;
+        self.desk.submit(Task::Score(pair), (capability.clone(), pair))
+    }
+
+    fn take_back(&mut self, capability: &Capability<Tick>, pair: Match) {
+        // What a closed hour summed to stays.
+        let is_over = pair.valid < self.hours.open_from(*capability.time());
+        match self.scores.get_mut(&pair) {
+            Some(Score::Running(_)) if is_over => {}
+            Some(Score::Running(taken_back)) => *taken_back = Some(capability.clone()),
+            Some(Score::Known(_)) => {
+                let Some(Score::Known(sums)) = self.scores.remove(&pair) else { return };
+                if !is_over {
+                    self.emit(capability, pair.valid, &sums, true);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn emit(&mut self, capability: &Capability<Tick>, valid: i64, sums: &[(Series, Sums)], negated: bool) {
+        for (series, Sums(statistics)) in sums {
+            let changes = if negated {
+                self.ledger.add(series, valid, &statistics.negated())
+            } else {
+                self.ledger.add(series, valid, statistics)
+            };
+            self.out.extend(changes.into_iter().map(|(key, sums)| (capability.clone(), Judged::Sums(key, sums))));
+        }
+    }
+
+    fn take_answers(&mut self) -> Result<(), Lost> {
+        while let Some(((capability, pair), answer)) = self.desk.poll() {
+            let answer = answer?;
+            if pair == NOTHING {
+                continue;
+            }
+            let scored = match answer {
+                Done::Scored(scored) => scored,
+                Done::Held(_) => Vec::new(),
+            };
+            let time = *capability.time();
+            if let Some(running) = self.running.get_mut(&time) {
+                *running -= 1;
+                if *running == 0 {
+                    self.running.remove(&time);
+                }
+            }
+            let sums: Vec<_> = scored.into_iter().map(|scored| self.series(&pair, scored)).collect();
+            self.emit(&capability, pair.valid, &sums, false);
+            match self.scores.remove(&pair) {
+                Some(Score::Running(Some(later))) => self.emit(&later, pair.valid, &sums, true),
+                _ => drop(self.scores.insert(pair, Score::Known(sums))),
+            }
+        }
+        Ok(())
+    }
+
+    fn series(&self, pair: &Match, scored: Scored) -> (Series, Sums) {
+        let Scored { model, digest, variable, region, statistics } = scored;
+        let contestant = self.names.contestants.get(pair.contestant as usize).cloned().unwrap_or_default();
+        let lead = self.names.leads.get(pair.lead as usize).copied().unwrap_or_default();
+        (Series { contestant, model, digest, variable: variable.into(), region, lead }, Sums(statistics))
+    }
+
+    /// Closes hours, once nothing of before is under way.
+    fn close(&mut self) -> Result<(), Lost> {
+        let is_free =
+            |time: &Tick, running: &BTreeMap<Tick, usize>| running.keys().next().is_none_or(|first| first > time);
+        while let Some(entry) = self.closing.first_entry().filter(|entry| is_free(entry.key(), &self.running)) {
+            let (capability, closings) = entry.remove();
+            for Closing { open, forget } in closings {
+                for hour in self.ledger.hours_before(open) {
+                    let standings = self.skill.close(hour, &self.ledger.hour(hour));
+                    for standing in standings {
+                        let kept = vec![self.archive.standing(&standing)];
+                        self.out.push((capability.clone(), Judged::Kept(kept)));
+                        self.out.push((capability.clone(), Judged::Standing(standing)));
+                    }
+                }
+                let (leaves, records) = self.ledger.close(open, &self.archive);
+                self.out.extend(leaves.into_iter().map(|(key, sums)| (capability.clone(), Judged::Sums(key, sums))));
+                if !records.is_empty() {
+                    self.out.push((capability.clone(), Judged::Kept(records)));
+                }
+                self.scores.retain(|pair, _| pair.valid >= open);
+                // Nobody waits for the answer, but that it was done.
+                self.desk.submit(Task::Forget(forget), (capability.clone(), NOTHING))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Stands for what is no pair.
+const NOTHING: Match = Match { contestant: u32::MAX, lead: 0, valid: 0, forecast: 0, observation: 0 };
+
+/// What the operator goes on from, on the home worker.
+pub struct Judge {
+    /// The thread that scores.
+    pub thread: Service<Task, Done>,
+    /// What was kept.
+    pub ledger: Ledger,
+    /// Where it is kept.
+    pub archive: Archive,
+    /// How the stream stands.
+    pub skill: Skill,
+}
+
+/// Scores pairs on the home worker of a stream.
+pub fn judge<'scope>(
+    matches: StreamVec<'scope, Tick, (Match, Tick, isize)>,
+    closings: StreamVec<'scope, Tick, Local<Closing>>,
+    names: Names,
+    hours: Hours,
+    judge: Option<Judge>,
+    stream: StreamContext,
+) -> StreamVec<'scope, Tick, Local<Judged>> {
+    let worker = matches.scope().worker();
+    let home = stream.home as u64;
+    let together = Exchange::new(move |_: &(Match, Tick, isize)| home);
+    matches.binary_frontier(closings, together, Pipeline, "Judge", move |root, info| {
+        let waker = || worker.sync_activator_for(info.address.to_vec());
+        stream.control.register(waker());
+        let mut shell = judge.map(|Judge { thread, ledger, archive, skill }| {
+            let out =
+                ledger.at_start().into_iter().map(|(key, sums)| (root.clone(), Judged::Sums(key, sums))).collect();
+            Shell {
+                names,
+                hours,
+                desk: Desk::new(thread, Some(waker())),
+                ledger,
+                archive,
+                skill,
+                scores: BTreeMap::new(),
+                running: BTreeMap::new(),
+                waiting: BTreeMap::new(),
+                closing: BTreeMap::new(),
+                out,
+            }
+        });
+        drop(root);
+        move |(matches, frontier), (closings, other), output| {
+            let Some(shell) = &mut shell else { return };
+            matches.for_each_time(|time, batches| {
+                let capability = time.retain(output.output_index());
+                let changes = batches.flat_map(|batch| batch.drain(..)).map(|(pair, at, change)| (at, pair, change));
+                for (at, pair, change) in changes {
+                    shell.hold(capability.delayed(&at.max(*capability.time()))).1.push((pair, change));
+                }
+            });
+            closings.for_each_time(|time, batches| {
+                let capability = time.retain(output.output_index());
+                for Local(closing) in batches.flat_map(|batch| batch.drain(..)) {
+                    shell.hold(capability.clone()).2.push(closing);
+                }
+            });
+            if stream.control.is_done() {
+                shell.desk.clear();
+                shell.waiting.clear();
+                shell.closing.clear();
+                shell.scores.clear();
+                shell.out.clear();
+                return;
+            }
+            let frontier = match (frontier_of(frontier), frontier_of(other)) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (one, other) => one.or(other),
+            };
+            stream.frontiers.report("judge", frontier);
+            if let Err(lost) = shell.turn(frontier) {
+                stream.control.fail(lost.into());
+            }
+            for (capability, judged) in shell.out.drain(..) {
+                output.session(&capability).give(Local(judged));
+            }
+        }
+    })
+}

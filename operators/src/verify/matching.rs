@@ -1,0 +1,71 @@
+//! Forecasts joined with observations by valid time: *what was known at k about what was valid at v*.
+//!
+//! Both sides are differential collections of handles: of each slot the newest observation, of each contestant and issue
+//! time the newest revision. A corrected observation takes back the pairs of the one that it replaces and makes new ones;
+//! so does a revised forecast, and an expired one takes its pairs with it. The fields themselves stay where they are.
+
+use differential_dataflow::operators::arrange::upsert::arrange_from_upsert;
+use differential_dataflow::trace::implementations::{ValBuilder, ValSpine};
+use serde::{Deserialize, Serialize};
+use timely::dataflow::StreamVec;
+use timely::dataflow::operators::vec::Map;
+
+use crate::Tick;
+
+/// Names a field that is held: of what came later, the larger one.
+pub type Handle = u64;
+
+/// What changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Change {
+    /// The observation of a slot, in seconds since 1970; none any more.
+    Observation(i64, Option<Handle>),
+    /// The forecast of a contestant for an issue time, in seconds since 1970; none any more.
+    Forecast((u32, i64), Option<Handle>),
+}
+
+/// A forecast at one lead, and what came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Match {
+    /// Which contestant.
+    pub contestant: u32,
+    /// Which lead, counted from 0.
+    pub lead: u32,
+    /// The valid time, in seconds since 1970.
+    pub valid: i64,
+    /// The forecast.
+    pub forecast: Handle,
+    /// The observation.
+    pub observation: Handle,
+}
+
+/// The pairs of a stream of changes, and those that are no more, as multiplicities. `leads` are those of all forecasts,
+/// in seconds.
+pub fn matches<'scope>(
+    changes: StreamVec<'scope, Tick, (Change, Tick)>,
+    leads: Vec<i64>,
+) -> StreamVec<'scope, Tick, (Match, Tick, isize)> {
+    let observations = changes.clone().flat_map(|(change, time)| match change {
+        Change::Observation(slot, handle) => Some((slot, handle, time)),
+        Change::Forecast(..) => None,
+    });
+    let forecasts = changes.flat_map(|(change, time)| match change {
+        Change::Forecast(of, handle) => Some((of, handle, time)),
+        Change::Observation(..) => None,
+    });
+    // Of several at one time the largest handle counts: the last.
+    let observations =
+        arrange_from_upsert::<ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, i64, Handle>(observations, "Observations");
+    let forecasts =
+        arrange_from_upsert::<ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, (u32, i64), Handle>(forecasts, "Forecasts");
+    let open = forecasts.as_collection(|of, handle| (*of, *handle));
+    let by_valid_time = open.flat_map(move |((contestant, issue_time), forecast)| {
+        let lead = move |(lead, seconds): (usize, i64)| (issue_time + seconds, (contestant, lead as u32, forecast));
+        leads.clone().into_iter().enumerate().map(lead)
+    });
+    let pair = |valid: &i64, (contestant, lead, forecast): &(u32, u32, Handle), observation: &Handle| {
+        let (contestant, lead, forecast) = (*contestant, *lead, *forecast);
+        Some(Match { contestant, lead, valid: *valid, forecast, observation: *observation })
+    };
+    by_valid_time.arrange_by_key().join_core(observations, pair).inner
+}

@@ -1,0 +1,236 @@
+//! What a stream is compared with while it runs: companions, scores, regions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use squall_fields::{Unit, Variable};
+use squall_models::scores::list::{self, Settings};
+use squall_operators::verify::{DOMAIN, PUBLISHED, Region};
+
+use super::check;
+use super::quantity::as_duration;
+use super::resolved::{ModelConfig, StreamConfig};
+use super::section::Section;
+
+/// A model beside that of a stream: it gets the same windows, and is scored like it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Companion {
+    /// What makes its forecasts.
+    pub model: ModelConfig,
+    /// Device that runs it, on a thread apart from those of streams.
+    pub device: Arc<str>,
+    /// Members of its ensemble.
+    pub members: usize,
+}
+
+/// How a stream's forecasts are scored while it runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VerificationConfig {
+    /// Names of the scores.
+    pub scores: Vec<&'static str>,
+    /// Thresholds of events, in the unit of the variable.
+    pub thresholds: Vec<f32>,
+    /// Sides of windows in cells.
+    pub scales: Vec<usize>,
+    /// Parts of the grid that are scored by themselves, as `[west, south, east, north]` in degrees.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub regions: BTreeMap<Arc<str>, [f32; 4]>,
+    /// How long after its end an hour is open for observations that are late or corrected.
+    #[serde(serialize_with = "as_duration")]
+    pub horizon: Duration,
+    /// How long a baseline is better before the stream counts as behind it; whole hours.
+    #[serde(serialize_with = "as_duration")]
+    pub behind_after: Duration,
+    /// Topics.
+    pub topics: VerificationTopics,
+}
+
+/// Topics of scores.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerificationTopics {
+    /// Compacted: scores by hour, by day and of all time, and the skill against baselines.
+    pub scores: Arc<str>,
+    /// The raw statistics of each valid time.
+    pub statistics: Arc<str>,
+}
+
+impl VerificationConfig {
+    /// What scores of events and windows are of.
+    pub fn settings(&self) -> Settings {
+        Settings { thresholds: self.thresholds.clone(), scales: self.scales.clone() }
+    }
+
+    /// Parts of the grid that are scored by themselves.
+    pub fn regions(&self) -> Vec<Region> {
+        let region = |(name, bounds): (&Arc<str>, &[f32; 4])| {
+            let [west, south, east, north] = bounds.map(f64::from);
+            Region { name: name.clone(), west, south, east, north }
+        };
+        self.regions.iter().map(region).collect()
+    }
+}
+
+impl StreamConfig {
+    /// A companion as a stream: with the same windows and leads, and nothing to be in time for.
+    pub fn of_companion(&self, name: &str, companion: &Companion) -> Self {
+        let Companion { model, device, members } = companion.clone();
+        Self {
+            name: format!("{}/{name}", self.name).into(),
+            model,
+            device: format!("{device} for companions").into(),
+            members,
+            deadline: None,
+            degrade: Vec::new(),
+            skip_older_than: None,
+            companions: BTreeMap::new(),
+            verification: None,
+            ..self.clone()
+        }
+    }
+
+    /// The companions that need no weights: what skill is measured against.
+    pub fn baselines(&self) -> Vec<Arc<str>> {
+        let named = self.companions.iter().filter(|(_, companion)| matches!(companion.model, ModelConfig::Named(_)));
+        named.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// The companions of a stream of so many members; `model` reads what makes their forecasts.
+pub(super) fn companions(
+    section: &Section<'_>,
+    members: Option<u64>,
+    model: impl Fn(&Section<'_>, Option<&str>) -> Option<ModelConfig>,
+) -> Option<BTreeMap<Arc<str>, Companion>> {
+    let companion = |name: &str| {
+        if !check::is_name(name) || name == PUBLISHED {
+            section.fault(name, format!("expected 1 to 64 of A-Z a-z 0-9 . _ -, and not \"{PUBLISHED}\""));
+        }
+        let table = section.section(name);
+        let device = match table.optional_text("device") {
+            Some(_) => table.device("device"),
+            None => Some("cpu".into()),
+        };
+        let model = model(&table.section("model"), device.as_deref());
+        let own = table.optional_count("members", 1..=10_000);
+        table.finish();
+        let members = own.or(members)? as usize;
+        Some((name.into(), Companion { model: model?, device: device?, members }))
+    };
+    let all: Vec<_> = section.keys().into_iter().map(companion).collect();
+    all.into_iter().collect()
+}
+
+/// Scores that need no thresholds or windows.
+const OF_FIELDS: [&str; 4] = ["crps", "mae", "spread-skill", "rank"];
+/// Scores of events.
+const OF_EVENTS: [&str; 2] = ["csi", "probability"];
+/// Scores of windows of cells.
+const OF_WINDOWS: [&str; 1] = ["fss"];
+/// Scores of a wind.
+const OF_WIND: [&str; 2] = ["energy", "vector"];
+
+/// What a stream has besides, where nothing is said.
+pub(super) struct Defaults<'a> {
+    pub(super) variables: &'a [Variable],
+    pub(super) thresholds: &'a [f32],
+    pub(super) horizon: Duration,
+}
+
+/// The verification of a stream; `topic` reads a topic. None where it is not asked for.
+pub(super) fn verification(
+    section: &Section<'_>,
+    is_wanted: bool,
+    defaults: &Defaults<'_>,
+    topic: impl Fn(&Section<'_>, &str, &str) -> Option<Arc<str>>,
+) -> Option<Option<VerificationConfig>> {
+    if !section.is_given() && !is_wanted {
+        return Some(None);
+    }
+    let thresholds = section.numbers("thresholds").unwrap_or_else(|| defaults.thresholds.to_vec());
+    check::ascending(section, "thresholds", &thresholds);
+    let scales = scales(section)?;
+    let scores = scores(section, defaults.variables, &thresholds, &scales);
+    let regions = regions(&section.section("regions"));
+    let horizon = section.optional_duration("horizon").unwrap_or(defaults.horizon);
+    if horizon < defaults.horizon {
+        section.fault("horizon", "must not be shorter than the stream's: its revisions are scored, too");
+    }
+    let behind_after = section.optional_duration("behind_after").unwrap_or(Duration::from_secs(6 * 3600));
+    if behind_after.as_secs() < 3600 || behind_after.as_secs() % 3600 != 0 {
+        section.fault("behind_after", "expected whole hours, at least one");
+    }
+    let table = section.section("topics");
+    let scores_topic = topic(&table, "scores", "fcst.scores.v1");
+    let statistics = topic(&table, "statistics", "fcst.statistics.v1");
+    table.finish();
+    section.finish();
+    let topics = VerificationTopics { scores: scores_topic?, statistics: statistics? };
+    Some(Some(VerificationConfig {
+        scores: scores?,
+        thresholds,
+        scales,
+        regions: regions?,
+        horizon,
+        behind_after,
+        topics,
+    }))
+}
+
+fn scales(section: &Section<'_>) -> Option<Vec<usize>> {
+    let Some(numbers) = section.numbers("scales") else { return Some(Vec::new()) };
+    check::ascending(section, "scales", &numbers);
+    let whole = |number: &f32| (number.fract() == 0.0 && (1.0..=10_000.0).contains(number)).then_some(*number as usize);
+    let scales: Option<Vec<usize>> = numbers.iter().map(whole).collect();
+    if scales.is_none() {
+        section.fault("scales", "expected whole numbers of cells, from 1 to 10000");
+    }
+    scales
+}
+
+fn scores(
+    section: &Section<'_>,
+    variables: &[Variable],
+    thresholds: &[f32],
+    scales: &[usize],
+) -> Option<Vec<&'static str>> {
+    let choices: Vec<(&'static str, &'static str)> = list::measures().map(|name| (name, name)).collect();
+    if let Some(texts) = section.optional_texts("scores")? {
+        let chosen: Vec<_> = texts.iter().map(|text| section.chosen("scores", text, &choices)).collect();
+        let mut chosen = chosen.into_iter().collect::<Option<Vec<_>>>()?;
+        chosen.sort_unstable_by_key(|name| choices.iter().position(|(known, _)| known == name));
+        chosen.dedup();
+        if chosen.is_empty() {
+            section.fault("scores", "expected at least one score");
+        }
+        return Some(chosen);
+    }
+    let is_wind = variables.len() == 2 && variables.iter().all(|v| v.unit() == Unit::MetresPerSecond);
+    let sets = [
+        (true, &OF_FIELDS[..]),
+        (!thresholds.is_empty(), &OF_EVENTS),
+        (!thresholds.is_empty() && !scales.is_empty(), &OF_WINDOWS),
+        (is_wind, &OF_WIND),
+    ];
+    Some(sets.into_iter().filter(|(wanted, _)| *wanted).flat_map(|(_, names)| names.iter().copied()).collect())
+}
+
+fn regions(section: &Section<'_>) -> Option<BTreeMap<Arc<str>, [f32; 4]>> {
+    let region = |name: &str| {
+        let bounds: Option<[f32; 4]> = section.numbers(name)?.try_into().ok();
+        let good = |[west, south, east, north]: &[f32; 4]| {
+            south < north && south.abs() <= 90.0 && north.abs() <= 90.0 && [west, east].iter().all(|l| l.abs() <= 360.0)
+        };
+        let bounds = bounds.filter(good);
+        if bounds.is_none() {
+            section.fault(name, "expected [west, south, east, north] in degrees");
+        }
+        if !check::is_name(name) || name == DOMAIN {
+            section.fault(name, format!("expected 1 to 64 of A-Z a-z 0-9 . _ -, and not \"{DOMAIN}\""));
+        }
+        Some((name.into(), bounds?))
+    };
+    let all: Vec<_> = section.keys().into_iter().map(region).collect();
+    all.into_iter().collect()
+}

@@ -1,0 +1,181 @@
+//! Starts the verification of streams: their ledgers, companions and what was kept.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use squall_models::scores::list;
+use squall_operators::decisions::Keeper;
+use squall_operators::infer::device::Device;
+use squall_operators::kept;
+use squall_operators::offload::Service;
+use squall_operators::ports::{Ledger, LedgerError};
+use squall_operators::progress::{Progress, StreamState};
+use squall_operators::source::budget::Budget;
+use squall_operators::stream::StreamContext;
+use squall_operators::verify::{
+    Archive, Handover, Judge, Ledger as Sums, PublishedFile, Report, Scorer, Skill, Tools, Whereabouts,
+};
+
+use super::{Base, Claim, LARGEST_FILE, Opened, Parts, STOP_WITHIN, budget, decoder, recorded, retry};
+use crate::config::{Config, StreamConfig, VerificationConfig};
+use crate::devices::{self, Devices, ModelFactory};
+use crate::graph::{self, StreamPlan, VerificationPlan};
+use crate::watch;
+
+/// Tasks that wait for the thread that scores.
+const WAITING: usize = 64;
+
+/// What the verification of a stream is called beside it: no stream can have that name.
+pub(super) fn name(stream: &StreamConfig) -> Arc<str> {
+    format!("{}/scores", stream.name).into()
+}
+
+/// The models beside those of streams, on threads of their own.
+pub(super) struct Companions(Devices);
+
+impl Companions {
+    /// Starts those of streams.
+    ///
+    /// # Errors
+    /// As [`devices::start`].
+    pub(super) fn start(streams: &[&StreamConfig], factory: &ModelFactory) -> anyhow::Result<Self> {
+        let of = |stream: &&StreamConfig| -> Vec<StreamConfig> {
+            stream.companions.iter().map(|(name, companion)| stream.of_companion(name, companion)).collect()
+        };
+        let all: Vec<StreamConfig> = streams.iter().flat_map(of).collect();
+        Ok(Self(devices::start(&all.iter().collect::<Vec<_>>(), factory)?))
+    }
+}
+
+/// Opens the ledger of a stream's verification, if it has one. A verification that is new to a stream begins where the
+/// stream is.
+///
+/// # Errors
+/// As those of the stream's own ledger.
+pub(super) fn open(
+    config: &Config,
+    stream: &StreamConfig,
+    of_stream: &Opened,
+    parts: &Parts,
+    deadline: Instant,
+) -> anyhow::Result<Option<(Arc<str>, (Opened, Box<dyn Ledger>))>> {
+    let Some(verification) = &stream.verification else { return Ok(None) };
+    let name = name(stream);
+    let claim = Claim {
+        settings: graph::verification_settings(stream, verification),
+        reset: [&stream.name, &name].iter().any(|name| parts.reset.contains(*name)),
+        name: name.clone(),
+    };
+    let (mut opened, ledger) = super::open(config, stream, &claim, parts, deadline)?;
+    if opened.progress.positions.is_empty() {
+        let Progress { frontier, positions, decisions, state, .. } = of_stream.progress.clone();
+        let state = StreamState { windows: Vec::new(), ..state };
+        opened.progress = Progress { frontier, positions, decisions, state, ..opened.progress };
+    }
+    Ok(Some((name, (opened, ledger))))
+}
+
+/// What is kept under a prefix, as it is written.
+fn read<T: serde::de::DeserializeOwned>(base: &Base<'_>, prefix: &str) -> anyhow::Result<Vec<(String, T)>> {
+    let topic = &base.config.topics.progress;
+    let kept =
+        retry(base.parts, base.deadline, "reading what is kept", || Ok(base.parts.connect.kept(topic, prefix)?))?;
+    let entry = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
+        let read = serde_json::from_slice(value).map_err(|error| LedgerError::progress(prefix, error));
+        Ok((String::from_utf8_lossy(key).into_owned(), read.with_context(|| format!("what is kept under {prefix}"))?))
+    };
+    kept.iter().map(entry).collect()
+}
+
+/// Everything that the verification of a stream needs; the stream's own plan is told to whom it hands over.
+///
+/// # Errors
+/// What is kept cannot be read, or the system gives no thread.
+pub(super) fn plan(
+    base: &Base<'_>,
+    of_stream: &mut StreamPlan,
+    verification: &VerificationConfig,
+    companions: &Companions,
+    opened: Opened,
+    ledger: Option<Box<dyn Ledger>>,
+) -> anyhow::Result<VerificationPlan> {
+    let Base { config, parts, shared, deadline, processes } = base;
+    let stream = &of_stream.stream;
+    let Opened { progress, inputs, is_new } = opened;
+    let (topic, instance, name) = (&config.topics.progress, &config.name, name(stream));
+    let context = StreamContext {
+        budget: Budget::new(budget(config, processes)).into(),
+        ..StreamContext::new(name.clone(), of_stream.context.home)
+    };
+    let empty: Arc<[_]> = list::start(&verification.scores, &verification.settings())?.into();
+    let whereabouts = Whereabouts::new(topic.clone(), instance, &stream.name);
+    let archive = Archive::new(topic.clone(), instance, &stream.name);
+    let (mut judge, mut handover, mut stale) = (None, None, Vec::new());
+    let mut devices: Vec<Option<Device>> = vec![None; stream.companions.len()];
+    if ledger.is_some() {
+        let mut sums = read(base, archive.prefix())?;
+        let mut standings = read(base, archive.standings())?;
+        if is_new {
+            // What a verification summed to that has begun anew since.
+            let keys = sums.drain(..).map(|(key, _)| key).chain(standings.drain(..).map(|(key, _)| key));
+            stale = keys.map(|key| kept::record(topic, key, None::<&()>)).collect();
+        }
+        let committed = of_stream.progress.as_ref().map(|progress| progress.frontier).unwrap_or_default();
+        let files: Vec<(String, PublishedFile)> = read(base, whereabouts.prefix())?;
+        let files = files.into_iter().map(|(_, file)| file).filter(|file| file.known_at < committed).collect();
+        let shared_handover = Arc::new(Handover::new(committed, files));
+        of_stream.handover = Some((shared_handover.clone(), whereabouts.clone()));
+        handover = Some(shared_handover);
+        let tools = Tools {
+            scratch: parts.scratch.clone(),
+            store: parts.store.clone(),
+            decoder: parts.forecasts.clone(),
+            max_bytes: LARGEST_FILE,
+            empty: empty.clone(),
+            regions: verification.regions(),
+        };
+        let mut scorer = Scorer::new(tools, &context);
+        let thread = Service::each(&format!("scores {}", stream.name), WAITING, move |task| scorer.answer(task))?;
+        thread.health().attach(&context.control);
+        let patience = (verification.behind_after.as_secs() / 3600) as u32;
+        let standings = standings.into_iter().map(|(_, standing)| standing);
+        judge = Some(Judge {
+            thread,
+            ledger: Sums::new(sums.into_iter().map(|(_, sums)| sums).collect()),
+            archive,
+            skill: Skill::new(empty.clone(), stream.baselines(), patience, standings),
+        });
+        for ((name, companion), device) in stream.companions.iter().zip(&mut devices) {
+            let stream = stream.of_companion(name, companion);
+            let thread = companions.0.threads.get(&stream.device).context("every companion has a device")?;
+            let has_model = !companions.0.without_model.contains(&stream.name);
+            watch::start(&stream, config.runtime.clock, thread.clone(), context.control.clone(), has_model)?;
+            *device = Some(thread.clone());
+        }
+    }
+    Ok(VerificationPlan {
+        config: verification.clone(),
+        inputs,
+        progress,
+        ledger: Mutex::new(ledger),
+        judge: Mutex::new(judge),
+        stale,
+        connect: parts.connect.clone(),
+        decoder: decoder(stream, parts, shared),
+        devices,
+        recorded: recorded(config, &name, parts, *deadline)?.map(Arc::new),
+        keeper: Keeper::new(topic.clone(), instance, &name),
+        handover,
+        whereabouts,
+        report: Report {
+            stream: stream.name.clone(),
+            statistics: verification.topics.statistics.clone(),
+            scores: verification.topics.scores.clone(),
+            empty,
+        },
+        stop_within: STOP_WITHIN,
+        context,
+        stream: stream.clone(),
+    })
+}
