@@ -37,7 +37,7 @@ use timely::worker::Worker;
 use crate::config;
 use crate::inputs::Inputs;
 
-pub use self::verification::{VerificationPlan, build_verification, verification_settings};
+pub use self::verification::{VerificationPlan, build_verification, hours, verification_settings};
 
 /// Forecasts of one stream that may be in memory at once: one being made, one being published, one waiting.
 const FORECASTS_ALIVE: usize = 3;

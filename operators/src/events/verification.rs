@@ -72,9 +72,9 @@ impl Stands<'_> {
     /// Logs it where the stream is behind, and sets the gauges.
     pub fn emit(self) {
         let Self { stream, standing } = self;
-        let Standing { baseline, variable, region, hour, values, skill, hours_behind, is_behind, .. } = standing;
+        let Standing { baseline, variable, region, hour, published, of_baseline, skill, .. } = standing;
+        let Standing { hours_behind, is_behind, .. } = standing;
         if *is_behind {
-            let (published, of_baseline) = values;
             tracing::warn!(stream, %baseline, %variable, %region, %hour, published, of_baseline, hours_behind, "the baseline is better");
         }
         let labels = [

@@ -374,14 +374,15 @@ impl Shell {
         self.desk.submit(Task::Forecast(handle, source), (capability.clone(), change))
     }
 
-    /// Keeps permission to speak at the next closing, and no other.
+    /// Keeps permission to speak at the next closing, and no other; `capability` may be of a later time than what is held.
     fn hold(&mut self, capability: &Capability<Tick>) {
-        let next = self.core.next_closing().map(|next| next.max(*capability.time()));
-        let is_held = self.closing.as_ref().map(|held| *held.time()) == next;
-        if !is_held {
-            let from = self.closing.as_ref().filter(|held| next.is_some_and(|next| *held.time() <= next));
-            self.closing = next.map(|next| from.unwrap_or(capability).delayed(&next));
-        }
+        let Some(next) = self.core.next_closing() else {
+            self.closing = None;
+            return;
+        };
+        let held = self.closing.as_ref().filter(|held| *held.time() <= next.max(*capability.time()));
+        let from = held.unwrap_or(capability);
+        self.closing = Some(from.delayed(&next.max(*from.time())));
     }
 
     /// Closes what is over before the frontier. With nothing left to come, time ends with what came last.

@@ -23,10 +23,12 @@ pub struct Standing {
     pub region: Arc<str>,
     /// First second of the hour.
     pub hour: ValidTime,
-    /// The number that both are judged by.
-    pub measure: Arc<str>,
-    /// That of what was published, and of the baseline, over all leads.
-    pub values: (f64, f64),
+    /// The number that both are judged by, over all leads.
+    pub score: Arc<str>,
+    /// That of what was published.
+    pub published: f64,
+    /// That of the baseline.
+    pub of_baseline: f64,
     /// `1 - published / baseline`: 1 is perfect, below 0 the baseline is better; none where it made no error.
     pub skill: Option<f64>,
     /// For how many hours in a row, this one included, the baseline has been better.
@@ -86,8 +88,9 @@ impl Skill {
                     variable: variable.clone(),
                     region: region.clone(),
                     hour: ValidTime::from_unix_seconds(hour),
-                    measure: name.into(),
-                    values: (published, other),
+                    score: name.into(),
+                    published,
+                    of_baseline: other,
                     skill: (other > 0.0).then(|| 1.0 - published / other),
                     hours_behind: *hours_behind,
                     is_behind: *hours_behind >= self.patience,

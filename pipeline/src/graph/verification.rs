@@ -85,13 +85,18 @@ pub fn verification_settings(stream: &StreamConfig, config: &VerificationConfig)
     settings
 }
 
+/// Which valid times are open.
+pub fn hours(config: &VerificationConfig) -> Hours {
+    Hours { horizon_ms: config.horizon.as_millis() as i64 }
+}
+
 /// The times that a verification goes by.
 fn times(stream: &StreamConfig, config: &VerificationConfig) -> Times {
     Times {
         cadence: stream.source.cadence,
         window_frames: stream.window_frames,
         leads: stream.lead_times().iter().map(|lead| lead.seconds()).collect(),
-        hours: Hours { horizon_ms: config.horizon.as_millis() as i64 },
+        hours: hours(config),
     }
 }
 

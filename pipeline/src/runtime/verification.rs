@@ -169,10 +169,12 @@ pub(super) fn plan(
         handover,
         whereabouts,
         report: Report {
+            instance: instance.clone(),
             stream: stream.name.clone(),
             statistics: verification.topics.statistics.clone(),
             scores: verification.topics.scores.clone(),
             empty,
+            hours: graph::hours(verification),
         },
         stop_within: STOP_WITHIN,
         context,

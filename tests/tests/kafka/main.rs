@@ -17,6 +17,7 @@ mod mutated;
 mod order;
 mod positions;
 mod processes;
+mod scores;
 mod security;
 mod store;
 mod time;

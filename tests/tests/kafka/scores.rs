@@ -1,0 +1,189 @@
+//! Forecasts are scored as they come true, on a real broker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use squall_tests::rain::{Rain, rfc3339};
+use squall_tests::setting::LIMIT;
+use squall_tests::{Kafka, Seen, Sent, Setting, forecasts};
+
+/// A setting whose stream is verified, with persistence beside it.
+fn verified(name: &str) -> Setting {
+    let mut setting = Setting::new(name);
+    let (scores, statistics) = (setting.topic("scores"), setting.topic("statistics"));
+    setting.more = format!(
+        "[streams.companions.persistence]\nmodel = {{ name = \"persistence\" }}\nmembers = 1\n\
+         [streams.verification]\nscores = [\"crps\", \"mae\", \"csi\", \"rank\"]\nthresholds = [0.1, 1.0]\n\
+         topics = {{ scores = \"{scores}\", statistics = \"{statistics}\" }}\n"
+    );
+    setting
+}
+
+fn write(setting: &Setting, partitions: i32, records: &[Sent]) {
+    let topic = setting.topic("observations");
+    Kafka::shared().create(&topic, partitions);
+    Kafka::shared().write(&topic, records);
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The newest record of each key that is not taken back.
+fn newest(records: &[Seen]) -> BTreeMap<String, Value> {
+    let entry = |record: &Seen| (text(&record.key), serde_json::from_slice(&record.value).unwrap_or_default());
+    let mut newest: BTreeMap<String, Value> = records.iter().map(entry).collect();
+    newest.retain(|_, json| !json.is_null());
+    newest
+}
+
+/// (contestant, lead in minutes, score, threshold) -> (value, count) of all time and the whole domain.
+fn overall(setting: &Setting) -> BTreeMap<(String, u64, String, String), (f64, f64)> {
+    let mut all = BTreeMap::new();
+    for json in newest(&Kafka::shared().read(&setting.topic("scores"))).values() {
+        if json["window"]["name"] != "all" || json["region"] != "domain" {
+            continue;
+        }
+        for row in json["scores"].as_array().expect("a list") {
+            let Some(value) = row["value"].as_f64() else { continue };
+            let of = |json: &Value| json.as_str().map_or_else(|| json.to_string(), str::to_owned);
+            let lead = json["lead_minutes"].as_f64().expect("a lead") as u64;
+            let key = (of(&json["contestant"]), lead, of(&row["score"]), of(&row["threshold"]));
+            all.insert(key, (value, row["count"].as_f64().expect("a count")));
+        }
+    }
+    all
+}
+
+/// Frames of a simulated storm as `squall publish` writes them, each known one second after its slot.
+fn storm(folder: &Path, seed: &str, arguments: &[&str]) -> (Rain, Vec<Sent>) {
+    let name = format!("storm-{seed}.nc");
+    let rain = Rain::storm(folder, &name, &[&["--seed", seed, "--variables", "rain"], arguments].concat());
+    let seen = Setting::new("scores-source").published(&rain.file);
+    let known = |frame: usize| rain.slots[frame] * 1000 + 1000;
+    let sent = seen.iter().enumerate().map(|(frame, seen)| Sent::again(seen, 0, known(frame))).collect();
+    (rain, sent)
+}
+
+const SMALL: [&str; 4] = ["--frames", "14", "--size", "48x48"];
+
+#[test]
+fn what_a_stream_scores_is_what_its_files_score_afterwards() {
+    let setting = verified("scores-batch");
+    let (rain, records) = storm(setting.folder(), "1", &SMALL);
+    write(&setting, 1, &records);
+    setting.run();
+    let live = overall(&setting);
+    let files: Vec<String> = forecasts::published(&setting).iter().map(|p| p.file().display().to_string()).collect();
+    assert_eq!(files.len(), 12);
+    let observed = rain.file.display().to_string();
+    let mut arguments = vec!["verify", "--format", "json", "--observation", &observed, "--model", "published"];
+    arguments.extend(["--scores", "crps,mae,csi,rank", "--thresholds", "0.1,1", "--forecast"]);
+    arguments.extend(files.iter().map(String::as_str));
+    let said = setting.start(&arguments).success(LIMIT);
+    let json: Value = serde_json::from_str(said.find("\n{").map_or(&*said, |at| &said[at..])).expect("scores as JSON");
+    let mut compared = 0;
+    for row in json["scores"].as_array().expect("a list") {
+        let Some(value) = row["value"].as_f64() else { continue };
+        let of = |json: &Value| json.as_str().map_or_else(|| json.to_string(), str::to_owned);
+        let lead = row["lead_minutes"].as_f64().expect("a lead") as u64;
+        let key = ("published".to_owned(), lead, of(&row["score"]), of(&row["threshold"]));
+        let count = row["count"].as_f64().expect("a count");
+        assert_eq!(live.get(&key), Some(&(value, count)), "{key:?}");
+        compared += 1;
+    }
+    assert!(compared > 3 * 10, "{compared} numbers were compared");
+    let persistence: BTreeSet<_> = live.keys().filter(|key| key.0 == "persistence").map(|key| key.1).collect();
+    assert_eq!(persistence, BTreeSet::from([5, 10, 15]), "the companion is scored, too");
+}
+
+/// (contestant, lead in minutes, valid time) of a record of raw statistics.
+type Subject = (String, u64, String);
+
+fn statistics(setting: &Setting) -> BTreeMap<Subject, Value> {
+    let newest = newest(&Kafka::shared().read(&setting.topic("statistics")));
+    let subject = |json: Value| {
+        let of = |key: &str| json[key].as_str().expect("text").to_owned();
+        let lead = json["lead_minutes"].as_f64().expect("a lead") as u64;
+        ((of("contestant"), lead, of("valid_time")), json["sums"].clone())
+    };
+    newest.into_values().map(subject).collect()
+}
+
+#[test]
+fn a_corrected_frame_changes_exactly_what_rested_on_it() {
+    let setting = verified("scores-correction");
+    let (rain, records) = storm(setting.folder(), "1", &SMALL);
+    let other = storm(setting.folder(), "2", &SMALL).1;
+    write(&setting, 1, &records);
+    setting.run();
+    let before = statistics(&setting);
+    let all_before = overall(&setting);
+    // A frame again, as it was in another storm, known after all others.
+    let wrong = 9;
+    let correction = Sent { timestamp_ms: records[13].timestamp_ms + 1000, ..other[wrong].clone() };
+    Kafka::shared().write(&setting.topic("observations"), &[correction]);
+    setting.run();
+    let after = statistics(&setting);
+    // Compared with it, or forecast from a window of three frames that has it.
+    let mut expected = BTreeSet::new();
+    for contestant in ["published", "persistence"] {
+        for issue in 2..14 {
+            for lead in 1..=3 {
+                let valid = issue + lead;
+                let frames = if contestant == "persistence" { 1 } else { 3 };
+                let is_made_of_it = (wrong..wrong + frames).contains(&issue);
+                if valid < 14 && (valid == wrong || is_made_of_it) {
+                    expected.insert((contestant.to_owned(), 5 * lead as u64, rfc3339(rain.slots[valid])));
+                }
+            }
+        }
+    }
+    let changed: BTreeSet<_> =
+        before.iter().filter(|(key, sums)| after.get(*key) != Some(*sums)).map(|(key, _)| key.clone()).collect();
+    assert_eq!(changed, expected);
+    assert_ne!(all_before, overall(&setting));
+}
+
+#[test]
+fn after_crashes_the_scores_are_those_of_an_undisturbed_run() {
+    let source = Setting::new("scores-crash");
+    let (_, records) = storm(source.folder(), "1", &["--frames", "150", "--size", "192x192"]);
+    let run = |name: &str, kills: usize| {
+        let setting = verified(name);
+        write(&setting, 1, &records);
+        let config = setting.config();
+        for _ in 0..kills {
+            let mut running = setting.start(&["run", &config]);
+            let there = || Kafka::shared().topics(&setting.topic("statistics")).len() == 1;
+            running.until(LIMIT, "the topics are there", there);
+            let following = Kafka::shared().follow(&setting.topic("statistics"));
+            let before = Kafka::shared().read(&setting.topic("statistics")).len();
+            let mut seen = 0;
+            running.until(LIMIT, "more is scored", || {
+                seen += following.take(Duration::from_millis(20)).len();
+                seen > before + 60
+            });
+            running.kill();
+        }
+        setting.run();
+        let records = |kind: &str| {
+            let read = Kafka::shared().read(&setting.topic(kind));
+            let mut all: Vec<_> = read.iter().map(|r| (text(&r.key), text(&r.value))).collect();
+            all.sort();
+            all
+        };
+        (records("statistics"), records("scores"))
+    };
+    let undisturbed = run("scores-undisturbed", 0);
+    assert!(undisturbed.0.len() > 100);
+    let disturbed = run("scores-disturbed", 3);
+    let differences = |a: &[(String, String)], b: &[(String, String)]| {
+        a.iter().zip(b).find(|(a, b)| a != b).map(|(a, b)| format!("{a:?}\n{b:?}"))
+    };
+    assert_eq!(undisturbed.0.len(), disturbed.0.len());
+    assert_eq!(differences(&undisturbed.0, &disturbed.0), None);
+    assert_eq!(differences(&undisturbed.1, &disturbed.1), None);
+}
