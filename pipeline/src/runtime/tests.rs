@@ -178,6 +178,8 @@ fn parts(log: &dyn Log) -> Parts {
         store: Arc::new(Shelf::default()),
         decoders: Box::new(|_| vec![Arc::new(Words)]),
         encoder: Arc::new(Text),
+        forecasts: forecasts(),
+        scratch: Arc::new(ScratchFiles::default()),
         models: Box::new(|_| Ok(Box::new(Weighted))),
         as_recorded: None,
         hosts: None,

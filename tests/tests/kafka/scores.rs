@@ -148,14 +148,16 @@ fn a_corrected_frame_changes_exactly_what_rested_on_it() {
 }
 
 #[test]
-fn after_crashes_the_scores_are_those_of_an_undisturbed_run() {
+fn crashes_stops_workers_and_partitions_change_no_score() {
     let source = Setting::new("scores-crash");
     let (_, records) = storm(source.folder(), "1", &["--frames", "150", "--size", "192x192"]);
-    let run = |name: &str, kills: usize| {
-        let setting = verified(name);
-        write(&setting, 1, &records);
+    let run = |name: &str, workers: usize, partitions: i32, ends: &[bool]| {
+        let mut setting = verified(name);
+        (setting.workers, setting.partitions) = (workers, partitions);
+        let spread = |(i, sent): (usize, &Sent)| Sent { partition: i as i32 % partitions, ..sent.clone() };
+        write(&setting, partitions, &records.iter().enumerate().map(spread).collect::<Vec<_>>());
         let config = setting.config();
-        for _ in 0..kills {
+        for is_killed in ends {
             let mut running = setting.start(&["run", &config]);
             let there = || Kafka::shared().topics(&setting.topic("statistics")).len() == 1;
             running.until(LIMIT, "the topics are there", there);
@@ -166,7 +168,12 @@ fn after_crashes_the_scores_are_those_of_an_undisturbed_run() {
                 seen += following.take(Duration::from_millis(20)).len();
                 seen > before + 60
             });
-            running.kill();
+            if *is_killed {
+                running.kill();
+            } else {
+                running.terminate();
+                running.success(LIMIT);
+            }
         }
         setting.run();
         let records = |kind: &str| {
@@ -177,9 +184,9 @@ fn after_crashes_the_scores_are_those_of_an_undisturbed_run() {
         };
         (records("statistics"), records("scores"))
     };
-    let undisturbed = run("scores-undisturbed", 0);
+    let undisturbed = run("scores-undisturbed", 1, 1, &[]);
     assert!(undisturbed.0.len() > 100);
-    let disturbed = run("scores-disturbed", 3);
+    let disturbed = run("scores-disturbed", 2, 3, &[true, false, true]);
     let differences = |a: &[(String, String)], b: &[(String, String)]| {
         a.iter().zip(b).find(|(a, b)| a != b).map(|(a, b)| format!("{a:?}\n{b:?}"))
     };
