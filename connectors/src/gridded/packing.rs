@@ -44,6 +44,9 @@ pub struct Packing {
     pub scale: f64,
     /// Added after the factor.
     pub offset: f64,
+    /// Whether values are unpacked in f32, as netCDF4-python and xarray do: `scale_factor` and `add_offset` are f32, and
+    /// f32 holds every stored number. If not, they are unpacked in f64 and rounded once.
+    pub single: bool,
     /// Stored numbers that mean missing.
     pub missing: Vec<Sentinel>,
     /// Least and greatest stored number that is valid.
@@ -62,6 +65,7 @@ impl Packing {
             retyped: false,
             scale: 1.0,
             offset: 0.0,
+            single: false,
             missing: Vec::new(),
             valid: (f64::NEG_INFINITY, f64::INFINITY),
             no_echo: None,
@@ -91,9 +95,11 @@ impl Packing {
             None => declared,
         };
         let (scale, offset) = (words.number("scale_factor")?, words.number("add_offset")?);
+        let of_single = [scale, offset].into_iter().flatten().all(|(_, kind)| kind == NumberType::F32);
         let mut packing = Self {
             scale: scale.map_or(1.0, |(scale, _)| scale),
             offset: offset.map_or(0.0, |(offset, _)| offset),
+            single: of_single && (stored == NumberType::F32 || stored.rank() <= NumberType::I16.rank()),
             retyped: stored != declared,
             default_fill: words.get("_FillValue").is_none() && stored == declared,
             ..Self::plain(stored)

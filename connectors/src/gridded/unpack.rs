@@ -1,8 +1,11 @@
 //! From packed integers to f32, north first, west first, missing as NaN.
 //!
-//! This is the hot loop of reading: it runs outside the library's lock, in parallel over rows. A
-//! conversion that is no mere factor (reflectivity to rain rate takes two powers) goes through a
-//! table where the packed type has 8 or 16 bits.
+//! This is the hot loop of reading: it runs outside the library's lock, in parallel over rows. Numbers of 8 or 16 bits go
+//! through a table of all their values where the field is larger than that. Whatever the way, a value is what
+//! `Recipe::value` says, to the last bit: 10 in steps of 0.01 reaches a threshold of 0.1.
+
+#[cfg(test)]
+mod tests;
 
 use ndarray::ArrayViewMut2;
 use rayon::prelude::*;
@@ -29,7 +32,7 @@ pub struct Layout {
 pub trait Packed: Copy + Send + Sync + 'static {
     /// Bits, where a table over all values pays.
     const TABLE_BITS: Option<u32>;
-    /// Whether f32 holds every value exactly, so that unpacking needs no f64.
+    /// Whether f32 holds every value exactly.
     const FITS_F32: bool;
     /// As f64.
     fn to_f64(self) -> f64;
@@ -97,8 +100,49 @@ impl Recipe {
         if self.is_missing(packed) {
             return f32::NAN;
         }
-        self.conversion.apply((packed * self.packing.scale + self.packing.offset) as f32)
+        let Packing { scale, offset, .. } = self.packing;
+        let unpacked = if self.packing.single {
+            f64::from(packed as f32 * scale as f32 + offset as f32)
+        } else {
+            packed * scale + offset
+        };
+        finite(match self.conversion {
+            Conversion::Scale(factor) => (unpacked * factor) as f32,
+            other => other.apply(unpacked as f32),
+        })
     }
+
+    /// The common case, of numbers that f32 holds and a conversion that is a factor: `arithmetic` and two selects.
+    fn place_fused<T: Packed>(
+        &self,
+        raw: &[T],
+        layout: Layout,
+        out: &mut ArrayViewMut2<'_, f32>,
+        arithmetic: impl Fn(f32) -> f32 + Sync,
+    ) {
+        let Packing { valid: (low, high), no_echo, .. } = self.packing;
+        let (low, high) = (low as f32, high as f32);
+        let missing: Vec<f32> = self.packing.missing.iter().map(|missing| missing.value as f32).collect();
+        let first = missing.first().copied().unwrap_or(f32::NAN);
+        let second = missing.get(1).copied().unwrap_or(first);
+        let more = missing.get(2..).unwrap_or(&[]);
+        let (undetect, floor) = no_echo.map_or((f32::NAN, 0.0), |(v, floor)| (v.value as f32, floor));
+        let value = |v: f32| {
+            let good = (v >= low) & (v <= high) & (v != first) & (v != second);
+            let value = if good { finite(arithmetic(v)) } else { f32::NAN };
+            if v == undetect { floor } else { value }
+        };
+        if more.is_empty() {
+            place(raw, layout, out, |v| value(v.to_f32()));
+        } else {
+            let value = |v: f32| if more.contains(&v) && v != undetect { f32::NAN } else { value(v) };
+            place(raw, layout, out, |v| value(v.to_f32()));
+        }
+    }
+}
+
+fn finite(value: f32) -> f32 {
+    if value.abs() <= f32::MAX { value } else { f32::NAN }
 }
 
 /// Unpacks one field into `out[y, x]`.
@@ -116,37 +160,26 @@ pub fn unpack<T: Packed>(
         packing.missing.extend(T::default_fill().map(Sentinel::exact));
     }
     let recipe = Recipe { packing, conversion };
-    let table = T::TABLE_BITS.filter(|bits| raw.len() >= 1 << bits || *bits == 8);
-    match (table, conversion.as_scale()) {
-        (Some(bits), None) => {
-            let table: Vec<f32> = (0..1usize << bits).map(|i| recipe.value(T::from_index(i).to_f64())).collect();
-            place(raw, layout, &mut out, |v| table[v.index()]);
+    let worth = |bits: &u32| match conversion.as_scale() {
+        _ if *bits == 8 => true,
+        Some(_) => raw.len() >= 2 << bits,
+        None => raw.len() >= 1 << bits,
+    };
+    let table = T::TABLE_BITS.filter(worth);
+    if let Some(bits) = table {
+        let table: Vec<f32> = (0..1usize << bits).map(|i| recipe.value(T::from_index(i).to_f64())).collect();
+        return place(raw, layout, &mut out, |v| table[v.index()]);
+    }
+    let Packing { scale, offset, .. } = recipe.packing;
+    // Numbers that mean what they are need no f64 either.
+    let single = recipe.packing.single || (scale, offset) == (1.0, 0.0);
+    match conversion.as_scale().filter(|_| T::FITS_F32) {
+        Some(factor) if single && f64::from(factor as f32) == factor => {
+            let (scale, offset, factor) = (scale as f32, offset as f32, factor as f32);
+            recipe.place_fused(raw, layout, &mut out, |v| (v * scale + offset) * factor);
         }
-        (_, Some(factor)) if T::FITS_F32 => {
-            // The common case: one fused multiply and a select, in f32, which the compiler vectorises.
-            let scale = (recipe.packing.scale * f64::from(factor)) as f32;
-            let offset = (recipe.packing.offset * f64::from(factor)) as f32;
-            let low = recipe.packing.valid.0.max(f64::from(f32::MIN)) as f32;
-            let high = recipe.packing.valid.1.min(f64::from(f32::MAX)) as f32;
-            let missing: Vec<f32> = recipe.packing.missing.iter().map(|missing| missing.value as f32).collect();
-            let first = missing.first().copied().unwrap_or(f32::NAN);
-            let second = missing.get(1).copied().unwrap_or(first);
-            let more = missing.get(2..).unwrap_or(&[]);
-            let no_echo = recipe.packing.no_echo;
-            let (undetect, floor) = no_echo.map_or((f32::NAN, 0.0), |(v, floor)| (v.value as f32, floor));
-            let value = |v: f32| {
-                if v == undetect {
-                    return floor;
-                }
-                let good = (v >= low) & (v <= high) & (v != first) & (v != second);
-                if good { v * scale + offset } else { f32::NAN }
-            };
-            if more.is_empty() {
-                place(raw, layout, &mut out, |v| value(v.to_f32()));
-            } else {
-                let value = |v: f32| if more.contains(&v) && v != undetect { f32::NAN } else { value(v) };
-                place(raw, layout, &mut out, |v| value(v.to_f32()));
-            }
+        Some(factor) if !single => {
+            recipe.place_fused(raw, layout, &mut out, |v| ((f64::from(v) * scale + offset) * factor) as f32);
         }
         _ => place(raw, layout, &mut out, |v| recipe.value(v.to_f64())),
     }
@@ -178,79 +211,4 @@ fn place<T: Packed>(raw: &[T], layout: Layout, out: &mut ArrayViewMut2<'_, f32>,
             }
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use ndarray::{Array2, array};
-    use squall_fields::units::{ConversionContext, ScaledUnit};
-    use squall_fields::{Unit, Variable};
-
-    use super::*;
-    use crate::gridded::NumberType;
-
-    const PLAIN: Layout = Layout { rows: 2, columns: 3, flip_rows: false, flip_columns: false, transposed: false };
-
-    /// As of a file that names its missing numbers; without any, the library's own fill is missing.
-    fn packing(scale: f64, offset: f64, missing: &[f64]) -> Packing {
-        let default_fill = missing.is_empty();
-        let missing = missing.iter().copied().map(Sentinel::exact).collect();
-        Packing { scale, offset, missing, default_fill, ..Packing::plain(NumberType::F64) }
-    }
-
-    fn run<T: Packed>(raw: &[T], packing: &Packing, conversion: Conversion, layout: Layout) -> Array2<f32> {
-        let mut out = Array2::zeros((layout.rows, layout.columns));
-        unpack(raw, packing, conversion, layout, out.view_mut());
-        out
-    }
-
-    #[test]
-    fn orders() {
-        let raw = [1i16, 2, 3, 4, 5, 6];
-        let one = Conversion::Scale(1.0);
-        let plain = packing(1.0, 0.0, &[-1.0]);
-        assert_eq!(run(&raw, &plain, one, PLAIN), array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
-        let flipped = run(&raw, &plain, one, Layout { flip_rows: true, flip_columns: true, ..PLAIN });
-        assert_eq!(flipped, array![[6.0, 5.0, 4.0], [3.0, 2.0, 1.0]]);
-        let transposed = run(&raw, &plain, one, Layout { transposed: true, ..PLAIN });
-        assert_eq!(transposed, array![[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]);
-        let both = run(&raw, &plain, one, Layout { transposed: true, flip_rows: true, flip_columns: true, ..PLAIN });
-        assert_eq!(both, array![[6.0, 4.0, 2.0], [5.0, 3.0, 1.0]]);
-    }
-
-    #[test]
-    fn missing_and_packed() {
-        let raw = [-32_768i16, 0, 100, 250, -32_767, 7];
-        let out = run(&raw, &packing(0.01, 1.0, &[-32_768.0, 7.0]), Conversion::Scale(2.0), PLAIN);
-        assert!(out[[0, 0]].is_nan() && out[[1, 2]].is_nan());
-        assert_eq!((out[[0, 1]], out[[0, 2]], out[[1, 0]]), (2.0, 4.0, 7.0));
-        let unfilled = run(
-            &[1f32, f32::NAN, 9.969_21e36, f32::INFINITY, 2.0, 3.0],
-            &packing(1.0, 0.0, &[]),
-            Conversion::Scale(1.0),
-            PLAIN,
-        );
-        assert_eq!(unfilled.iter().filter(|v| v.is_nan()).count(), 3);
-    }
-
-    #[test]
-    fn more_than_two_numbers_are_missing() {
-        let raw = [-999f32, -99.0, -33.0, 1.0, -32.0, 0.0];
-        let out = run(&raw, &packing(1.0, 0.0, &[-999.0, -99.0, -33.0]), Conversion::Scale(1.0), PLAIN);
-        assert_eq!(out.iter().map(|v| v.is_nan()).collect::<Vec<_>>(), [true, true, true, false, false, false]);
-    }
-
-    #[test]
-    fn a_table_gives_what_the_formula_gives() {
-        let dbz = ScaledUnit { unit: Unit::DecibelZ, factor: 1.0 };
-        let conversion = Conversion::new(dbz, Variable::RainRate, &ConversionContext::default()).unwrap();
-        let raw: Vec<u8> = (0..=255).collect();
-        let layout = Layout { rows: 16, columns: 16, ..PLAIN };
-        let bytes = run(&raw, &packing(0.5, -32.0, &[255.0]), conversion, layout);
-        let wide: Vec<i32> = raw.iter().map(|v| i32::from(*v)).collect();
-        let wide = run(&wide, &packing(0.5, -32.0, &[255.0]), conversion, layout);
-        assert_eq!(bytes.iter().filter(|v| **v == 0.0).count(), 74);
-        assert!(bytes[[15, 15]].is_nan() && wide[[15, 15]].is_nan());
-        assert!(bytes.iter().zip(&wide).all(|(a, b)| a == b || (a.is_nan() && b.is_nan())));
-    }
 }

@@ -266,3 +266,19 @@ fn an_amount_that_is_wanted_is_one_of_a_step() {
     assert_eq!(first(&wanted), 3.0);
     assert_eq!(first(&ReadOptions { amount_interval_seconds: Some(300.0), ..wanted }), 1.0);
 }
+
+#[test]
+fn steps_are_unpacked_in_the_type_of_scale_factor() {
+    let packed = |units: &str, scale: AttributeValue| {
+        let file = bytes(|root| {
+            plane(root, "m", 1000.0);
+            let values: Vec<i16> = (5..17).collect();
+            put(root, "rain", &["time", "y", "x"], &values, &[("units", text(units)), ("scale_factor", scale)]);
+        });
+        read(&file).unwrap()[0][5]
+    };
+    assert_eq!(packed("mm/h", AttributeValue::Double(0.01)), 0.1);
+    assert_eq!(packed("mm/h", AttributeValue::Float(0.01)), 0.099_999_994);
+    assert_eq!(packed("mm/5min", AttributeValue::Double(0.01)), 1.2);
+    assert_eq!(packed("0.01 mm/h", AttributeValue::Double(1.0)), 0.1);
+}

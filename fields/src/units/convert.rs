@@ -74,8 +74,8 @@ impl Default for ConversionContext {
 /// A conversion of values, ready to be applied. NaN stays NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Conversion {
-    /// Multiplied by a factor.
-    Scale(f32),
+    /// Multiplied by a factor, in f64: a tenth of 10 is 1.
+    Scale(f64),
     /// dBZ to mm/h by a Z-R relation; below the floor 0.
     ReflectivityToRate {
         /// The relation.
@@ -115,7 +115,7 @@ impl Conversion {
         let positive = |seconds: Option<f64>| seconds.filter(|seconds| *seconds > 0.0);
         let (interval, step) = (positive(context.interval_seconds), positive(context.step_seconds));
         let needs_interval = UnitError::IntervalUnknown { from: from.unit };
-        let scale = |factor: f64| Self::Scale((factor * from.factor) as f32);
+        let scale = |factor: f64| Self::Scale(factor * from.factor);
         match to {
             Variable::RainRate if from.unit == Unit::DecibelZ => {
                 Ok(Self::ReflectivityToRate { z_relation, no_echo_dbz })
@@ -157,7 +157,7 @@ impl Conversion {
     /// The conversion of one value.
     pub fn apply(self, value: f32) -> f32 {
         match self {
-            Self::Scale(factor) => value * factor,
+            Self::Scale(factor) => (f64::from(value) * factor) as f32,
             Self::ReflectivityToRate { z_relation, no_echo_dbz } => {
                 if value < no_echo_dbz {
                     0.0
@@ -177,13 +177,12 @@ impl Conversion {
     pub fn apply_slice(self, values: &mut [f32]) {
         match self {
             Self::Scale(1.0) => {}
-            Self::Scale(factor) => values.iter_mut().for_each(|v| *v *= factor),
             other => values.iter_mut().for_each(|v| *v = other.apply(*v)),
         }
     }
 
     /// The factor, if the conversion is nothing but one.
-    pub const fn as_scale(self) -> Option<f32> {
+    pub const fn as_scale(self) -> Option<f64> {
         match self {
             Self::Scale(factor) => Some(factor),
             _ => None,

@@ -104,3 +104,19 @@ fn what_cannot_be_understood_is_refused_by_name() {
     assert!(nothing.to_string().contains("valid range"), "{nothing}");
     assert_eq!(of(I16, &[("scale_factor", Attribute::Text("0.01".into()))]).unwrap().scale, 0.01);
 }
+
+#[test]
+fn values_are_unpacked_in_f32_only_where_every_number_is_f32() {
+    let single = |stored, attributes: &[(&str, Attribute)]| of(stored, attributes).unwrap().single;
+    let (scale, offset) = ([("scale_factor", number(0.01, F32))], [("add_offset", number(1.0, F32))]);
+    let with = |offset: Attribute| [scale[0].clone(), ("add_offset", offset)];
+    for stored in [I8, U8, I16, U16, F32] {
+        assert!(single(stored, &scale) && single(stored, &offset));
+        assert!(single(stored, &with(number(1.0, F32))) && single(stored, &[]));
+        assert!(!single(stored, &[("scale_factor", number(0.01, F64))]));
+        assert!(!single(stored, &with(number(1.0, F64))));
+        assert!(!single(stored, &with(number(1.0, I16))));
+        assert!(!single(stored, &[("scale_factor", Attribute::Text("0.01".into()))]));
+    }
+    assert!(!single(I32, &scale) && !single(F64, &scale));
+}
