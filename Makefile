@@ -12,7 +12,7 @@ INPUT ?=
 OUT ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup build check format fuzz chaos latency examples bench bench-models clean
+.PHONY: help demo test setup build check format fuzz chaos latency examples bench bench-models bench-scores clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -71,6 +71,11 @@ bench-models: ## The networks beside eager PyTorch on the same weights (fetches 
 	@$(SETUP) bench
 	$(NATIVE) $(CARGO) bench --locked --package squall-models
 	$(NATIVE) PATH="$(CURDIR)/target/torch-venv/bin:$$PATH" sh models/benches/run.sh
+
+bench-scores: ## Scores on one thread beside scores, scoringrules and SciPy, in the same run
+	@$(SETUP) test
+	$(NATIVE) $(CARGO) build --release --locked --package squall-models --examples
+	target/release/examples/scores_speed target/venv/bin/python
 
 clean: ## Remove everything that was built or fetched
 	rm -rf target out

@@ -3,8 +3,8 @@
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
-use super::ratio;
 use super::statistics::plain_sums;
+use super::{ratio, with_slice};
 
 /// What counts as an event.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,15 @@ impl Event {
         match self {
             Self::AtLeast(threshold) => value >= threshold,
             Self::Above(threshold) => value > threshold,
+        }
+    }
+
+    /// The least value that is one, for loops without a choice; NaN if none is.
+    pub(super) fn least(self) -> f32 {
+        match self {
+            Self::AtLeast(threshold) => threshold,
+            Self::Above(threshold) if threshold == f32::INFINITY => f32::NAN,
+            Self::Above(threshold) => threshold.next_up(),
         }
     }
 }
@@ -70,14 +79,23 @@ impl Contingency {
     /// Counts the cells of two fields of one shape.
     pub fn add(&mut self, forecast: ArrayView2<'_, f32>, observed: ArrayView2<'_, f32>, event: Event) {
         debug_assert_eq!(forecast.dim(), observed.dim(), "fields of one shape");
-        // Integers count faster than floats and are exact.
-        let mut counts = [0u64; 4];
-        for (f, o) in forecast.iter().zip(observed) {
-            let cell = 2 * usize::from(event.holds(*f)) + usize::from(event.holds(*o));
-            counts[cell] += u64::from(!(f.is_nan() || o.is_nan()));
+        for (f, o) in forecast.outer_iter().zip(observed.outer_iter()) {
+            let row = with_slice(f, |f| with_slice(o, |o| Self::of_row(f, o, event.least())));
+            *self = self.merge(&row);
         }
-        let [rejections, misses, false_alarms, hits] = counts.map(|n| n as f64);
-        *self = self.merge(&Self { hits, false_alarms, misses, correct_rejections: rejections });
+    }
+
+    fn of_row(forecast: &[f32], observed: &[f32], least: f32) -> Self {
+        // In integers without a branch: known, forecast, observed, and both.
+        let mut counts = [0u32; 4];
+        for (f, o) in forecast.iter().zip(observed) {
+            let known = u32::from(!f.is_nan()) & u32::from(!o.is_nan());
+            let (f, o) = (known & u32::from(*f >= least), known & u32::from(*o >= least));
+            counts = [counts[0] + known, counts[1] + f, counts[2] + o, counts[3] + (f & o)];
+        }
+        let [known, forecast, observed, hits] = counts.map(f64::from);
+        let (false_alarms, misses) = (forecast - hits, observed - hits);
+        Self { hits, false_alarms, misses, correct_rejections: known - hits - false_alarms - misses }
     }
 
     /// The counts of both.
@@ -165,7 +183,7 @@ impl Contingency {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::array;
+    use ndarray::{Array2, array};
 
     use super::{super::close, *};
 
@@ -204,6 +222,32 @@ mod tests {
         let at_least = Contingency { hits: 2.0, correct_rejections: 1.0, ..Default::default() };
         let above = Contingency { hits: 1.0, correct_rejections: 2.0, ..Default::default() };
         assert_eq!((count(Event::AtLeast(1.0)), count(Event::Above(1.0))), (at_least, above));
+    }
+
+    #[test]
+    fn an_event_is_what_reaches_its_least_value() {
+        let values =
+            [f32::NEG_INFINITY, f32::MIN, -1.0, -f32::from_bits(1), -0.0, 0.0, f32::from_bits(1), 1.0, f32::MAX];
+        let values = [&values[..], &[f32::INFINITY, f32::NAN, 1f32.next_up(), 1f32.next_down()]].concat();
+        for event in values.iter().flat_map(|threshold| [Event::AtLeast(*threshold), Event::Above(*threshold)]) {
+            for value in &values {
+                assert_eq!(*value >= event.least(), event.holds(*value), "{value} {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_is_its_pairs_whatever_its_order_in_memory() {
+        let value = |n: usize| [0.0f32, 1.0, 2.0, f32::NAN][n % 4];
+        let forecast = Array2::from_shape_fn((7, 11), |(y, x)| value(y * 5 + x * x));
+        let observed = Array2::from_shape_fn((7, 11), |(y, x)| value(y * y + x * 3));
+        for event in [Event::AtLeast(1.0), Event::Above(1.0)] {
+            let (mut field, mut turned, mut pairs) = (TABLE, TABLE, TABLE);
+            field.add(forecast.view(), observed.view(), event);
+            turned.add(forecast.t(), observed.t(), event);
+            forecast.iter().zip(&observed).for_each(|(f, o)| pairs.add_pair(*f, *o, event));
+            assert_eq!((field, turned), (pairs, pairs));
+        }
     }
 
     #[test]

@@ -4,12 +4,15 @@
 //! M members, and so charges a small ensemble for being small. The *fair* one (Ferro 2014) estimates what
 //! infinitely many members would score; it is not defined for a single member.
 
+use std::array::from_fn;
+
 use ndarray::{ArrayView2, ArrayView3};
 use serde::{Deserialize, Serialize};
 
 use super::score::{Pair, Score, Value};
+use super::sorted::{LANES, Lanes, chunks_of_row, network, sort};
 use super::statistics::{plain_sums, sums_of_field};
-use super::{over_cells, ratio};
+use super::{over_rows, ratio};
 
 /// Of one case, `(biased, fair)`; `members` are sorted on the way. Fair is `None` with one member, both
 /// are with a missing value or without members.
@@ -68,8 +71,58 @@ impl Crps {
 
     /// Adds every cell of members `[member, y, x]` and an observation `[y, x]`.
     pub fn add(&mut self, members: ArrayView3<'_, f32>, observed: ArrayView2<'_, f32>) {
-        let sums = over_cells(members, observed, |sum: &mut Self, case, y| sum.add_case(case, y, 1.0), Self::merge);
-        *self = Self::merge(self, &sums);
+        self.add_mapped(members, observed, |value| value);
+    }
+
+    /// The same of what members and observation are mapped to; a missing value must stay so.
+    pub(super) fn add_mapped(
+        &mut self,
+        members: ArrayView3<'_, f32>,
+        observed: ArrayView2<'_, f32>,
+        map: impl Fn(f32) -> f32 + Sync,
+    ) {
+        let network = network(members.dim().0);
+        let row_sum = |y: usize| {
+            let mut sum = Self::default();
+            chunks_of_row(members, observed, y, &map, |members, observed| sum.add_lanes(members, observed, &network));
+            sum
+        };
+        let rows = over_rows(members, observed, row_sum);
+        *self = Self::merge(self, &rows.iter().fold(Self::default(), |all, row| Self::merge(&all, row)));
+    }
+
+    /// Adds several cells, each as [`add_case`](Self::add_case) does, to the last bit.
+    fn add_lanes(&mut self, members: &mut [Lanes], observed: &Lanes, network: &[(usize, usize)]) {
+        let (mut is_known, mut is_equal) = (observed.map(|y| !y.is_nan()), [true; LANES]);
+        let Some(first) = members.first().copied() else { return };
+        for x in &*members {
+            is_known = from_fn(|lane| is_known[lane] & !x[lane].is_nan());
+            is_equal = from_fn(|lane| is_equal[lane] & (x[lane] == first[lane]));
+        }
+        let (m, y) = (members.len() as f64, observed.map(f64::from));
+        let (mut error, mut pairs) = ([0f64; LANES], [0f64; LANES]);
+        if (0..LANES).any(|lane| is_known[lane] && !is_equal[lane]) {
+            sort(members, network);
+            for (i, x) in members.iter().enumerate() {
+                let larger = 2.0 * i as f64 + 1.0 - m;
+                let x = x.map(f64::from);
+                error = from_fn(|lane| error[lane] + (x[lane] - y[lane]).abs());
+                pairs = from_fn(|lane| pairs[lane] + larger * x[lane]);
+            }
+        }
+        for lane in (0..LANES).filter(|lane| is_known[*lane]) {
+            let (error, pairs) = if is_equal[lane] {
+                ((f64::from(first[lane]) - y[lane]).abs(), 0.0)
+            } else {
+                (error[lane] / m, pairs[lane] / m)
+            };
+            self.biased += error - pairs / m;
+            self.weight += 1.0;
+            if m > 1.0 {
+                self.fair += error - pairs / (m - 1.0);
+                self.fair_weight += 1.0;
+            }
+        }
     }
 
     /// The sums of both.
@@ -207,6 +260,37 @@ mod tests {
             if let Some(fair) = fair {
                 prop_assert!((fair - (error - pairs / (2.0 * m * (m - 1.0)))).abs() < 1e-12);
             }
+        }
+    }
+
+    /// Ties, missing values, both zeros, and rows that no number of lanes divides.
+    fn fields() -> impl Strategy<Value = (Array3<f32>, Array2<f32>)> {
+        let value = || prop_oneof![-3f32..3.0, prop::sample::select(vec![0.0, -0.0, 1.0, 1.0, 2.5, f32::NAN])];
+        let wet = prop_oneof![Just(0.0f32), Just(1.0)];
+        (0usize..28, 1usize..4, 1usize..40, wet).prop_flat_map(move |(count, rows, columns, wet)| {
+            let members = prop::collection::vec(value(), count * rows * columns);
+            let members = members.prop_map(move |v| {
+                Array3::from_shape_vec((count, rows, columns), v.into_iter().map(|v| v * wet).collect()).unwrap()
+            });
+            let observed = prop::collection::vec(value(), rows * columns);
+            (members, observed.prop_map(move |v| Array2::from_shape_vec((rows, columns), v).unwrap()))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn cells_side_by_side_are_cells_one_by_one_to_the_last_bit((members, observed) in fields()) {
+            let mut whole = Crps::default();
+            whole.add(members.view(), observed.view());
+            let mut cases = Crps::default();
+            for (y, row) in observed.outer_iter().enumerate() {
+                let mut sum = Crps::default();
+                for (x, o) in row.iter().enumerate() {
+                    sum.add_case(&mut members.slice(ndarray::s![.., y, x]).to_vec(), *o, 1.0);
+                }
+                cases = Crps::merge(&cases, &sum);
+            }
+            prop_assert_eq!(whole, cases);
         }
     }
 

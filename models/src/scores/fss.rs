@@ -1,10 +1,12 @@
 //! Fractions skill score: right, if not exactly there (Roberts and Lean 2008).
 
+use std::ops::Range;
+
 use ndarray::{Array2, ArrayView2, ArrayView3, Zip};
 use serde::{Deserialize, Serialize};
 
 use super::statistics::plain_sums;
-use super::{Event, ratio};
+use super::{Event, ratio, with_slice};
 
 /// Which windows count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,10 +37,12 @@ impl Fss {
     /// Adds two fields of one shape.
     pub fn add(&mut self, forecast: ArrayView2<'_, f32>, observed: ArrayView2<'_, f32>, event: Event, scale: usize) {
         debug_assert_eq!(forecast.dim(), observed.dim(), "fields of one shape");
+        let least = event.least();
         let both = |own: ArrayView2<'_, f32>, other: ArrayView2<'_, f32>| {
-            Zip::from(own).and(other).map_collect(|a, b| f32::from(event.holds(*a) && !b.is_nan()))
+            Zip::from(own).and(other).map_collect(|a, b| u32::from((*a >= least) & !b.is_nan()))
         };
-        self.add_probabilities(both(forecast, observed).view(), both(observed, forecast).view(), scale);
+        let (forecast, observed) = (both(forecast, observed), both(observed, forecast));
+        self.add_sums(&sums_of_counts(forecast.view()), 1.0, &sums_of_counts(observed.view()), scale, Border::NoEvent);
     }
 
     /// Adds probabilities of an event and whether it happened (1 or 0), without missing values.
@@ -54,23 +58,27 @@ impl Fss {
         scale: usize,
         border: Border,
     ) {
-        self.add_counts(forecast, 1.0, observed, scale, border);
+        self.add_sums(&sums(forecast), 1.0, &sums(observed), scale, border);
     }
 
-    /// The same of numbers of members with the event, out of `count`.
-    fn add_counts(
-        &mut self,
-        forecast: ArrayView2<'_, f32>,
-        count: f64,
-        observed: ArrayView2<'_, f32>,
-        scale: usize,
-        border: Border,
-    ) {
-        let (forecast, observed) = (fractions(forecast, scale, border), fractions(observed, scale, border));
-        for (f, o) in forecast.iter().map(|f| f / count).zip(&observed) {
-            self.squared_difference += (f - o) * (f - o);
-            self.reference += f * f + o * o;
-            self.count += 1.0;
+    /// The same of tables of sums, that of the forecast over numbers of members with the event, out of `count`.
+    fn add_sums(&mut self, forecast: &Array2<f64>, count: f64, observed: &Array2<f64>, scale: usize, border: Border) {
+        let (rows, columns) = (forecast.dim().0 - 1, forecast.dim().1 - 1);
+        let windows = |cells: usize| Windows::of(scale, border, cells);
+        let (high, wide) = (windows(rows), windows(columns));
+        let (mut f, mut o) = (vec![0f64; wide.count], vec![0f64; wide.count]);
+        for y in 0..high.count {
+            fractions(forecast, high.range(y), &wide, &mut f);
+            fractions(observed, high.range(y), &wide, &mut o);
+            if count != 1.0 {
+                f.iter_mut().for_each(|f| *f /= count);
+            }
+            let of_pair = |(difference, reference): (f64, f64), (f, o): (&f64, &f64)| {
+                (difference + (f - o) * (f - o), reference + (f * f + o * o))
+            };
+            let so_far = (self.squared_difference, self.reference);
+            (self.squared_difference, self.reference) = f.iter().zip(&o).fold(so_far, of_pair);
+            self.count += wide.count as f64;
         }
     }
 
@@ -85,21 +93,21 @@ impl Fss {
         scale: usize,
         border: Border,
     ) {
-        let (count, cells) = (members.dim().0 as f64, observed.dim());
-        let (mut yes, mut known) = (Array2::<f32>::zeros(cells), observed.mapv(|v| !v.is_nan()));
+        let (count, cells, least) = (members.dim().0 as f64, observed.dim(), event.least());
+        let (mut yes, mut known) = (Array2::<u32>::zeros(cells), observed.mapv(|v| !v.is_nan()));
         for member in members.outer_iter() {
             Zip::from(&mut yes).and(&mut known).and(member).for_each(|yes, known, value| {
-                *yes += f32::from(event.holds(*value));
+                *yes += u32::from(*value >= least);
                 *known &= !value.is_nan();
             });
         }
         if !known.iter().any(|known| *known) {
             return;
         }
-        Zip::from(&mut yes).and(&known).for_each(|yes, known| *yes *= f32::from(*known));
-        let observed = Zip::from(observed).and(&known).map_collect(|v, known| f32::from(*known && event.holds(*v)));
-        // Numbers of members are exact in f32, shares of them are not.
-        self.add_counts(yes.view(), count, observed.view(), scale, border);
+        Zip::from(&mut yes).and(&known).for_each(|yes, known| *yes *= u32::from(*known));
+        let observed = Zip::from(observed).and(&known).map_collect(|v, known| u32::from(*known & (*v >= least)));
+        // Counts of members are exact, shares of them are not.
+        self.add_sums(&sums_of_counts(yes.view()), count, &sums_of_counts(observed.view()), scale, border);
     }
 
     /// The sums of both.
@@ -123,30 +131,97 @@ impl Fss {
     }
 }
 
-/// Mean over each window, from a table of sums.
-fn fractions(events: ArrayView2<'_, f32>, scale: usize, border: Border) -> Array2<f64> {
-    let (rows, columns) = events.dim();
-    let mut sums = Array2::<f64>::zeros((rows + 1, columns + 1));
-    for ((y, x), event) in events.indexed_iter() {
-        sums[[y + 1, x + 1]] = f64::from(*event) + sums[[y, x + 1]] + sums[[y + 1, x]] - sums[[y, x]];
+/// The windows along one side of a field.
+struct Windows {
+    scale: usize,
+    /// How far a window reaches before its cell.
+    before: usize,
+    cells: usize,
+    /// The cell of the first window.
+    first: usize,
+    count: usize,
+}
+
+impl Windows {
+    fn of(scale: usize, border: Border, cells: usize) -> Self {
+        let (scale, before) = (scale.max(1), scale / 2);
+        let (first, count) = match border {
+            Border::NoEvent => (0, cells),
+            Border::Interior => (before, (cells + 1).saturating_sub(scale)),
+        };
+        Self { scale, before, cells, first, count }
     }
-    let (scale, before) = (scale.max(1), scale / 2);
-    let range = |i: usize, n: usize| (i.saturating_sub(before), (i + scale - before).min(n));
-    let (inside, first) = match border {
-        Border::NoEvent => ((rows, columns), 0),
-        Border::Interior => (((rows + 1).saturating_sub(scale), (columns + 1).saturating_sub(scale)), before),
-    };
-    Array2::from_shape_fn(inside, |(y, x)| {
-        let (y, x) = (y + first, x + first);
-        let ((y0, y1), (x0, x1)) = (range(y, rows), range(x, columns));
-        (sums[[y1, x1]] - sums[[y0, x1]] - sums[[y1, x0]] + sums[[y0, x0]]) / (scale * scale) as f64
-    })
+
+    /// The cells of a window.
+    fn range(&self, window: usize) -> Range<usize> {
+        let cell = window + self.first;
+        cell.saturating_sub(self.before)..(cell + self.scale - self.before).min(self.cells)
+    }
+
+    /// The windows that lie inside.
+    fn inside(&self) -> Range<usize> {
+        let first = self.before - self.first;
+        let end = (self.cells + 1).saturating_sub(self.scale) + first;
+        first.min(self.count)..end.clamp(first.min(self.count), self.count)
+    }
+}
+
+/// Mean over each window of some rows, from a table of sums.
+fn fractions(sums: &Array2<f64>, rows: Range<usize>, windows: &Windows, out: &mut [f64]) {
+    let (above, below) = (sums.row(rows.start), sums.row(rows.end));
+    let (above, below) = (above.as_slice().unwrap_or_default(), below.as_slice().unwrap_or_default());
+    let area = (windows.scale * windows.scale) as f64;
+    let inside = windows.inside();
+    for x in (0..inside.start).chain(inside.end..windows.count) {
+        let Range { start, end } = windows.range(x);
+        out[x] = (below[end] - above[end] - below[start] + above[start]) / area;
+    }
+    if inside.is_empty() {
+        return;
+    }
+    let start = windows.range(inside.start).start;
+    let (lefts, rights) = (start..start + inside.len(), start + windows.scale..start + windows.scale + inside.len());
+    let lefts = below[lefts.clone()].iter().zip(&above[lefts]);
+    let rights = below[rights.clone()].iter().zip(&above[rights]);
+    for (out, ((b0, a0), (b1, a1))) in out[inside].iter_mut().zip(lefts.zip(rights)) {
+        *out = (b1 - a1 - b0 + a0) / area;
+    }
+}
+
+/// A table of the sums over all cells to the north and west, `[y + 1, x + 1]`.
+fn sums(values: ArrayView2<'_, f32>) -> Array2<f64> {
+    let (rows, columns) = values.dim();
+    let mut sums = Array2::<f64>::zeros((rows + 1, columns + 1));
+    for ((y, x), value) in values.indexed_iter() {
+        sums[[y + 1, x + 1]] = f64::from(*value) + sums[[y, x + 1]] + sums[[y + 1, x]] - sums[[y, x]];
+    }
+    sums
+}
+
+/// The same of counts, which no order of additions changes: along each row in integers, which wait for each other least.
+fn sums_of_counts(counts: ArrayView2<'_, u32>) -> Array2<f64> {
+    let (rows, columns) = counts.dim();
+    let mut sums = Array2::<f64>::zeros((rows + 1, columns + 1));
+    let mut lines = sums.as_slice_mut().unwrap_or_default().chunks_exact_mut(columns + 1);
+    let Some(mut above) = lines.next() else { return sums };
+    for (below, counts) in lines.zip(counts.outer_iter()) {
+        with_slice(counts, |counts| {
+            let mut row = 0;
+            for ((below, above), count) in below[1..].iter_mut().zip(&above[1..]).zip(counts) {
+                row += count;
+                *below = above + f64::from(row);
+            }
+        });
+        above = below;
+    }
+    sums
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::close, *};
     use ndarray::{Array3, s};
+    use proptest::prelude::*;
 
     #[test]
     fn golden_values() {
@@ -168,6 +243,53 @@ mod tests {
             let mut fss = Fss::default();
             fss.add_windows(forecast.view(), observed.view(), scale, Border::Interior);
             assert!(close(fss.score(), expected, 1e-7), "{scale}: {:?} {expected}", fss.score());
+        }
+    }
+
+    /// Fractions window by window, each from its cells.
+    fn slow(forecast: &Array2<f32>, count: f64, observed: &Array2<f32>, scale: usize, border: Border) -> Fss {
+        let (rows, columns) = forecast.dim();
+        let (scale, before) = (scale.max(1) as isize, (scale / 2) as isize);
+        let mut fss = Fss::default();
+        for (y, x) in ndarray::indices((rows, columns)) {
+            let (y0, x0) = (y as isize - before, x as isize - before);
+            let fits = y0 >= 0 && x0 >= 0 && y0 + scale <= rows as isize && x0 + scale <= columns as isize;
+            if border == Border::Interior && !fits {
+                continue;
+            }
+            let range = |start: isize, n: usize| start.max(0)..(start + scale).min(n as isize);
+            let fraction = |field: &Array2<f32>| {
+                let window = field.slice(s![range(y0, rows), range(x0, columns)]);
+                window.iter().map(|v| f64::from(*v)).sum::<f64>() / (scale * scale) as f64
+            };
+            let (f, o) = (fraction(forecast) / count, fraction(observed));
+            fss.squared_difference += (f - o) * (f - o);
+            fss.reference += f * f + o * o;
+            fss.count += 1.0;
+        }
+        fss
+    }
+
+    proptest! {
+        #[test]
+        fn windows_are_the_sums_of_their_cells_to_the_last_bit(
+            rows in 1usize..12, columns in 1usize..40, scale in 0usize..14, inside: bool, seed in 0usize..1000,
+        ) {
+            let border = if inside { Border::Interior } else { Border::NoEvent };
+            let field = |k: usize| Array3::from_shape_fn((3, rows, columns), |(m, y, x)| {
+                [0.0f32, 0.5, 1.0, 2.0][(m * 7 + y * y * 3 + x * (seed + k) + seed / (x + 1)) % 4]
+            });
+            let (members, observed) = (field(0), field(5).index_axis_move(ndarray::Axis(0), 0));
+            let event = Event::AtLeast(1.0);
+            let yes = |v: f32| f32::from(event.holds(v));
+            let counts = members.mapv(yes).sum_axis(ndarray::Axis(0));
+            let mut fss = Fss::default();
+            fss.add_ensemble(members.view(), observed.view(), event, scale, border);
+            prop_assert_eq!(fss, slow(&counts, 3.0, &observed.mapv(yes), scale, border));
+            let mut one = Fss::default();
+            let first = members.index_axis(ndarray::Axis(0), 0);
+            one.add_windows(first.mapv(yes).view(), observed.mapv(yes).view(), scale, border);
+            prop_assert_eq!(one, slow(&first.mapv(yes), 1.0, &observed.mapv(yes), scale, border));
         }
     }
 

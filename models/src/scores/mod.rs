@@ -30,6 +30,7 @@ pub mod probability;
 pub mod rank;
 pub mod reliability;
 pub mod score;
+mod sorted;
 pub mod spectrum;
 pub mod statistics;
 mod table;
@@ -61,12 +62,31 @@ pub use tail::TailCrps;
 pub use vector::SpeedCrps;
 pub use wind::{EnergyScore, VectorError, energy_score};
 
-use ndarray::{ArrayView2, ArrayView3, s};
+use ndarray::{ArrayView1, ArrayView2, ArrayView3, s};
 use rayon::prelude::*;
 
 /// `a / b`, unless `b` is 0.
 fn ratio(a: f64, b: f64) -> Option<f64> {
     (b != 0.0).then(|| a / b)
+}
+
+/// Calls `visit` with a row's values one after another in memory, where loops over them are fast.
+fn with_slice<V: Clone, T>(row: ArrayView1<'_, V>, visit: impl FnOnce(&[V]) -> T) -> T {
+    match row.as_slice() {
+        Some(values) => visit(values),
+        None => visit(&row.to_vec()),
+    }
+}
+
+/// What is made of each row of members `[member, y, x]` and an observation `[y, x]`: in parallel, and in their order.
+fn over_rows<A: Send>(
+    members: ArrayView3<'_, f32>,
+    observed: ArrayView2<'_, f32>,
+    of_row: impl Fn(usize) -> A + Sync + Send,
+) -> Vec<A> {
+    let (_, rows, columns) = members.dim();
+    debug_assert_eq!((rows, columns), observed.dim(), "members and observation of one shape");
+    (0..rows).into_par_iter().map(of_row).collect()
 }
 
 /// Sums over the cells of members `[member, y, x]` and an observation `[y, x]`: rows in parallel, merged in
@@ -77,10 +97,10 @@ fn over_cells<A: Default + Send>(
     add: impl Fn(&mut A, &mut [f32], f32) + Sync,
     merge: impl Fn(&A, &A) -> A,
 ) -> A {
-    let (count, rows, columns) = members.dim();
-    debug_assert_eq!((rows, columns), observed.dim(), "members and observation of one shape");
-    let row_sum = |cases: &mut Vec<f32>, y: usize| {
+    let (count, _, columns) = members.dim();
+    let row_sum = |y: usize| {
         // Members side by side for each cell, read along the rows.
+        let mut cases = vec![0f32; count * columns];
         for m in 0..count {
             let row = members.slice(s![m, y, ..]);
             row.iter().enumerate().for_each(|(x, v)| cases[x * count + m] = *v);
@@ -91,8 +111,7 @@ fn over_cells<A: Default + Send>(
         }
         sum
     };
-    let sums: Vec<A> = (0..rows).into_par_iter().map_init(|| vec![0f32; count * columns], row_sum).collect();
-    sums.iter().fold(A::default(), |all, row| merge(&all, row))
+    over_rows(members, observed, row_sum).iter().fold(A::default(), |all, row| merge(&all, row))
 }
 
 #[cfg(test)]

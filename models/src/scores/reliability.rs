@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{ArrayView2, ArrayView3};
+use ndarray::{ArrayView2, ArrayView3, s};
 
 use super::statistics::Sums;
-use super::{Event, over_cells, ratio};
+use super::{Event, over_rows, ratio, with_slice};
 
 /// Cases of one forecast probability: a natural bin of an ensemble.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,8 +64,34 @@ impl ProbabilityTable {
 
     /// Adds every cell of members `[member, y, x]` and an observation `[y, x]`.
     pub fn add(&mut self, members: ArrayView3<'_, f32>, observed: ArrayView2<'_, f32>, event: Event) {
-        let add = |sum: &mut Self, case: &mut [f32], y| sum.add_case(case, y, event);
-        *self = self.merge(&over_cells(members, observed, add, Self::merge));
+        let count = members.dim().0;
+        if count == 0 {
+            return;
+        }
+        let least = event.least();
+        let row_counts = |y: usize| {
+            // For each cell: members with the event, and whether one is missing.
+            let (mut yes, mut missing) = (vec![0u32; observed.dim().1], vec![0u32; observed.dim().1]);
+            for m in 0..count {
+                with_slice(members.slice(s![m, y, ..]), |row| {
+                    for ((yes, missing), x) in yes.iter_mut().zip(&mut missing).zip(row) {
+                        *yes += u32::from(*x >= least);
+                        *missing |= u32::from(x.is_nan());
+                    }
+                });
+            }
+            let mut counts = vec![[0i64; 2]; count + 1];
+            for ((yes, missing), came) in yes.iter().zip(&missing).zip(observed.row(y)) {
+                counts[*yes as usize][usize::from(event.holds(*came))] += i64::from(*missing == 0 && !came.is_nan());
+            }
+            counts
+        };
+        for row in over_rows(members, observed, row_counts) {
+            for (yes, [others, events]) in row.into_iter().enumerate().filter(|(_, counts)| *counts != [0, 0]) {
+                let own = self.cases.entry((count as u32, yes as u32)).or_default();
+                *own = [own[0] + others, own[1] + events];
+            }
+        }
     }
 
     /// The counts of both.
@@ -186,6 +212,7 @@ impl ProbabilityTable {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::{Array2, Array3};
     use proptest::prelude::*;
 
     use super::{super::Brier, *};
@@ -209,6 +236,19 @@ mod tests {
             let whole = table(&[a.clone(), b.clone()].concat());
             prop_assert_eq!(&table(&a).merge(&table(&b)), &whole);
             prop_assert_eq!(whole.subtract(&table(&b)), table(&a));
+        }
+
+        #[test]
+        fn a_field_is_its_cells(count in 0usize..5, values in prop::collection::vec(0u8..5, 60)) {
+            let value = |n: u8| [0.0f32, 1.0, 2.0, 3.0, f32::NAN][usize::from(n)];
+            let members = Array3::from_shape_fn((count, 3, 4), |(m, y, x)| value(values[m * 12 + y * 4 + x]));
+            let observed = Array2::from_shape_fn((3, 4), |(y, x)| value(values[48 + y * 4 + x]));
+            let (mut field, mut cells) = (ProbabilityTable::default(), ProbabilityTable::default());
+            field.add(members.view(), observed.view(), EVENT);
+            for ((y, x), o) in observed.indexed_iter() {
+                cells.add_case(&members.slice(s![.., y, x]).to_vec(), *o, EVENT);
+            }
+            prop_assert_eq!(field, cells);
         }
 
         #[test]

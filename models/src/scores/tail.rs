@@ -1,7 +1,6 @@
 //! CRPS of what is above a threshold alone.
 
 use super::Crps;
-use super::over_cells;
 use super::score::{Pair, Score, Value};
 use super::statistics::sums_of_field;
 
@@ -21,7 +20,8 @@ impl TailCrps {
 
     /// Adds one case, unless a value is missing; members are raised and sorted on the way.
     pub fn add_case(&mut self, members: &mut [f32], observed: f32) {
-        add_raised(&mut self.crps, members, observed, self.threshold);
+        members.iter_mut().for_each(|x| *x = raised(*x, self.threshold));
+        self.crps.add_case(members, raised(observed, self.threshold), 1.0);
     }
 
     /// The sums, biased and fair.
@@ -30,11 +30,9 @@ impl TailCrps {
     }
 }
 
-fn add_raised(sum: &mut Crps, members: &mut [f32], observed: f32, threshold: f32) {
-    // Not `f32::max`, which would turn a missing value into the threshold.
-    let raised = |x: f32| if x < threshold { threshold } else { x };
-    members.iter_mut().for_each(|x| *x = raised(*x));
-    sum.add_case(members, raised(observed), 1.0);
+/// Not `f32::max`, which would turn a missing value into the threshold.
+fn raised(value: f32, threshold: f32) -> f32 {
+    if value < threshold { threshold } else { value }
 }
 
 sums_of_field!(TailCrps, crps);
@@ -53,8 +51,7 @@ impl Score for TailCrps {
     }
 
     fn add(&mut self, pair: &Pair<'_>) {
-        let add = |sum: &mut Crps, case: &mut [f32], y| add_raised(sum, case, y, self.threshold);
-        self.crps = self.crps.merge(&over_cells(pair.members, pair.observed, add, Crps::merge));
+        self.crps.add_mapped(pair.members, pair.observed, |value| raised(value, self.threshold));
     }
 
     fn merge(&mut self, other: &Self) {
