@@ -35,6 +35,7 @@ macro_rules! named {
         }
     };
 }
+pub(crate) use named;
 
 named! {
     /// A physical quantity that a frame or an ensemble holds, always in the unit of [`Variable::unit`].

@@ -17,6 +17,12 @@ pub enum UnitError {
         /// What came.
         text: String,
     },
+    /// The text is no unit of an angle.
+    #[error("expected `degree` or `radian`, got `{text}`")]
+    NoAngle {
+        /// What came.
+        text: String,
+    },
     /// The unit is not one of the variable.
     #[error("{variable} cannot be had from `{from}`: expected {expected}", variable = .to.name())]
     Mismatch {
