@@ -1,6 +1,6 @@
 //! The outside world: implementations of the ports that the operators declare.
 //!
-//! Files ([`netcdf`], [`odim`], what they share in [`gridded`], [`archive`]), the object store ([`store`]), and logs. What comes from
+//! Files ([`netcdf`], [`odim`], what they share in [`gridded`], [`archive`]), reports of stations ([`station`]), the object store ([`store`]), and logs. What comes from
 //! outside is never trusted: sizes are bounded before anything is allocated, a name in a message is
 //! never handed to a library as a path, and whatever is wrong becomes an error that says what was
 //! expected, what came and where.
@@ -51,4 +51,5 @@ pub mod netcdf;
 pub mod odim;
 pub mod options;
 pub mod progress;
+pub mod station;
 pub mod store;

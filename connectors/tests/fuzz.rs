@@ -17,10 +17,11 @@ use proptest::test_runner::TestRunner;
 use squall_connectors::gridded::{Attribute, Notes, NumberType, Packing};
 use squall_connectors::isolate::{Format, IsolatedDecoder, run_if_helper};
 use squall_connectors::options::{Limits, ReadOptions};
+use squall_connectors::station::{StationDecoder, reports_json};
 use squall_fields::crs::{Plane, wkt};
 use squall_fields::time_units::TimeUnits;
-use squall_fields::{InputRef, ScaledUnit};
-use squall_operators::ports::FrameDecoder;
+use squall_fields::{InputRef, ScaledUnit, Verdict};
+use squall_operators::ports::{FrameDecoder, ReportDecoder};
 
 /// Not a test: what the helper processes of the tests below run, in this test binary.
 #[test]
@@ -186,6 +187,43 @@ fn texts(seeds: &'static [&'static str]) -> impl Strategy<Value = String> {
         damage.iter().for_each(|damage| damage.apply(&mut bytes, usize::MAX));
         String::from_utf8_lossy(&bytes).into_owned()
     })
+}
+
+#[test]
+fn station_reports() {
+    let seeds: &[&str] = &[
+        r#"{"station": {"id": "a", "name": "\u00c5s", "latitude": 57.72, "longitude": -12.04, "elevation_m": 20.5},
+        "time": "2015-08-27T14:05:00.5+02:00", "readings": [
+        {"standard_name": "precipitation_amount", "value": 0.2, "units": "kg m-2", "period_seconds": 600},
+        {"standard_name": "wind_speed", "value": 1e1, "units": "knot", "quality": "suspect"},
+        {"standard_name": "wind_from_direction", "value": null, "units": "degree"}]}"#,
+        r#"[{"station": {"id": "b"}, "time": "2019-02-17T06:00:00Z", "readings": [
+        {"standard_name": "eastward_wind", "value": -3.25, "units": "m s-1"}, {"standard_name": "x", "value": [{}]}]},
+        {"station": {"id": "c", "latitude": -90, "longitude": 360}, "time": "0001-01-01T00:00:00Z", "readings": [
+        {"standard_name": "rainfall_flux", "value": 123456789e-10, "units": "kg m-2 s-1"}]}]"#,
+    ];
+    let decoder = StationDecoder::default();
+    let input = InputRef { topic: Arc::from("t"), partition: 0, offset: 0, digest: Arc::from("") };
+    let (mut read, mut refused, mut broken) = (0, 0, 0);
+    let strategy = (prop::sample::select(seeds), prop::collection::vec(Damage::strategy(), 0..4));
+    let count = for_a_while(&strategy, |(seed, damage)| {
+        let mut bytes = seed.as_bytes().to_vec();
+        damage.iter().for_each(|damage| damage.apply(&mut bytes, usize::MAX));
+        let Ok(reports) = decoder.decode(&bytes.clone().into(), &input) else {
+            broken += 1;
+            return;
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        (read, refused) = (read + reports.reports.len(), refused + reports.refused.len());
+        for report in &reports.reports {
+            let is_sound = |r: &squall_fields::Reading| r.value.is_finite() || r.flags.overall() == Verdict::Missing;
+            assert!(report.readings.iter().all(is_sound) && !report.readings.is_empty(), "{text}");
+        }
+        let again = decoder.decode(&reports_json(&reports.reports).into(), &input).expect("what is written is JSON");
+        assert_eq!(again.reports, reports.reports, "{text}");
+    });
+    eprintln!("{count} records: {read} reports read, {refused} refused, {broken} records refused whole");
+    assert!(read > 0 && refused > 0 && broken > 0, "the damage is neither nothing nor everything");
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! Bytes into frames, and forecasts into bytes.
+//! Bytes into frames and reports of stations, and forecasts into bytes.
 
 use bytes::Bytes;
 use squall_fields::error::AnyError;
-use squall_fields::{Cause, ErrorKind, Forecast, Frame, InputRef};
+use squall_fields::{Cause, ErrorKind, Forecast, Frame, InputRef, StationReport};
 
 use crate::products::ProductField;
 
-/// Why bytes are not a frame. Each is what the decoder said: what was expected, and what came.
+/// Why bytes are not a frame, or not a report. Each is what the decoder said: what was expected, and what came.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -54,6 +54,26 @@ pub trait FrameDecoder: Send + Sync {
 
     /// The frames in a payload, usually one, each with `input` as its origin.
     fn decode(&self, payload: &Bytes, input: &InputRef) -> Result<Vec<Frame>, DecodeError>;
+}
+
+/// The reports of a payload. One that is wrong does not keep the others from being used.
+#[derive(Clone, Debug, Default)]
+pub struct Reports {
+    /// Those that can be used, in the order of the payload, each with a reading at least.
+    pub reports: Vec<StationReport>,
+    /// Those that cannot: the place of each in the payload, from 0, and what is wrong with it.
+    pub refused: Vec<(usize, DecodeError)>,
+    /// Readings of quantities that Squall does not know.
+    pub ignored: usize,
+}
+
+/// Turns bytes of one format into reports of stations.
+pub trait ReportDecoder: Send + Sync {
+    /// Media types that it reads, such as `application/json`.
+    fn content_types(&self) -> &[&'static str];
+
+    /// The reports in a payload, each with `input` as its origin. An error concerns all of it.
+    fn decode(&self, payload: &Bytes, input: &InputRef) -> Result<Reports, DecodeError>;
 }
 
 /// Why a forecast could not be written as a file.

@@ -10,7 +10,9 @@ mod ledger;
 mod log;
 mod store;
 
-pub use self::codec::{DecodeError, EncodeError, ForecastDecoder, ForecastEncoder, FrameDecoder};
+pub use self::codec::{
+    DecodeError, EncodeError, ForecastDecoder, ForecastEncoder, FrameDecoder, ReportDecoder, Reports,
+};
 pub use self::ledger::{Ledger, LedgerError, Opening};
 pub use self::log::{
     Connect, END_OF_LOG_HEADER, Headers, LogError, LogReader, LogWriter, Newest, Outgoing, PartitionId, Record,
