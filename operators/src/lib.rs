@@ -6,7 +6,8 @@
 //! never on a worker. Timely's time is *knowledge time* ([`knowledge`]), so
 //! everything that the pipeline ever knew has one order and a replay of a log is the live run.
 //!
-//! The operators know neither Kafka nor files: they speak to the traits in [`ports`].
+//! The operators know neither Kafka nor files: they speak to the traits in [`ports`]. What stations report goes another way
+//! ([`stations`]): a reading is small and is corrected later.
 //!
 //! A core is driven by hand as its operator drives it: time passes, then a frame comes.
 //!
@@ -67,6 +68,7 @@ pub mod quality;
 pub mod retry;
 pub mod sink;
 pub mod source;
+pub mod stations;
 pub mod stream;
 pub mod tile;
 pub mod verify;

@@ -147,7 +147,7 @@ fn bounded_grid(grid: &Grid) -> Result<(), Fault> {
 }
 
 /// Without parameters and in lower case.
-fn media_type(text: &str) -> String {
+pub(crate) fn media_type(text: &str) -> String {
     text.split(';').next().expect("split gives at least one part").trim().to_ascii_lowercase()
 }
 
