@@ -26,6 +26,7 @@ mod real_data;
 #[cfg(test)]
 pub(crate) mod round_trip;
 pub mod schema;
+pub mod stations;
 mod times;
 #[cfg(test)]
 mod variants;
@@ -37,3 +38,4 @@ pub use forecast_read::{Stored, forecast_from_bytes, read_forecast};
 pub use observations::{frame_bytes, write_frames};
 pub use points::{Case, Points, read_points};
 pub use read::Reader;
+pub use stations::StationSeries;

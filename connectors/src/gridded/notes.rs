@@ -5,7 +5,7 @@ use std::fmt;
 /// One thing that was decided while a file was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// What it is about: `axes`, `crs`, `interval`, `packing`, `calendar`, `skipped`.
+    /// What it is about: `axes`, `crs`, `interval`, `packing`, `calendar`, `names`, `places`, `skipped`.
     pub about: &'static str,
     /// What was decided, and by what.
     pub text: String,
