@@ -77,7 +77,8 @@ fn synop_of_two_days_is_mostly_good_and_what_stands_out_is_flagged() {
     assert_eq!(latest.keys().filter(|key| !derived(key)).count(), given, "no reading is lost");
     for quantity in [Quantity::WindSpeed, Quantity::RainRate] {
         let overall = |judged: &JudgedReading| judged.reading.flags.overall();
-        let of: Vec<Verdict> = latest.iter().filter(|(key, _)| key.quantity == quantity).map(|(_, j)| overall(j)).collect();
+        let of: Vec<Verdict> =
+            latest.iter().filter(|(key, _)| key.quantity == quantity).map(|(_, j)| overall(j)).collect();
         let share = |worst: Verdict| of.iter().filter(|v| **v >= worst).count() as f64 / of.len() as f64;
         assert!((1e-4..0.03).contains(&share(Verdict::Suspect)), "{} {}", quantity.name(), share(Verdict::Suspect));
         assert!(share(Verdict::Fail) < 0.005, "{} {}", quantity.name(), share(Verdict::Fail));

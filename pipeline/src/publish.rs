@@ -1,10 +1,13 @@
-//! From an archive to an observation topic: when each frame arrives, and what its record holds.
+//! From an archive to an observation topic: when each frame, or report of a station, arrives, and what its record holds.
 //!
 //! A replay must look like the live run that it stands for. So each frame gets a time of arrival, its slot plus a
 //! delay, which is the record's timestamp and hence the knowledge time downstream; frames are published in the order
 //! of arrival. A delay may be drawn per frame, by a generator keyed by seed and slot, which shuffles the order in a
 //! way that can be repeated.
 
+mod stations;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +16,9 @@ use squall_connectors::netcdf::{Storage, WriteOptions, frame_bytes};
 use squall_connectors::odim::{OdimWriteOptions, Quantity, write_bytes};
 use squall_fields::random::Philox;
 use squall_fields::{Frame, ValidTime, Variable};
-use squall_operators::ports::{END_OF_LOG_HEADER, Outgoing};
+use squall_operators::ports::{END_OF_LOG_HEADER, Headers, Outgoing};
 
+pub use self::stations::{StationArchive, station_records};
 use crate::config::{Config, SourceConfig};
 
 /// CloudEvents type of an observation.
@@ -69,11 +73,20 @@ impl Spread {
     pub fn partition(self, slot: ValidTime, source: &SourceConfig, partitions: i32) -> Option<i32> {
         match self {
             Self::Key => None,
-            Self::Slot => {
-                let number = slot.unix_seconds().div_euclid(source.cadence.step_seconds());
-                i32::try_from(number.rem_euclid(i64::from(partitions.max(1)))).ok()
-            }
+            Self::Slot => Self::in_turn(slot.unix_seconds().div_euclid(source.cadence.step_seconds()), partitions),
         }
+    }
+
+    /// The partition of the records of a time, by its number; `None` leaves it to the key.
+    pub fn partition_of_number(self, number: usize, partitions: i32) -> Option<i32> {
+        match self {
+            Self::Key => None,
+            Self::Slot => Self::in_turn(i64::try_from(number).ok()?, partitions),
+        }
+    }
+
+    fn in_turn(number: i64, partitions: i32) -> Option<i32> {
+        i32::try_from(number.rem_euclid(i64::from(partitions.max(1)))).ok()
     }
 }
 
@@ -124,32 +137,52 @@ pub fn record(
 ) -> anyhow::Result<Outgoing> {
     let (payload, content_type) = format.payload(frame, source)?;
     let payload = Bytes::from(payload);
-    let slot = frame.slot.to_rfc3339();
-    let id =
-        hex::encode(&Sha256::digest(format!("{}|{slot}|{}", source.name, hex::encode(Sha256::digest(&payload))))[..16]);
-    let headers = [
-        ("ce_specversion", "1.0".to_owned()),
-        ("ce_id", id),
-        ("ce_source", format!("/squall/{}/{}", config.name, source.name)),
-        ("ce_type", OBSERVATION_TYPE.to_owned()),
-        ("ce_time", slot.clone()),
-        ("ce_subject", format!("{}/{slot}", source.name)),
-        ("content-type", content_type.to_owned()),
-    ];
+    let event = Event { instance: &config.name, source: &source.name, kind: OBSERVATION_TYPE, content_type };
     Ok(Outgoing {
         topic: source.topic.clone(),
         partition,
         key: Some(Bytes::from(format!("{}|{}", source.name, frame.grid.id()))),
-        headers: headers.into_iter().map(|(name, value)| (name.to_owned(), Some(Bytes::from(value)))).collect(),
+        headers: event.headers(frame.slot, &payload),
         value: Some(payload),
         timestamp_ms: Some(arrival_ms),
     })
 }
 
+/// What the CloudEvents headers of a record say beside its time and its bytes.
+struct Event<'a> {
+    instance: &'a str,
+    source: &'a str,
+    kind: &'a str,
+    content_type: &'a str,
+}
+
+impl Event<'_> {
+    fn headers(&self, valid: ValidTime, payload: &[u8]) -> Headers {
+        let Self { instance, source, kind, content_type } = *self;
+        let valid = valid.to_rfc3339();
+        let digest = hex::encode(Sha256::digest(payload));
+        let headers = [
+            ("ce_specversion", "1.0".to_owned()),
+            ("ce_id", hex::encode(&Sha256::digest(format!("{source}|{valid}|{digest}"))[..16])),
+            ("ce_source", format!("/squall/{instance}/{source}")),
+            ("ce_type", kind.to_owned()),
+            ("ce_time", valid.clone()),
+            ("ce_subject", format!("{source}/{valid}")),
+            ("content-type", content_type.to_owned()),
+        ];
+        headers.into_iter().map(|(name, value)| (name.to_owned(), Some(Bytes::from(value)))).collect()
+    }
+}
+
 /// The record that ends a replay of one partition.
 pub fn end_of_log(source: &SourceConfig, partition: i32, arrival_ms: i64) -> Outgoing {
+    end_of_topic(&source.topic, partition, arrival_ms)
+}
+
+/// The same, of a topic that is no source of frames.
+pub fn end_of_topic(topic: &Arc<str>, partition: i32, arrival_ms: i64) -> Outgoing {
     Outgoing {
-        topic: source.topic.clone(),
+        topic: topic.clone(),
         partition: Some(partition),
         key: None,
         headers: vec![(END_OF_LOG_HEADER.to_owned(), Some(Bytes::from_static(b"true")))],

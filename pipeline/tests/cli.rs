@@ -47,7 +47,14 @@ fn help_teaches() {
 
 #[test]
 fn a_wrong_command_line_ends_with_2() {
-    for arguments in [&[][..], &["forecats"], &["publish"], &["publish", "x.nc", "--config", "c", "--speed", "fast"]] {
+    for arguments in [
+        &[][..],
+        &["forecats"],
+        &["publish"],
+        &["publish", "x.nc", "--config", "c", "--speed", "fast"],
+        &["publish", "x.nc", "--config", "c", "--stations", "t", "--source", "s"],
+        &["publish", "x.nc", "--config", "c", "--partitions", "3"],
+    ] {
         let (code, _, errors) = told(&run(arguments));
         assert!(code == Some(2) && !errors.is_empty(), "{arguments:?}: {code:?}\n{errors}");
     }

@@ -11,11 +11,12 @@ use std::time::Duration;
 use ndarray::{Array3, Array4, s};
 use serde_json::Value;
 use squall_connectors::memory::MemoryLog;
-use squall_fields::{Ensemble, IssueTime, ValidTime, Variable};
+use squall_connectors::station::{StationDecoder, StationLimits, reports_json};
+use squall_fields::{Check, Ensemble, InputRef, IssueTime, Quantity, ValidTime, Variable, Verdict};
 use squall_models::simulate::StormSettings;
 use squall_models::{Coordinates, Forecaster, ModelError, Prediction, Request};
 use squall_operators::dead_letter::Reason;
-use squall_operators::ports::{Connect, Record};
+use squall_operators::ports::{Connect, Record, ReportDecoder};
 use squall_operators::products;
 use squall_pipeline::commands::simulate::frames;
 use squall_pipeline::config::{Config, Layers, StreamConfig};
@@ -304,6 +305,50 @@ fn dead_letters_have_the_headers_and_reasons_that_are_listed() {
         assert_eq!(letter.header("dead-letter-reason"), Some(Reason::Undecodable.name()));
     }
     assert!(first_column(&tables[1]).contains(Reason::Undecodable.name()));
+}
+
+#[test]
+fn station_reports_are_read_as_they_are_described() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/formats.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let section = text.split("## Station reports").nth(1).unwrap();
+    let example = section.split("```json").nth(1).unwrap().split("```").next().unwrap();
+    let input = InputRef { topic: "t".into(), partition: 0, offset: 0, digest: "".into() };
+    let decode = |bytes: Vec<u8>| StationDecoder::default().decode(&bytes.into(), &input).unwrap();
+    let read = decode(example.as_bytes().to_vec());
+    assert!(read.refused.is_empty() && read.ignored == 0, "{:?}", read.refused);
+    assert_eq!(read.reports[0].readings.len(), 3);
+    let tables = tables("Station reports");
+    // Everything that the example has, and that Squall writes, is listed, and nothing else.
+    for bytes in [example.as_bytes().to_vec(), reports_json(&read.reports)] {
+        let mut found = BTreeSet::new();
+        match serde_json::from_slice(&bytes).unwrap() {
+            Value::Array(reports) => reports.iter().for_each(|report| paths(report, "", &mut found)),
+            report => paths(&report, "", &mut found),
+        }
+        assert_eq!(found, first_column(&tables[0]));
+    }
+    for row in &tables[1] {
+        for name in codes(&row[0]) {
+            let quantity = Quantity::of_standard_name(&name).unwrap_or_else(|| panic!("{name} is not read"));
+            assert_eq!(codes(&row[1]), [quantity.name()], "{name}");
+            assert!(row[2].starts_with(quantity.unit()), "{name} is in {}", quantity.unit());
+        }
+    }
+    let limits = StationLimits::default();
+    let listed: Vec<usize> = tables[2].iter().map(|row| row[0].parse().unwrap()).collect();
+    assert_eq!(listed, [limits.max_bytes, limits.max_reports, limits.max_readings]);
+    assert!(section.contains(&format!("from 1 to {}", limits.max_period_seconds)));
+    assert!(section.contains(&format!("at most {} bytes", limits.max_text_bytes)));
+    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let verdicts: Vec<&str> = Verdict::ALL.iter().map(|verdict| verdict.name()).collect();
+    assert_eq!(first_column(&tables[3]), named(&verdicts));
+    for row in &tables[3] {
+        let verdict = Verdict::ALL.iter().find(|verdict| codes(&row[0]) == [verdict.name()]);
+        assert_eq!(verdict.map(|verdict| verdict.code().to_string()).as_ref(), Some(&row[1]));
+    }
+    let checks: Vec<&str> = Check::ALL.iter().map(|check| check.name()).collect();
+    assert_eq!(first_column(&tables[4]), named(&checks));
 }
 
 /// A variable of a file in the words of the document.

@@ -88,14 +88,8 @@ pub struct Control {
     memory: Memory,
 }
 
-/// What one push has touched.
-#[derive(Default)]
-struct Touched {
-    /// Keys with another value than before.
-    fresh: BTreeSet<ReadingKey>,
-    /// Keys of readings that are compared with these.
-    others: BTreeSet<ReadingKey>,
-}
+/// What one push has touched: keys with another value than before (true), and of what is compared with these (false).
+type Touched = BTreeMap<ReadingKey, bool>;
 
 impl Control {
     /// Without history.
@@ -136,11 +130,9 @@ impl Control {
             }
         }
         let horizon = seconds(known_at).plus_seconds(-i64::from(self.config.horizon_seconds));
-        touched.others.retain(|key| key.valid >= horizon && !touched.fresh.contains(key));
+        touched.retain(|key, is_fresh| *is_fresh || key.valid >= horizon);
         let mut winds = BTreeSet::new();
-        for (key, is_fresh) in
-            touched.fresh.into_iter().map(|k| (k, true)).chain(touched.others.into_iter().map(|k| (k, false)))
-        {
+        for (key, is_fresh) in touched {
             let flags = self.flags(&key);
             let Some(reading) = self.memory.reading_mut(&key) else { continue };
             if !is_fresh && reading.flags == flags {
@@ -184,14 +176,21 @@ impl Control {
             let held =
                 Held { station: report.station.clone(), reading, input: report.input.clone(), known_at, is_evidence };
             self.memory.put(&key, held);
-            if let Some(limits) = self.config.thresholds.get(&key.quantity) {
-                touched.others.extend(self.memory.after(&key, limits.looks_back_seconds()));
+            for other in self.who_looks_back_to(&key) {
+                touched.entry(other).or_insert(false);
             }
             for place in moved_from.into_iter().chain(report.station.place).collect::<BTreeSet<_>>() {
-                touched.others.extend(self.who_compares_with(&key, place));
+                for other in self.who_compares_with(&key, place) {
+                    touched.entry(other).or_insert(false);
+                }
             }
-            touched.fresh.insert(key);
+            touched.insert(key, true);
         }
+    }
+
+    fn who_looks_back_to(&self, key: &ReadingKey) -> impl Iterator<Item = ReadingKey> {
+        let limits = self.config.thresholds.get(&key.quantity);
+        limits.into_iter().flat_map(|limits| self.memory.after(key, limits.looks_back_seconds()))
     }
 
     fn who_compares_with<'c>(&'c self, key: &'c ReadingKey, place: Place) -> impl Iterator<Item = ReadingKey> {

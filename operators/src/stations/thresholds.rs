@@ -120,10 +120,47 @@ impl Thresholds {
                 usual: None,
                 step: None,
                 persistence: Some(stays(0.0, (0.0, 0.0))),
-                buddy: Some(neighbours(120.0, 0.0)),
+                // A light wind comes from anywhere.
+                buddy: None,
             },
             Quantity::EastwardWind | Quantity::NorthwardWind => component,
         }
+    }
+
+    /// What is wrong with these limits, in words that name the setting; nothing if they can be used.
+    ///
+    /// ```
+    /// use squall_fields::Quantity;
+    /// use squall_operators::stations::Thresholds;
+    /// let usual = Thresholds::of(Quantity::WindSpeed);
+    /// assert!(usual.faults().is_empty());
+    /// let wrong = Thresholds { possible: (75.0, 0.0), ..usual };
+    /// assert_eq!(wrong.faults(), ["possible: expected a least and a greatest value, got 75 to 0"]);
+    /// ```
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut range = |name: &str, range: Option<(f32, f32)>| {
+            if let Some((least, greatest)) = range.filter(|(least, greatest)| !(least <= greatest)) {
+                faults.push(format!("{name}: expected a least and a greatest value, got {least} to {greatest}"));
+            }
+        };
+        range("possible", Some(self.possible));
+        range("usual", self.usual);
+        range("persistence.except", self.persistence.and_then(|limit| limit.except));
+        let mut at_least = |name: &str, number: Option<f64>, is_enough: fn(f64) -> bool, least: &str| {
+            if let Some(number) = number.filter(|number| !is_enough(*number)) {
+                faults.push(format!("{name}: expected a number {least}, got {number}"));
+            }
+        };
+        let (positive, not_negative): (fn(f64) -> bool, fn(f64) -> bool) = (|n| n > 0.0, |n| n >= 0.0);
+        at_least("step.most", self.step.map(|limit| limit.most.into()), not_negative, "of at least 0");
+        let tolerance = self.persistence.map(|limit| limit.tolerance.into());
+        at_least("persistence.tolerance", tolerance, not_negative, "of at least 0");
+        at_least("buddy.radius_m", self.buddy.map(|limit| limit.radius_m), positive, "above 0");
+        at_least("buddy.elevation_m", self.buddy.and_then(|limit| limit.elevation_m), not_negative, "of at least 0");
+        at_least("buddy.most", self.buddy.map(|limit| limit.most.into()), not_negative, "of at least 0");
+        at_least("buddy.spreads", self.buddy.map(|limit| limit.spreads.into()), not_negative, "of at least 0");
+        faults
     }
 
     /// How long before a reading others lie that its checks look at, in seconds.
@@ -134,5 +171,35 @@ impl Thresholds {
             .persistence
             .map_or(0, |limit| i64::from(limit.fail_after_seconds.unwrap_or(0).max(limit.suspect_after_seconds)));
         step.max(persistence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_default_can_be_used_and_is_written_and_read() {
+        for quantity in Quantity::ALL {
+            let limits = Thresholds::of(*quantity);
+            assert_eq!(limits.faults(), Vec::<String>::new(), "{}", quantity.name());
+            let text = serde_json::to_string(&limits).unwrap();
+            assert_eq!(serde_json::from_str::<Thresholds>(&text).unwrap(), limits);
+        }
+        let least: Thresholds = serde_json::from_str(r#"{"possible": [0, 1]}"#).unwrap();
+        assert_eq!((least.looks_back_seconds(), least.buddy), (0, None));
+        assert!(serde_json::from_str::<Thresholds>(r#"{"possible": [0, 1], "usuall": [0, 1]}"#).is_err());
+    }
+
+    #[test]
+    fn every_limit_that_cannot_be_is_named() {
+        let mut limits = Thresholds::of(Quantity::WindSpeed);
+        limits.usual = Some((f32::NAN, 1.0));
+        limits.step = limits.step.map(|limit| StepLimit { most: -1.0, ..limit });
+        limits.persistence = limits.persistence.map(|limit| PersistenceLimit { tolerance: f32::NAN, ..limit });
+        limits.buddy = limits.buddy.map(|limit| BuddyLimit { radius_m: 0.0, spreads: -0.5, ..limit });
+        let named: Vec<String> =
+            limits.faults().iter().map(|fault| fault.split(':').next().unwrap_or_default().to_owned()).collect();
+        assert_eq!(named, ["usual", "step.most", "persistence.tolerance", "buddy.radius_m", "buddy.spreads"]);
     }
 }

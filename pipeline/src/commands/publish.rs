@@ -1,17 +1,21 @@
-//! `squall publish`: an archive to an observation topic.
+//! `squall publish`: an archive of frames, or series of stations, to an observation topic.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use squall_operators::ports::{Connect, LogWriter, Retention, Timestamps, TopicSpec};
+use squall_connectors::options::Limits;
+use squall_connectors::station::StationLimits;
+use squall_fields::ValidTime;
+use squall_operators::ports::{Connect, LogWriter, Outgoing, Retention, Timestamps, TopicSpec};
 
 use super::{Expected, Overrides, Usage, duration};
 use crate::archive::{Archive, read_options};
 use crate::config::{Config, LogKind, SourceConfig};
-use crate::publish::{Arrivals, Format, Spread, end_of_log, record};
+use crate::publish::{Arrivals, Format, Spread, StationArchive, end_of_topic, record, station_records};
 use crate::signals::Stop;
 
 /// Examples that `--help` shows.
@@ -19,9 +23,11 @@ pub const EXAMPLES: &str = "Examples:
   squall publish event.nc --config configs/radar.toml --speed max
   squall publish *.nc --config configs/radar.toml --source radar --speed 60x --delay '2 min'
   squall publish event.nc --config configs/radar.toml --partitions-by slot --shuffle-within '3 min' --seed 7
+  squall publish synop.nc --config configs/radar.toml --stations obs.stations.v1 --speed 600x
 
-One record for each frame, in the order of arrival; the timestamp is the slot plus the delay. A topic that is
-missing is created for a replay: with the producer's timestamps, kept for ever.";
+One record for each frame, or for the reports of all stations at a time, in the order of arrival; the timestamp is the
+slot, or the valid time, plus the delay. A topic that is missing is created for a replay: with the producer's timestamps,
+kept for ever.";
 
 /// How fast time passes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,7 +62,7 @@ impl Speed {
 /// Arguments of `squall publish`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Files with observations of one source.
+    /// Files with observations of one source, or of stations.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Configuration file with the log and the source.
@@ -67,19 +73,26 @@ pub struct Arguments {
     /// The source whose topic is filled; not needed where there is only one.
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
+    /// The files are series of stations: their reports go to this topic.
+    #[arg(long, value_name = "TOPIC", conflicts_with_all = ["source", "format"])]
+    stations: Option<Arc<str>>,
+    /// Partitions of the topic of stations, if it is created.
+    #[arg(long, default_value_t = 1, value_name = "COUNT", requires = "stations",
+        value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: i32,
     /// How fast time passes: 60x, or max.
     #[arg(long, default_value = "max", value_name = "SPEED", value_parser = speed)]
     speed: Speed,
-    /// From a slot to the arrival of its frame.
+    /// From a slot to the arrival of its frame, or from a valid time to that of its reports.
     #[arg(long, default_value = "0 s", value_name = "DURATION", value_parser = duration)]
     delay: Duration,
-    /// Delay each frame by up to this more, drawn by chance: frames overtake each other.
+    /// Delay each frame, or all reports of a time, by up to this more, drawn by chance: they overtake each other.
     #[arg(long, default_value = "0 s", value_name = "DURATION", value_parser = duration)]
     shuffle_within: Duration,
     /// Key of what is drawn.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Which partition a frame goes to.
+    /// Which partition a record goes to.
     #[arg(long, value_enum, default_value = "key")]
     partitions_by: Spread,
     /// Format of the records.
@@ -96,14 +109,17 @@ impl Arguments {
         if config.log.kind == LogKind::Memory {
             return Err(Usage("log.kind is \"memory\": nobody else could read what is published there".into()).into());
         }
-        let source = self.source(&config)?;
-        let archive = Archive::open(&self.files, &read_options(source))?;
         let connect = crate::connect::log(&config);
-        let partitions = topic(&*connect, &config, source)?;
         let mut writer = connect.writer()?;
-        let sent = self.send(&config, source, &archive, partitions, &mut *writer)?;
+        let (sent, topic) = match &self.stations {
+            Some(topic) => (self.send_reports(&config, topic, &*connect, &mut *writer)?, topic.clone()),
+            None => {
+                let source = self.source(&config)?;
+                (self.send_frames(&config, source, &*connect, &mut *writer)?, source.topic.clone())
+            }
+        };
         writer.flush(Duration::from_secs(60)).context("the broker did not take every record")?;
-        println!("{sent} records to {}", source.topic);
+        println!("{sent} records to {topic}");
         Ok(())
     }
 
@@ -118,39 +134,86 @@ impl Arguments {
         }
     }
 
-    fn send(
+    fn send_frames(
         &self,
         config: &Config,
         source: &SourceConfig,
-        archive: &Archive,
-        partitions: i32,
+        connect: &dyn Connect,
         writer: &mut dyn LogWriter,
+    ) -> anyhow::Result<usize> {
+        let archive = Archive::open(&self.files, &read_options(source))?;
+        let partitions = topic(connect, config, replay_topic(source))?;
+        let one = |place, arrival| {
+            let frame = archive.frame(place)?;
+            let partition = self.partitions_by.partition(frame.slot, source, partitions);
+            Ok((frame.slot, vec![record(config, source, &frame, arrival, partition, self.format)?]))
+        };
+        self.send(archive.slots(), (&source.topic, partitions), writer, one)
+    }
+
+    fn send_reports(
+        &self,
+        config: &Config,
+        name: &Arc<str>,
+        connect: &dyn Connect,
+        writer: &mut dyn LogWriter,
+    ) -> anyhow::Result<usize> {
+        let archive = StationArchive::open(&self.files, &Limits::default())?;
+        for (file, note) in archive.notes() {
+            tracing::warn!(file, "{note}");
+        }
+        let spec = TopicSpec {
+            name: name.to_string(),
+            partitions: self.partitions,
+            timestamps: Timestamps::Create,
+            retention: Retention::Forever,
+            max_record_bytes: StationLimits::default().max_bytes as u64,
+        };
+        let partitions = topic(connect, config, spec)?;
+        let times: Vec<ValidTime> = archive.times().collect();
+        let all = |place: usize, arrival| {
+            let partition = self.partitions_by.partition_of_number(place, partitions);
+            let reports = archive.reports(place)?;
+            Ok((times[place], station_records(&config.name, name, &reports, arrival, partition)))
+        };
+        self.send(times.iter().copied(), (name, partitions), writer, all)
+    }
+
+    /// Sends the records of each time when it is due: `records` makes them of its place and its arrival. How many were sent.
+    fn send(
+        &self,
+        times: impl IntoIterator<Item = ValidTime>,
+        (topic, partitions): (&Arc<str>, i32),
+        writer: &mut dyn LogWriter,
+        mut records: impl FnMut(usize, i64) -> anyhow::Result<(ValidTime, Vec<Outgoing>)>,
     ) -> anyhow::Result<usize> {
         let stop = Stop::on_signal()?;
         let arrivals = Arrivals { delay: self.delay, jitter: self.shuffle_within, seed: self.seed };
-        let order = arrivals.order(archive.slots());
-        let bar = ProgressBar::new(order.len() as u64).with_style(style()).with_prefix(source.topic.to_string());
+        let order = arrivals.order(times);
+        let bar = ProgressBar::new(order.len() as u64).with_style(style()).with_prefix(topic.to_string());
         let (started, first) = (Instant::now(), order.first().map_or(0, |(_, arrival)| *arrival));
-        let mut last = first;
-        for (sent, (place, arrival)) in order.into_iter().enumerate() {
+        let (mut last, mut sent) = (first, 0);
+        for (place, arrival) in order {
             if !self.speed.wait(started, arrival - first, &stop) {
                 bar.abandon_with_message("stopped");
                 return Ok(sent);
             }
-            let frame = archive.frame(place)?;
-            let partition = self.partitions_by.partition(frame.slot, source, partitions);
-            writer.send(record(config, source, &frame, arrival, partition, self.format)?)?;
-            bar.set_message(frame.slot.to_string());
+            let (valid, records) = records(place, arrival)?;
+            for record in records {
+                writer.send(record)?;
+                sent += 1;
+            }
+            bar.set_message(valid.to_string());
             bar.inc(1);
             last = arrival;
         }
         if self.end {
             for partition in 0..partitions {
-                writer.send(end_of_log(source, partition, last))?;
+                writer.send(end_of_topic(topic, partition, last))?;
             }
         }
         bar.finish();
-        Ok(archive.len())
+        Ok(sent)
     }
 }
 
@@ -159,9 +222,9 @@ fn style() -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the template is well formed")
 }
 
-/// The topic of a source, created for a replay if it is missing; its number of partitions.
-fn topic(connect: &dyn Connect, config: &Config, source: &SourceConfig) -> anyhow::Result<i32> {
-    if let Some(Some(topic)) = connect.describe(&[&source.topic])?.into_iter().next() {
+/// A topic, created for a replay if it is missing; its number of partitions.
+fn topic(connect: &dyn Connect, config: &Config, spec: TopicSpec) -> anyhow::Result<i32> {
+    if let Some(Some(topic)) = connect.describe(&[&spec.name])?.into_iter().next() {
         if topic.timestamps == Some(Timestamps::LogAppend) {
             let topic = topic.name;
             tracing::warn!(topic, "the topic stamps records itself: they count as known now, not when they arrived");
@@ -169,11 +232,12 @@ fn topic(connect: &dyn Connect, config: &Config, source: &SourceConfig) -> anyho
         return Ok(topic.partitions);
     }
     if !config.log.create_topics {
-        let name = &source.topic;
+        let name = &spec.name;
         return Err(Usage(format!("there is no topic {name}, and log.create_topics is false")).into());
     }
-    connect.create(&[replay_topic(source)])?;
-    Ok(source.partitions)
+    let partitions = spec.partitions;
+    connect.create(&[spec])?;
+    Ok(partitions)
 }
 
 /// A source's topic as a replay needs it: stamped by the producer, kept for ever.

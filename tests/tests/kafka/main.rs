@@ -19,6 +19,7 @@ mod positions;
 mod processes;
 mod scores;
 mod security;
+mod stations;
 mod store;
 mod time;
 mod topics;
