@@ -122,7 +122,7 @@ fn angle(unit: &str) -> Result<Conversion, UnitError> {
         "degree" | "degrees" | "deg" | "degree_true" | "degrees_true" | "degree_t" | "\u{b0}" => {
             Ok(Conversion::Scale(1.0))
         }
-        "rad" | "radian" | "radians" => Ok(Conversion::Scale(180.0 / std::f32::consts::PI)),
+        "rad" | "radian" | "radians" => Ok(Conversion::Scale(180.0 / std::f64::consts::PI)),
         _ => Err(UnitError::NoAngle { text: unit.trim().chars().take(80).collect() }),
     }
 }
