@@ -25,7 +25,20 @@ pub const WIND: &str = "wind";
 /// The statistics of each variable, by its name, of scores that start as `empty`. Two components of wind are judged by
 /// their speed and as a vector, too.
 pub fn of_fields(empty: &[Box<dyn AnyScore>], fields: &[Field<'_>]) -> Vec<(&'static str, Statistics)> {
-    let scalars = |pair: &Pair<'_>| of_pair(empty, pair, |score| !score.is_of_vectors());
+    of_some(empty, fields, |_| true)
+}
+
+/// The same of cells that are places of their own, without neighbours: scores of windows and of wavelengths count nothing.
+pub fn of_places(empty: &[Box<dyn AnyScore>], fields: &[Field<'_>]) -> Vec<(&'static str, Statistics)> {
+    of_some(empty, fields, |score| score.scale().is_none() && !score.is_of_neighbours())
+}
+
+fn of_some(
+    empty: &[Box<dyn AnyScore>],
+    fields: &[Field<'_>],
+    wanted: impl Fn(&dyn AnyScore) -> bool + Sync,
+) -> Vec<(&'static str, Statistics)> {
+    let scalars = |pair: &Pair<'_>| of_pair(empty, pair, |score| !score.is_of_vectors() && wanted(score));
     let mut all: Vec<_> = fields
         .iter()
         .map(|Field { variable, members, observed }| (variable.name(), scalars(&Pair::new(*members, *observed))))
@@ -38,7 +51,7 @@ pub fn of_fields(empty: &[Box<dyn AnyScore>], fields: &[Field<'_>]) -> Vec<(&'st
         let came: Array2<f32> = Zip::from(u.observed).and(v.observed).map_collect(speed);
         all.push((Variable::WindSpeed.name(), scalars(&Pair::new(members.view(), came.view()))));
         let vector = Pair::new(u.members, u.observed).with_second(v.members, v.observed);
-        all.push((WIND, of_pair(empty, &vector, |score| score.is_of_vectors())));
+        all.push((WIND, of_pair(empty, &vector, |score| score.is_of_vectors() && wanted(score))));
     }
     all
 }

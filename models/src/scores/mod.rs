@@ -46,7 +46,7 @@ pub use correlation::{pearson, spearman};
 pub use crps::{Crps, FairCrps, crps};
 pub use csi::Csi;
 pub use direction::DirectionError;
-pub use fields::{Field, Number, numbers, of_fields};
+pub use fields::{Field, Number, numbers, of_fields, of_places};
 pub use fss::{Border, Fss};
 pub use list::UnknownScore;
 pub use neighbourhood::{FssScore, NeighbourhoodCsi, PooledCrps};

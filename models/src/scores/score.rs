@@ -101,6 +101,11 @@ pub trait Score: Sums + Clone + Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether it needs a whole field, beyond its windows: places without neighbours have no spectrum.
+    fn is_of_neighbours(&self) -> bool {
+        false
+    }
+
     /// Whether it says something about each lead; otherwise it is of all leads together.
     fn is_by_lead(&self) -> bool {
         true
@@ -134,6 +139,8 @@ pub trait AnyScore: Sums + Debug + Send + Sync {
     fn has_unit(&self) -> bool;
     /// See [`Score::is_of_vectors`].
     fn is_of_vectors(&self) -> bool;
+    /// See [`Score::is_of_neighbours`].
+    fn is_of_neighbours(&self) -> bool;
     /// See [`Score::is_by_lead`].
     fn is_by_lead(&self) -> bool;
     /// See [`Score::add`].
@@ -174,6 +181,10 @@ impl<S: Score> AnyScore for S {
 
     fn is_of_vectors(&self) -> bool {
         Score::is_of_vectors(self)
+    }
+
+    fn is_of_neighbours(&self) -> bool {
+        Score::is_of_neighbours(self)
     }
 
     fn is_by_lead(&self) -> bool {

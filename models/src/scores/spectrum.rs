@@ -85,6 +85,10 @@ impl Score for SpectrumRatio {
         "spectrum"
     }
 
+    fn is_of_neighbours(&self) -> bool {
+        true
+    }
+
     fn is_by_lead(&self) -> bool {
         false
     }

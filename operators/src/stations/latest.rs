@@ -19,9 +19,9 @@ pub type LatestTrace = TraceAgent<ValSpine<ReadingKey, JudgedReading, Tick, isiz
 /// A reading counts from the time at which it is known until another of its key is known. Of several of one key at one time
 /// the one later in the log counts. A reading that is missing or that failed is one like others: it replaces the one before.
 ///
-/// Readings are not forgotten here: what was made of one must be taken back whenever it is corrected.
+/// `None` forgets a key: what was made of its reading is taken back.
 pub fn arrange_latest<'scope>(
-    judged: StreamVec<'scope, Tick, (ReadingKey, JudgedReading)>,
+    judged: StreamVec<'scope, Tick, (ReadingKey, Option<JudgedReading>)>,
 ) -> Arranged<'scope, LatestTrace> {
     let upserts = judged.unary(Pipeline, "Upserts", |_capability, _info| {
         move |input, output| {
@@ -29,7 +29,7 @@ pub fn arrange_latest<'scope>(
                 let known_at = *time.time();
                 let mut session = output.session(&time);
                 for (key, reading) in batches.flat_map(|batch| batch.drain(..)) {
-                    session.give((key, Some(reading), known_at));
+                    session.give((key, reading, known_at));
                 }
             });
         }
@@ -49,7 +49,7 @@ pub fn arrange_latest<'scope>(
 /// });
 /// ```
 pub fn latest<'scope>(
-    judged: StreamVec<'scope, Tick, (ReadingKey, JudgedReading)>,
+    judged: StreamVec<'scope, Tick, (ReadingKey, Option<JudgedReading>)>,
 ) -> VecCollection<'scope, Tick, (ReadingKey, JudgedReading), isize> {
     arrange_latest(judged).as_collection(|key, reading| (key.clone(), reading.clone()))
 }

@@ -14,7 +14,8 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
 use super::handover::{PublishedFile, Whereabouts};
-use super::matching::{Change, Handle};
+use super::matching::{Change, Handle, Truth};
+use super::places::Places;
 use super::scorer::{Done, Source, Task};
 use super::series::{HOUR, start};
 use crate::Tick;
@@ -67,6 +68,8 @@ pub struct Times {
     pub leads: Vec<i64>,
     /// Which valid times are open.
     pub hours: Hours,
+    /// How long before a reading of a station others lie that it is checked against, in seconds.
+    pub reports_back: i64,
 }
 
 impl Times {
@@ -108,6 +111,12 @@ pub struct Closing {
 pub enum Arrival {
     /// An observation.
     Observed(Observed),
+    /// A frame that forecasts are made of, and not compared with.
+    Used(Observed),
+    /// What stations say of a valid time from now on.
+    Places(i64, Arc<Places>),
+    /// A record of reports of stations, which are valid from a time on.
+    Reported(ValidTime, (PartitionId, Option<Arc<str>>), (i64, PartitionClock)),
     /// A forecast of a companion, which has this number.
     Made(u32, Inferred),
     /// A forecast of the stream, whose number is 0.
@@ -133,7 +142,7 @@ pub struct Gather {
     times: Times,
     /// What was valid before this was closed before the start.
     open_at_start: i64,
-    observations: BTreeMap<i64, Handle>,
+    observations: BTreeMap<(i64, Truth), Handle>,
     forecasts: BTreeMap<(u32, i64), Handle>,
     /// Fields that were replaced, by when.
     replaced: BTreeMap<Tick, Vec<Handle>>,
@@ -141,6 +150,8 @@ pub struct Gather {
     published: BTreeSet<(IssueTime, u32)>,
     /// For each slot, and each partition, the first record.
     records: BTreeMap<ValidTime, OldestRecords>,
+    /// For each valid time, and each partition, the first record of reports.
+    reports: BTreeMap<ValidTime, OldestRecords>,
     grid: Option<Arc<Grid>>,
     first_slot: Option<ValidTime>,
     next: Handle,
@@ -159,6 +170,7 @@ impl Gather {
             replaced: BTreeMap::new(),
             published: BTreeSet::new(),
             records: BTreeMap::new(),
+            reports: BTreeMap::new(),
             grid: state.grid.map(Arc::new),
             first_slot: state.first_slot,
             next: 0,
@@ -176,6 +188,24 @@ impl Gather {
 
     /// Takes an observation that became known at a time: its handle, if it is still compared with anything.
     pub fn observe(&mut self, time: Tick, observed: &Observed) -> Option<Handle> {
+        self.note_record(observed);
+        self.observe_at(time, Truth::Field, observed.frame.slot.unix_seconds())
+    }
+
+    /// Takes what stations said of a valid time: its handle, if it is still compared with anything.
+    pub fn observe_at(&mut self, time: Tick, truth: Truth, valid: i64) -> Option<Handle> {
+        if valid < self.open(time) {
+            return None;
+        }
+        let handle = self.handle();
+        if let Some(before) = self.observations.insert((valid, truth), handle) {
+            self.replaced.entry(time).or_default().push(before);
+        }
+        Some(handle)
+    }
+
+    /// Notes the record of a frame: a restart reads from it again.
+    pub fn note_record(&mut self, observed: &Observed) {
         let Observed { frame, origin } = observed;
         let slot = frame.slot;
         self.grid.get_or_insert_with(|| frame.grid.clone());
@@ -183,15 +213,16 @@ impl Gather {
         let id = PartitionId { topic: frame.input.topic.clone(), partition: frame.input.partition };
         let record = (frame.input.offset, origin.clock);
         note_oldest(self.records.entry(slot).or_default(), (id, origin.topic_id.clone()), record);
-        let valid = slot.unix_seconds();
-        if valid < self.open(time) {
-            return None;
-        }
-        let handle = self.handle();
-        if let Some(before) = self.observations.insert(valid, handle) {
-            self.replaced.entry(time).or_default().push(before);
-        }
-        Some(handle)
+    }
+
+    /// Notes a record of reports.
+    pub fn note_reports(
+        &mut self,
+        valid: ValidTime,
+        of: (PartitionId, Option<Arc<str>>),
+        record: (i64, PartitionClock),
+    ) {
+        note_oldest(self.reports.entry(valid).or_default(), of, record);
     }
 
     /// Takes a forecast that became known at a time: its handle, if it reaches what is open.
@@ -216,7 +247,7 @@ impl Gather {
         let oldest_forecast = self.forecasts.keys().map(|(_, issue_time)| *issue_time).min();
         let oldest_published = self.published.first().map(|(issue_time, _)| issue_time.unix_seconds());
         let last = |issue_time: Option<i64>| issue_time.map(|issue_time| issue_time + self.times.longest());
-        let observed = self.observations.keys().next().copied();
+        let observed = self.observations.keys().next().map(|(valid, _)| *valid);
         let oldest = [observed, last(oldest_forecast), last(oldest_published)].into_iter().flatten().min()?;
         Some(self.times.hours.closing(oldest))
     }
@@ -228,9 +259,9 @@ impl Gather {
         // What was replaced later is still compared with what came before that.
         let later = self.replaced.split_off(&(time + 1));
         let mut forget: Vec<Handle> = std::mem::replace(&mut self.replaced, later).into_values().flatten().collect();
-        let later = self.observations.split_off(&open);
-        for (valid, handle) in std::mem::replace(&mut self.observations, later) {
-            changes.push(Change::Observation(valid, None));
+        let later = self.observations.split_off(&(open, Truth::Field));
+        for ((valid, truth), handle) in std::mem::replace(&mut self.observations, later) {
+            changes.push(Change::Observation((truth, valid), None));
             forget.push(handle);
         }
         let times = &self.times;
@@ -252,13 +283,15 @@ impl Gather {
         });
         let oldest = ValidTime::from_unix_seconds(self.times.oldest_slot(open));
         self.records = self.records.split_off(&oldest);
+        let oldest = ValidTime::from_unix_seconds(open.saturating_sub(self.times.reports_back));
+        self.reports = self.reports.split_off(&oldest);
         (changes, Closing { open, forget }, forgotten)
     }
 
     /// What a restart must know.
     pub fn mark(&self) -> Mark {
         let mut oldest_records = OldestRecords::new();
-        for (of, record) in self.records.values().flatten() {
+        for (of, record) in self.records.values().chain(self.reports.values()).flatten() {
             note_oldest(&mut oldest_records, of.clone(), *record);
         }
         let grid = self.grid.as_deref().cloned();
@@ -342,11 +375,26 @@ impl Shell {
         match arrival {
             Arrival::Observed(observed) => {
                 let handle = self.core.observe(time, &observed);
-                self.out.push((capability.clone(), Gathered::Mark(self.core.mark().into())));
+                self.mark(capability);
                 if let Some(handle) = handle {
-                    let change = Change::Observation(observed.frame.slot.unix_seconds(), Some(handle));
+                    let of = (Truth::Field, observed.frame.slot.unix_seconds());
+                    let change = Change::Observation(of, Some(handle));
                     self.desk.submit(Task::Observation(handle, observed.frame), (capability.clone(), change))?;
                 }
+            }
+            Arrival::Used(observed) => {
+                self.core.note_record(&observed);
+                self.mark(capability);
+            }
+            Arrival::Places(valid, places) => {
+                if let Some(handle) = self.core.observe_at(time, Truth::Places, valid) {
+                    let change = Change::Observation((Truth::Places, valid), Some(handle));
+                    self.desk.submit(Task::Places(handle, places), (capability.clone(), change))?;
+                }
+            }
+            Arrival::Reported(valid, of, record) => {
+                self.core.note_reports(valid, of, record);
+                self.mark(capability);
             }
             Arrival::Made(_, Inferred::Skipped(_)) => {}
             Arrival::Made(contestant, Inferred::Made(made)) => {
@@ -374,6 +422,10 @@ impl Shell {
         self.desk.submit(Task::Forecast(handle, source), (capability.clone(), change))
     }
 
+    fn mark(&mut self, capability: &Capability<Tick>) {
+        self.out.push((capability.clone(), Gathered::Mark(self.core.mark().into())));
+    }
+
     /// Keeps permission to speak at the next closing, and no other; `capability` may be of a later time than what is held.
     fn hold(&mut self, capability: &Capability<Tick>) {
         let Some(next) = self.core.next_closing() else {
@@ -397,7 +449,7 @@ impl Shell {
             if !records.is_empty() {
                 self.out.push((capability.clone(), Gathered::Kept(records)));
             }
-            self.out.push((capability.clone(), Gathered::Mark(self.core.mark().into())));
+            self.mark(&capability);
             self.hold(&capability);
         }
         if frontier.is_none() {

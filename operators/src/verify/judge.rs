@@ -10,7 +10,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
 use super::gather::{Closing, Hours};
-use super::matching::Match;
+use super::matching::{Match, Truth};
 use super::scorer::{Done, Scored, Task};
 use super::series::{Key, Series, Sums};
 use super::skill::{Skill, Standing};
@@ -188,7 +188,8 @@ impl Shell {
 }
 
 /// Stands for what is no pair.
-const NOTHING: Match = Match { contestant: u32::MAX, lead: 0, valid: 0, forecast: 0, observation: 0 };
+const NOTHING: Match =
+    Match { contestant: u32::MAX, lead: 0, truth: Truth::Field, valid: 0, forecast: 0, observation: 0 };
 
 /// What the operator goes on from, on the home worker.
 pub struct Judge {

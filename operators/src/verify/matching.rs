@@ -15,11 +15,20 @@ use crate::Tick;
 /// Names a field that is held: of what came later, the larger one.
 pub type Handle = u64;
 
+/// What forecasts are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Truth {
+    /// A field.
+    Field,
+    /// Readings of stations.
+    Places,
+}
+
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Change {
-    /// The observation of a slot, in seconds since 1970; none any more.
-    Observation(i64, Option<Handle>),
+    /// The observation of a valid time, in seconds since 1970; none any more.
+    Observation((Truth, i64), Option<Handle>),
     /// The forecast of a contestant for an issue time, in seconds since 1970; none any more.
     Forecast((u32, i64), Option<Handle>),
 }
@@ -31,6 +40,8 @@ pub struct Match {
     pub contestant: u32,
     /// Which lead, counted from 0.
     pub lead: u32,
+    /// What it is compared with.
+    pub truth: Truth,
     /// The valid time, in seconds since 1970.
     pub valid: i64,
     /// The forecast.
@@ -46,7 +57,7 @@ pub fn matches<'scope>(
     leads: Vec<i64>,
 ) -> StreamVec<'scope, Tick, (Match, Tick, isize)> {
     let observations = changes.clone().flat_map(|(change, time)| match change {
-        Change::Observation(slot, handle) => Some((slot, handle, time)),
+        Change::Observation(of, handle) => Some((of, handle, time)),
         Change::Forecast(..) => None,
     });
     let forecasts = changes.flat_map(|(change, time)| match change {
@@ -54,8 +65,11 @@ pub fn matches<'scope>(
         Change::Observation(..) => None,
     });
     // Of several at one time the largest handle counts: the last.
-    let observations =
-        arrange_from_upsert::<ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, i64, Handle>(observations, "Observations");
+    let observations = arrange_from_upsert::<ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, (Truth, i64), Handle>(
+        observations,
+        "Observations",
+    );
+    let observations = observations.as_collection(|(truth, valid), handle| (*valid, (*truth, *handle)));
     let forecasts =
         arrange_from_upsert::<ValBuilder<_, _, _, _>, ValSpine<_, _, _, _>, (u32, i64), Handle>(forecasts, "Forecasts");
     let open = forecasts.as_collection(|of, handle| (*of, *handle));
@@ -63,9 +77,10 @@ pub fn matches<'scope>(
         let lead = move |(lead, seconds): (usize, i64)| (issue_time + seconds, (contestant, lead as u32, forecast));
         leads.clone().into_iter().enumerate().map(lead)
     });
-    let pair = |valid: &i64, (contestant, lead, forecast): &(u32, u32, Handle), observation: &Handle| {
+    let pair = |valid: &i64, (contestant, lead, forecast): &(u32, u32, Handle), observation: &(Truth, Handle)| {
         let (contestant, lead, forecast) = (*contestant, *lead, *forecast);
-        Some(Match { contestant, lead, valid: *valid, forecast, observation: *observation })
+        let (truth, observation) = *observation;
+        Match { contestant, lead, truth, valid: *valid, forecast, observation }
     };
-    by_valid_time.arrange_by_key().join_core(observations, pair).inner
+    by_valid_time.join_map(observations, pair).inner
 }

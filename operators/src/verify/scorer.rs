@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use ndarray::{Array2, Array3, Array4, Axis, s};
 use squall_fields::{Chain, Forecast, Frame, Grid, ValidTime, Variable};
-use squall_models::scores::{AnyScore, Field, Statistics, of_fields};
+use squall_models::scores::{AnyScore, Field, Statistics, of_fields, of_places};
 
 use super::PublishedFile;
-use super::matching::{Handle, Match};
+use super::matching::{Handle, Match, Truth};
 use super::packed::{pack, unpack};
+use super::places::{Places, Spot};
 use super::region::Region;
-use super::series::DOMAIN;
+use super::series::{DOMAIN, STATIONS};
 use crate::control::Control;
 use crate::events;
 use crate::infer::Permit;
@@ -35,6 +36,8 @@ pub enum Task {
     Forecast(Handle, Source),
     /// To hold an observation.
     Observation(Handle, Arc<Frame>),
+    /// To hold what stations said of a time.
+    Places(Handle, Arc<Places>),
     /// To score a forecast that is held against an observation that is held.
     Score(Match),
     /// To let go of them.
@@ -127,6 +130,7 @@ pub struct Scorer {
     stream: Arc<str>,
     control: Arc<Control>,
     held: HashMap<Handle, OnDisk>,
+    places: HashMap<Handle, Arc<Places>>,
     /// The observation that was scored against last, `[variable, y, x]`: the next one is likely the same.
     last: Option<(Handle, Array3<f32>)>,
     /// Cells of each region on a grid.
@@ -137,7 +141,7 @@ impl Scorer {
     /// Without any field.
     pub fn new(tools: Tools, stream: &StreamContext) -> Self {
         let (stream, control) = (stream.name.clone(), stream.control.clone());
-        Self { tools, stream, control, held: HashMap::new(), last: None, masks: None }
+        Self { tools, stream, control, held: HashMap::new(), places: HashMap::new(), last: None, masks: None }
     }
 
     /// Does what is asked.
@@ -145,12 +149,19 @@ impl Scorer {
         match task {
             Task::Forecast(handle, source) => Done::Held(self.hold(handle, |scorer| scorer.forecast(&source))),
             Task::Observation(handle, frame) => Done::Held(self.hold(handle, |scorer| scorer.observation(&frame))),
+            Task::Places(handle, places) => {
+                self.places.insert(handle, places);
+                Done::Held(true)
+            }
             Task::Score(pair) => Done::Scored(self.score(&pair).unwrap_or_else(|error| {
                 self.lost(&error);
                 Vec::new()
             })),
             Task::Forget(handles) => {
-                handles.iter().for_each(|handle| drop(self.held.remove(handle)));
+                for handle in handles {
+                    self.held.remove(&handle);
+                    self.places.remove(&handle);
+                }
                 Done::Held(false)
             }
         }
@@ -224,6 +235,48 @@ impl Scorer {
     }
 
     fn score(&mut self, pair: &Match) -> Result<Vec<Scored>, HoldError> {
+        match pair.truth {
+            Truth::Field => self.score_field(pair),
+            Truth::Places => self.score_places(pair),
+        }
+    }
+
+    /// At the cells that stations stand in; those beyond the grid do not count.
+    fn score_places(&mut self, pair: &Match) -> Result<Vec<Scored>, HoldError> {
+        let places = self.places.get(&pair.observation);
+        let (Some(places), Some(forecast)) = (places, self.held.get_mut(&pair.forecast)) else { return Ok(Vec::new()) };
+        let cell = |spot: &Spot| forecast.grid.cell_at(spot.latitude, spot.longitude).ok().flatten();
+        let spots: Vec<_> = places.0.iter().filter_map(|spot| Some((cell(spot)?, spot))).collect();
+        let members = forecast.part(pair.lead as usize)?;
+        let count = members.len_of(Axis(1));
+        let at = |place: usize, variable: Variable| {
+            let ensemble = Array3::from_shape_fn((count, 1, spots.len()), |(member, _, spot)| {
+                let (row, column) = spots[spot].0;
+                members[[place, member, row, column]]
+            });
+            let value = |spot: &Spot| spot.values.iter().find(|(of, _)| *of == variable).map_or(f32::NAN, |(_, v)| *v);
+            let observed = Array2::from_shape_fn((1, spots.len()), |(_, spot)| value(spots[spot].1));
+            (variable, ensemble, observed)
+        };
+        let all: Vec<_> = forecast.variables.iter().enumerate().map(|(place, variable)| at(place, *variable)).collect();
+        let fields: Vec<_> = all
+            .iter()
+            .map(|(variable, members, observed)| Field {
+                variable: *variable,
+                members: members.view(),
+                observed: observed.view(),
+            })
+            .collect();
+        let (model, digest) = forecast.made_by.clone();
+        let scored = |(variable, statistics)| {
+            let (model, digest) = (model.clone(), digest.clone());
+            Scored { model, digest, variable, region: STATIONS.into(), statistics }
+        };
+        let all = of_places(&self.tools.empty, &fields).into_iter().map(scored);
+        Ok(all.filter(|scored| !scored.statistics.is_zero()).collect())
+    }
+
+    fn score_field(&mut self, pair: &Match) -> Result<Vec<Scored>, HoldError> {
         let Some(observation) = self.held.get_mut(&pair.observation) else { return Ok(Vec::new()) };
         let (seen, grid) = (observation.variables.clone(), observation.grid.clone());
         let observed = match self.last.take() {

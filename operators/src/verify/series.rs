@@ -14,6 +14,9 @@ pub const PUBLISHED: &str = "published";
 /// The region that is the whole grid.
 pub const DOMAIN: &str = "domain";
 
+/// The region that is the places of stations.
+pub const STATIONS: &str = "stations";
+
 /// One row of forecasts that are judged together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Series {

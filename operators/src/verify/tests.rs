@@ -34,7 +34,8 @@ fn scored(pair: &Match) -> Scored {
     let observed = Array2::from_elem((1, 2), value(pair.observation));
     let field = Field { variable: Variable::RainRate, members: members.view(), observed: observed.view() };
     let (variable, statistics) = of_fields(&empty(), &[field]).remove(0);
-    Scored { model: "m".into(), digest: "d".into(), variable, region: DOMAIN.into(), statistics }
+    let region = if pair.truth == Truth::Field { DOMAIN } else { STATIONS }.into();
+    Scored { model: "m".into(), digest: "d".into(), variable, region, statistics }
 }
 
 fn names() -> Names {
@@ -104,7 +105,7 @@ fn batch(changes: &[(Tick, Change)]) -> BTreeMap<Key, Statistics> {
     sorted.sort_by_key(|(time, _)| *time);
     for (_, change) in sorted {
         match change {
-            Change::Observation(slot, handle) => drop(observations.insert(slot, handle)),
+            Change::Observation(of, handle) => drop(observations.insert(of, handle)),
             Change::Forecast(of, handle) => drop(forecasts.insert(of, handle)),
         }
     }
@@ -112,14 +113,17 @@ fn batch(changes: &[(Tick, Change)]) -> BTreeMap<Key, Statistics> {
     for ((contestant, issue_time), forecast) in forecasts {
         for (lead, seconds) in LEADS.into_iter().enumerate() {
             let valid = issue_time + seconds;
-            let (Some(forecast), Some(Some(observation))) = (forecast, observations.get(&valid)) else { continue };
-            let pair = Match { contestant, lead: lead as u32, valid, forecast, observation: *observation };
-            let Scored { model, digest, variable, region, statistics } = scored(&pair);
-            let contestant = names().contestants[contestant as usize].clone();
-            let series = Series { contestant, model, digest, variable: variable.into(), region, lead: seconds };
-            for period in Period::of(valid) {
-                let sum = all.entry(Key { series: series.clone(), period }).or_default();
-                *sum = sum.plus(&statistics);
+            for truth in [Truth::Field, Truth::Places] {
+                let came = observations.get(&(truth, valid));
+                let (Some(forecast), Some(Some(observation))) = (forecast, came) else { continue };
+                let pair = Match { contestant, lead: lead as u32, truth, valid, forecast, observation: *observation };
+                let Scored { model, digest, variable, region, statistics } = scored(&pair);
+                let contestant = names().contestants[contestant as usize].clone();
+                let series = Series { contestant, model, digest, variable: variable.into(), region, lead: seconds };
+                for period in Period::of(valid) {
+                    let sum = all.entry(Key { series: series.clone(), period }).or_default();
+                    *sum = sum.plus(&statistics);
+                }
             }
         }
     }
@@ -131,15 +135,17 @@ fn batch(changes: &[(Tick, Change)]) -> BTreeMap<Key, Statistics> {
 /// one time.
 fn changes() -> impl Strategy<Value = Vec<(Tick, Change)>> {
     let slot = (0..20i64).prop_map(|slot| slot * CADENCE);
-    let observation = (slot.clone(), prop::bool::weighted(0.85)).prop_map(|(slot, there)| (slot, None, there));
-    let forecast = (slot, 0..2u32, prop::bool::weighted(0.85)).prop_map(|(slot, of, there)| (slot, Some(of), there));
+    let there = || prop::bool::weighted(0.85);
+    let truth = prop_oneof![2 => Just(Truth::Field), 1 => Just(Truth::Places)];
+    let observation = (slot.clone(), truth, there()).prop_map(|(slot, truth, there)| (slot, Err(truth), there));
+    let forecast = (slot, 0..2u32, there()).prop_map(|(slot, of, there)| (slot, Ok(of), there));
     let one = prop_oneof![1 => observation, 1 => forecast];
     prop::collection::vec(one, 1..60).prop_map(|all| {
-        let change = |(number, (slot, of, there)): (usize, (i64, Option<u32>, bool))| {
+        let change = |(number, (slot, of, there)): (usize, (i64, Result<u32, Truth>, bool))| {
             let handle = there.then_some(2 * number as Handle);
             let change = match of {
-                Some(contestant) => Change::Forecast((contestant, slot), handle),
-                None => Change::Observation(slot, handle),
+                Ok(contestant) => Change::Forecast((contestant, slot), handle),
+                Err(truth) => Change::Observation((truth, slot), handle),
             };
             (50 * (number as Tick + 1), change)
         };
@@ -167,7 +173,7 @@ proptest! {
             contestant: PUBLISHED.into(), model: "m".into(), digest: "d".into(), variable: "rain_rate".into(),
             region: DOMAIN.into(), lead,
         };
-        let statistics = |handle| scored(&Match { contestant: 0, lead: 0, valid: 0, forecast: handle, observation: 3 }).statistics;
+        let statistics = |handle| scored(&Match { contestant: 0, lead: 0, truth: Truth::Field, valid: 0, forecast: handle, observation: 3 }).statistics;
         let mut values = values;
         values.sort();
         let mut whole: BTreeMap<Key, Statistics> = BTreeMap::new();

@@ -34,7 +34,8 @@ fn changes(workers: usize, known: &[(Tick, (ReadingKey, JudgedReading))]) -> Vec
         for (place, (time, reading)) in known.iter().enumerate() {
             input.advance_to(*time);
             if place % worker.peers() == worker.index() {
-                input.send(reading.clone());
+                let (key, reading) = reading.clone();
+                input.send((key, Some(reading)));
             }
             worker.step();
         }
