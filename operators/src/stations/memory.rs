@@ -27,12 +27,15 @@ type Series = (Arc<str>, Quantity, Option<u32>);
 /// All stations' readings of one quantity at one time.
 type Slice = (ValidTime, Quantity, Option<u32>);
 
+/// The evidence of a slice, by latitude in microdegrees and station.
+type Evidence = BTreeMap<(i64, Arc<str>), (Place, f32)>;
+
 /// What is held, with the evidence of each time sorted from south to north, so that neighbours lie close together.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     series: BTreeMap<Series, BTreeMap<ValidTime, Held>>,
     times: BTreeMap<ValidTime, BTreeSet<Series>>,
-    slices: BTreeMap<Slice, BTreeMap<(i64, Arc<str>), (Place, f32)>>,
+    slices: BTreeMap<Slice, Evidence>,
 }
 
 fn series_of(key: &ReadingKey) -> Series {

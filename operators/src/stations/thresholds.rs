@@ -139,27 +139,33 @@ impl Thresholds {
     /// ```
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let mut range = |name: &str, range: Option<(f32, f32)>| {
-            if let Some((least, greatest)) = range.filter(|(least, greatest)| !(least <= greatest)) {
+        let mut range = |name: &str, range: Option<(f32, f32)>| match range {
+            // A NaN is neither.
+            Some((least, greatest)) if least <= greatest => {}
+            Some((least, greatest)) => {
                 faults.push(format!("{name}: expected a least and a greatest value, got {least} to {greatest}"));
             }
+            None => {}
         };
         range("possible", Some(self.possible));
         range("usual", self.usual);
         range("persistence.except", self.persistence.and_then(|limit| limit.except));
-        let mut at_least = |name: &str, number: Option<f64>, is_enough: fn(f64) -> bool, least: &str| {
-            if let Some(number) = number.filter(|number| !is_enough(*number)) {
-                faults.push(format!("{name}: expected a number {least}, got {number}"));
+        let (step, persistence, buddy) = (self.step, self.persistence, self.buddy);
+        let numbers = [
+            ("step.most", step.map(|limit| f64::from(limit.most))),
+            ("persistence.tolerance", persistence.map(|limit| limit.tolerance.into())),
+            ("buddy.elevation_m", buddy.and_then(|limit| limit.elevation_m)),
+            ("buddy.most", buddy.map(|limit| limit.most.into())),
+            ("buddy.spreads", buddy.map(|limit| limit.spreads.into())),
+        ];
+        for (name, number) in numbers {
+            if let Some(number) = number.filter(|number| number.is_nan() || *number < 0.0) {
+                faults.push(format!("{name}: expected a number of at least 0, got {number}"));
             }
-        };
-        let (positive, not_negative): (fn(f64) -> bool, fn(f64) -> bool) = (|n| n > 0.0, |n| n >= 0.0);
-        at_least("step.most", self.step.map(|limit| limit.most.into()), not_negative, "of at least 0");
-        let tolerance = self.persistence.map(|limit| limit.tolerance.into());
-        at_least("persistence.tolerance", tolerance, not_negative, "of at least 0");
-        at_least("buddy.radius_m", self.buddy.map(|limit| limit.radius_m), positive, "above 0");
-        at_least("buddy.elevation_m", self.buddy.and_then(|limit| limit.elevation_m), not_negative, "of at least 0");
-        at_least("buddy.most", self.buddy.map(|limit| limit.most.into()), not_negative, "of at least 0");
-        at_least("buddy.spreads", self.buddy.map(|limit| limit.spreads.into()), not_negative, "of at least 0");
+        }
+        if let Some(radius) = buddy.map(|limit| limit.radius_m).filter(|radius| radius.is_nan() || *radius <= 0.0) {
+            faults.push(format!("buddy.radius_m: expected a number above 0, got {radius}"));
+        }
         faults
     }
 
@@ -200,6 +206,6 @@ mod tests {
         limits.buddy = limits.buddy.map(|limit| BuddyLimit { radius_m: 0.0, spreads: -0.5, ..limit });
         let named: Vec<String> =
             limits.faults().iter().map(|fault| fault.split(':').next().unwrap_or_default().to_owned()).collect();
-        assert_eq!(named, ["usual", "step.most", "persistence.tolerance", "buddy.radius_m", "buddy.spreads"]);
+        assert_eq!(named, ["usual", "step.most", "persistence.tolerance", "buddy.spreads", "buddy.radius_m"]);
     }
 }

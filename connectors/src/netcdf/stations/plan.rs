@@ -49,12 +49,15 @@ impl Plan {
     }
 }
 
+/// A variable, and how it is read.
+pub(super) type Planned<'s> = (&'s VariableInfo, Plan);
+
 /// The variables of stations and times that are read, and one of them.
 pub(super) fn plans<'s>(
     schema: &'s Schema,
     dimension: &str,
     notes: &mut Notes,
-) -> Result<(&'s VariableInfo, Vec<(&'s VariableInfo, Plan)>), FileError> {
+) -> Result<(&'s VariableInfo, Vec<Planned<'s>>), FileError> {
     let mut plans = Vec::new();
     for info in schema.own().filter(|info| is_series(schema, info, dimension)) {
         let Some(quantity) = quantity(info, notes) else { continue };

@@ -5,12 +5,11 @@ use super::super::real_data::real_file;
 use super::*;
 use crate::netcdf::create::to_path;
 
+/// Name, dimensions, values, attributes.
+type Made<'a> = (&'a str, &'a [&'a str], &'a [f64], &'a [(&'a str, &'a str)]);
+
 /// A file with a variable for each of these: name, dimensions, values, attributes.
-fn file(
-    lengths: &[(&str, usize)],
-    variables: &[(&str, &[&str], &[f64], &[(&str, &str)])],
-    ids: &str,
-) -> tempfile::TempPath {
+fn file(lengths: &[(&str, usize)], variables: &[Made<'_>], ids: &str) -> tempfile::TempPath {
     let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
     to_path(&path, |draft| {
         let file: &mut FileMut = &mut draft.file;
@@ -38,10 +37,10 @@ fn file(
 }
 
 const LENGTHS: &[(&str, usize)] = &[("station", 2), ("time", 3), ("bnds", 2)];
-const TIME: (&str, &[&str], &[f64], &[(&str, &str)]) =
+const TIME: Made<'_> =
     ("time", &["time"], &[0.0, 10.0, 20.0], &[("units", "minutes since 2019-02-17"), ("standard_name", "time")]);
-const LAT: (&str, &[&str], &[f64], &[(&str, &str)]) = ("lat", &["station"], &[60.0, f64::NAN], &[]);
-const LON: (&str, &[&str], &[f64], &[(&str, &str)]) = ("lon", &["station"], &[25.0, 26.0], &[]);
+const LAT: Made<'_> = ("lat", &["station"], &[60.0, f64::NAN], &[]);
+const LON: Made<'_> = ("lon", &["station"], &[25.0, 26.0], &[]);
 const NAN: f64 = f64::NAN;
 const SIX: &[f64] = &[1.0, 2.0, NAN, 4.0, NAN, NAN];
 
@@ -168,9 +167,11 @@ fn a_file_that_is_none_of_stations_is_refused_with_what_it_has() {
     assert!(matches!(open(Path::new("/nowhere/a.nc")), Err(FileError::Io { .. })));
 }
 
+type Golden = (&'static str, usize, usize, usize, usize, Quantity, Option<u32>, usize, f64);
+
 /// File, stations, stations with a place, times, readings, and of the rain over the shortest period or else the wind:
 /// how many values and their mean, by netCDF4-python and numpy.
-const REAL: &[(&str, usize, usize, usize, usize, Quantity, Option<u32>, usize, f64)] = &include!("golden.in");
+const REAL: &[Golden] = &include!("golden.in");
 
 #[test]
 fn every_real_file_gives_the_known_statistics() {
