@@ -25,19 +25,21 @@ use squall_operators::progress::Progress;
 use squall_operators::publish::{Publisher, publish};
 use squall_operators::quality::QualityConfig;
 use squall_operators::sink::{SinkConfig, SinkCore, sink};
-use squall_operators::source::{Clock, SourceConfig, source};
+use squall_operators::source::{Arrived, Clock, SourceConfig, source};
 use squall_operators::stream::StreamContext;
 use squall_operators::verify::{Handover, Whereabouts};
 use squall_operators::window::{WindowConfig, Windowed, window};
-use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Concat, Exchange, Inspect, Probe};
+use timely::dataflow::{ProbeHandle, StreamVec};
 use timely::worker::Worker;
 
 use crate::config;
 use crate::inputs::Inputs;
 
-pub use self::verification::{VerificationPlan, build_verification, hours, verification_settings};
+pub use self::verification::{
+    StationsPlan, TruthPlan, VerificationPlan, build_verification, hours, verification_settings,
+};
 
 /// Forecasts of one stream that may be in memory at once: one being made, one being published, one waiting.
 const FORECASTS_ALIVE: usize = 3;
@@ -188,6 +190,15 @@ pub fn home(stream: usize, workers: usize, processes: usize) -> usize {
     (stream % processes) * workers + (stream / processes) % workers
 }
 
+/// What the sink, on the home worker, must know of the records that were read.
+fn passed<'scope>(
+    records: &StreamVec<'scope, Tick, Local<Arrived>>,
+    home: u64,
+) -> StreamVec<'scope, Tick, Local<Note>> {
+    let passed = records.clone().flat_map(|Local(arrived)| Passed::of(&arrived)).exchange(move |_| home);
+    passed.map(|passed| Local(Note::Passed(passed)))
+}
+
 /// Wires the dataflow of a stream on a worker.
 pub fn build(worker: &mut Worker, plan: &StreamPlan) {
     let index = worker.index();
@@ -207,8 +218,7 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
         let reading = source_config(&plan.stream, &plan.inputs, plan.recorded.as_ref());
         let records = source(scope, reading, progress, plan.connect.clone(), context(), probe.clone());
         let home = plan.context.home as u64;
-        let passed = records.clone().flat_map(|Local(arrived)| Passed::of(&arrived)).exchange(move |_| home);
-        let passed = passed.map(|passed| Local(Note::Passed(passed)));
+        let passed = passed(&records, home);
         let decoded = decode(records, plan.decoder.clone(), context());
         let shape = window_config(&plan.stream);
         let windows = window(decoded, accepted, shape, context(), progress.filter(|_| is_home));

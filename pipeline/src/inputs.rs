@@ -32,10 +32,18 @@ pub struct Inputs {
 /// # Errors
 /// There is no such topic, or the broker does not answer.
 pub fn look(config: &Config, source: &SourceConfig, connect: &dyn Connect) -> anyhow::Result<Inputs> {
-    let mut reader = connect.reader(source.max_record_bytes)?;
-    let partitions = reader.partitions(&source.topic)?;
-    let topic_id = reader.topic_id(&source.topic)?;
-    let described = connect.describe(&[&source.topic])?.pop().flatten();
+    look_at(config, &source.topic, source.max_record_bytes, connect)
+}
+
+/// The same of a topic, whose records have so many bytes at most.
+///
+/// # Errors
+/// As [`look`].
+pub fn look_at(config: &Config, topic: &str, max_bytes: u64, connect: &dyn Connect) -> anyhow::Result<Inputs> {
+    let mut reader = connect.reader(max_bytes)?;
+    let partitions = reader.partitions(topic)?;
+    let topic_id = reader.topic_id(topic)?;
+    let described = connect.describe(&[topic])?.pop().flatten();
     let stamped_by_broker = described.is_some_and(|topic| topic.timestamps == Some(Timestamps::LogAppend));
     let clock = match config.runtime.clock {
         config::Clock::Wall => Clock::Wall { margin: MARGIN },

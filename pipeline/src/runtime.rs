@@ -331,6 +331,9 @@ fn shared_frames(config: &Config) -> BTreeMap<Arc<str>, Arc<SharedFrames>> {
     let mut streams: BTreeMap<Arc<str>, usize> = BTreeMap::new();
     for stream in &config.streams {
         *streams.entry(stream.source.name.clone()).or_default() += 1 + usize::from(stream.verification.is_some());
+        if let Some(truth) = &stream.inputs.truth {
+            *streams.entry(truth.name.clone()).or_default() += 1;
+        }
     }
     let shared = streams.into_iter().filter(|(_, streams)| *streams > 1);
     let bytes = SHARED_BYTES.min(config.runtime.max_bytes_in_flight / 8) as usize;
@@ -389,7 +392,7 @@ fn open(
         tracing::info!(stream = &**name, frontier = %progress.frontier, "going on from what is committed");
     }
     let is_new = progress.positions.is_empty();
-    Ok((Opened { progress, inputs, is_new }, ledger))
+    Ok((Opened { progress, inputs, is_new, truth: None, stations: None }, ledger))
 }
 
 /// The name of a stream's ledger: instances may share a broker, a progress topic, and the names of their streams.

@@ -15,6 +15,9 @@ pub use self::difference::{Difference, Role, differences};
 /// Most bytes of a record that Squall writes: a tile, an index record, a bounded dead letter.
 const MAX_WRITTEN_BYTES: u64 = 1_000_000;
 
+/// Most bytes of a record of reports of stations.
+pub const STATION_BYTES: u64 = 1 << 20;
+
 /// Every topic that a configuration reads or writes, as Squall creates it.
 ///
 /// Live inputs are stamped by the broker, since knowledge time is the time of arrival. A replay's are stamped by
@@ -32,6 +35,15 @@ pub fn required(config: &Config) -> Vec<TopicSpec> {
             timestamps,
             retention: kept,
             max_record_bytes: source.max_record_bytes,
+        });
+    }
+    for stations in config.stations() {
+        topics.push(TopicSpec {
+            name: stations.topic.to_string(),
+            partitions: stations.partitions,
+            timestamps,
+            retention: kept,
+            max_record_bytes: STATION_BYTES,
         });
     }
     let written = |name: &str, retention| TopicSpec {
@@ -77,7 +89,7 @@ pub fn ensure(config: &Config, connect: &dyn Connect) -> anyhow::Result<()> {
             let (topic, count) = (&spec.name, found.partitions);
             return Err(Usage(format!("the progress topic {topic} needs one partition and has {count}")).into());
         }
-        let is_input = config.sources.iter().any(|source| *source.topic == *spec.name);
+        let is_input = config.reads(&spec.name);
         if is_input && found.timestamps.is_some_and(|timestamps| timestamps != spec.timestamps) {
             let (topic, expected, found) = (&spec.name, spec.timestamps, found.timestamps);
             let advice = match spec.timestamps {

@@ -32,6 +32,10 @@ pub(crate) struct Opened {
     pub(crate) inputs: Inputs,
     /// Whether it had committed nothing.
     pub(crate) is_new: bool,
+    /// Of a verification: the topic of what forecasts are compared with in place of the source's.
+    pub(crate) truth: Option<Inputs>,
+    /// Of a verification: the topic of reports of stations.
+    pub(crate) stations: Option<Inputs>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

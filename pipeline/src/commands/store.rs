@@ -78,12 +78,21 @@ impl Gc {
     }
 
     fn rules(&self, config: &Config) -> anyhow::Result<Rules> {
-        let after = |stream: &crate::config::StreamConfig| stream.patience.max(stream.horizon);
+        // A forecast is read again until the hour of its last lead is closed.
+        let judged = |stream: &crate::config::StreamConfig| {
+            let verification = stream.verification.as_ref()?;
+            let reach = stream.source.cadence.step_seconds() as u64 * stream.leads as u64 + 3600;
+            Some(Duration::from_secs(reach) + verification.horizon)
+        };
+        let after = |stream: &crate::config::StreamConfig| {
+            stream.patience.max(stream.horizon).max(judged(stream).unwrap_or_default())
+        };
         let longest = config.streams.iter().map(after).max().unwrap_or_default();
         if let Some(keep) = self.keep.filter(|keep| *keep <= longest) {
             let (keep, longest) = (humantime::format_duration(keep), humantime::format_duration(longest));
-            let reason =
-                format!("--keep {keep}: forecasts are still revised after {longest} (horizon); keep them longer");
+            let reason = format!(
+                "--keep {keep}: forecasts are still revised, or scored, after {longest} (horizon); keep them longer"
+            );
             return Err(Usage(reason).into());
         }
         let streams = config.streams.iter().map(|stream| (folder_name(&stream.name), after(stream))).collect();

@@ -20,7 +20,7 @@ use squall_operators::source::OnLost;
 
 use super::products::{StreamProducts, StreamTopics};
 use super::quantity::{as_bytes, as_duration, as_optional_duration, as_written};
-use super::verification::{Companion, VerificationConfig};
+use super::verification::{Companion, RolesConfig, StationsConfig, VerificationConfig};
 
 /// One running instance of Squall.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -214,6 +214,9 @@ pub struct StreamConfig {
     /// How its forecasts, and those of its companions, are scored while it runs; `None` scores none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationConfig>,
+    /// What it reads besides its source.
+    #[serde(skip_serializing_if = "RolesConfig::is_empty")]
+    pub inputs: RolesConfig,
     /// Topics of its products.
     pub topics: StreamTopics,
 }
@@ -246,6 +249,16 @@ impl Config {
     /// The source of that name.
     pub fn source(&self, name: &str) -> Option<&SourceConfig> {
         self.sources.iter().map(|source| &**source).find(|source| &*source.name == name)
+    }
+
+    /// The reports of stations that streams are compared with.
+    pub fn stations(&self) -> impl Iterator<Item = &StationsConfig> {
+        self.streams.iter().filter_map(|stream| stream.inputs.stations.as_ref())
+    }
+
+    /// Whether observations come on a topic.
+    pub fn reads(&self, topic: &str) -> bool {
+        self.sources.iter().any(|source| *source.topic == *topic) || self.stations().any(|of| *of.topic == *topic)
     }
 
     /// The stream of that name.

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use squall_fields::{Unit, Variable};
 use squall_models::scores::list::{self, Settings};
-use squall_operators::verify::{DOMAIN, PUBLISHED, Region};
+use squall_operators::verify::{DOMAIN, PUBLISHED, Region, STATIONS};
 
 use super::check;
+use super::fault::one_of;
 use super::quantity::as_duration;
-use super::resolved::{ModelConfig, StreamConfig};
+use super::resolved::{ModelConfig, SourceConfig, StreamConfig};
 use super::section::Section;
 
 /// A model beside that of a stream: it gets the same windows, and is scored like it.
@@ -23,6 +24,40 @@ pub struct Companion {
     pub device: Arc<str>,
     /// Members of its ensemble.
     pub members: usize,
+}
+
+/// What a stream reads besides its source, by role.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RolesConfig {
+    /// Frames that forecasts are compared with, in place of those that they are made of; written as its name.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_name")]
+    pub truth: Option<Arc<SourceConfig>>,
+    /// Reports of stations, which forecasts are compared with, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stations: Option<StationsConfig>,
+}
+
+/// Reports of stations.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StationsConfig {
+    /// Topic that holds their records.
+    pub topic: Arc<str>,
+    /// Partitions of the topic, if Squall creates it.
+    pub partitions: i32,
+    /// A report valid later than it was known by more than this is a dead letter.
+    #[serde(serialize_with = "as_duration")]
+    pub future_tolerance: Duration,
+}
+
+fn as_name<S: Serializer>(source: &Option<Arc<SourceConfig>>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(source.as_ref().map_or("", |source| &source.name))
+}
+
+impl RolesConfig {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How a stream's forecasts are scored while it runs.
@@ -86,6 +121,7 @@ impl StreamConfig {
             skip_older_than: None,
             companions: BTreeMap::new(),
             verification: None,
+            inputs: RolesConfig::default(),
             ..self.clone()
         }
     }
@@ -120,6 +156,47 @@ pub(super) fn companions(
     };
     let all: Vec<_> = section.keys().into_iter().map(companion).collect();
     all.into_iter().collect()
+}
+
+/// What a stream reads besides its source; `topic` reads a topic.
+pub(super) fn roles(
+    section: &Section<'_>,
+    sources: &[Arc<SourceConfig>],
+    own: Option<&Arc<SourceConfig>>,
+    topic: impl Fn(&Section<'_>, &str, &str) -> Option<Arc<str>>,
+) -> Option<RolesConfig> {
+    let truth = section.optional_text("truth").map(|name| {
+        let found = sources.iter().find(|source| *source.name == *name).cloned();
+        match (&found, own) {
+            (None, _) => section.fault("truth", one_of(&name, sources.iter().map(|source| &*source.name))),
+            (Some(found), Some(own)) if found.name == own.name => {
+                section.fault("truth", "is the stream's own source: leave it out");
+            }
+            (Some(found), Some(own)) if (found.cadence, &found.variables) != (own.cadence, &own.variables) => {
+                section.fault("truth", "has another cadence, or other variables, than the stream's source");
+            }
+            _ => {}
+        }
+        found
+    });
+    let table = section.section("stations");
+    let stations = table.is_given().then(|| {
+        let topic = topic(&table, "topic", "obs.stations.v1");
+        let partitions = table.optional_count("partitions", 1..=10_000).unwrap_or(1);
+        let future_tolerance = table.optional_duration("future_tolerance").unwrap_or(Duration::from_secs(600));
+        table.finish();
+        Some(StationsConfig { topic: topic?, partitions: i32::try_from(partitions).ok()?, future_tolerance })
+    });
+    section.finish();
+    let truth = match truth {
+        Some(found) => Some(found?),
+        None => None,
+    };
+    let stations = match stations {
+        Some(read) => Some(read?),
+        None => None,
+    };
+    Some(RolesConfig { truth, stations })
 }
 
 /// Scores that need no thresholds or windows.
@@ -226,8 +303,9 @@ fn regions(section: &Section<'_>) -> Option<BTreeMap<Arc<str>, [f32; 4]>> {
         if bounds.is_none() {
             section.fault(name, "expected [west, south, east, north] in degrees");
         }
-        if !check::is_name(name) || name == DOMAIN {
-            section.fault(name, format!("expected 1 to 64 of A-Z a-z 0-9 . _ -, and not \"{DOMAIN}\""));
+        if !check::is_name(name) || [DOMAIN, STATIONS].contains(&name) {
+            section
+                .fault(name, format!("expected 1 to 64 of A-Z a-z 0-9 . _ -, and not \"{DOMAIN}\" or \"{STATIONS}\""));
         }
         Some((name.into(), bounds?))
     };

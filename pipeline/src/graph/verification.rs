@@ -5,30 +5,57 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use squall_operators::Tick;
+use squall_operators::dead_letter::DeadLetters;
 use squall_operators::decisions::{Keeper, Recorded};
 use squall_operators::decode::{Decoder, decode};
 use squall_operators::infer::device::Device;
 use squall_operators::infer::infer;
 use squall_operators::local::Local;
-use squall_operators::note::{Note, Passed};
+use squall_operators::note::Note;
 use squall_operators::ports::{Connect, Ledger, Outgoing};
 use squall_operators::progress::{Position, Progress};
 use squall_operators::sink::{SinkConfig, SinkCore, sink};
 use squall_operators::source::source;
+use squall_operators::stations::{Control, ControlConfig, ReportReader};
 use squall_operators::stream::StreamContext;
 use squall_operators::verify::{
-    Arrival, Gather, Handover, Hours, Judge, Names, PUBLISHED, Report, Times, Verification, Whereabouts, published,
-    since, verify,
+    Arrival, Gather, Handover, Hours, Judge, Names, PUBLISHED, PlacesConfig, Report, Times, Verification, Whereabouts,
+    places, published, since, verify,
 };
-use squall_operators::window::{Windowed, window};
+use squall_operators::window::{WindowConfig, Windowed, window};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::{Map, ToStream};
-use timely::dataflow::operators::{Concat, Exchange, InspectCore, Probe};
+use timely::dataflow::operators::{Concat, InspectCore, Probe};
 use timely::worker::Worker;
 
-use super::{infer_config, progress_settings, quality_config, source_config, window_config};
-use crate::config::{StreamConfig, VerificationConfig};
+use super::{infer_config, passed, progress_settings, quality_config, source_config, window_config};
+use crate::config::{SourceConfig, StationsConfig, StreamConfig, VerificationConfig};
 use crate::inputs::Inputs;
+use crate::topics::STATION_BYTES;
+
+/// What forecasts are compared with in place of the frames that they are made of.
+pub struct TruthPlan {
+    /// The stream, with the source of these frames.
+    pub stream: StreamConfig,
+    /// The source's topic as it was found.
+    pub inputs: Inputs,
+    /// What decodes its records.
+    pub decoder: Decoder,
+    /// Whether nobody else writes its dead letters.
+    pub keeps_dead: bool,
+}
+
+/// Reports of stations that forecasts are compared with.
+pub struct StationsPlan {
+    /// Where they come from.
+    pub config: StationsConfig,
+    /// The topic as it was found.
+    pub inputs: Inputs,
+    /// What reads its records.
+    pub reader: ReportReader,
+    /// Whether nobody else writes its dead letters.
+    pub keeps_dead: bool,
+}
 
 /// Everything that the verification of one stream needs, on any worker.
 pub struct VerificationPlan {
@@ -38,6 +65,12 @@ pub struct VerificationPlan {
     pub config: VerificationConfig,
     /// Its source's topic as it was found.
     pub inputs: Inputs,
+    /// What forecasts are compared with, if not its source.
+    pub truth: Option<TruthPlan>,
+    /// Stations that forecasts are compared with.
+    pub stations: Option<StationsPlan>,
+    /// Topic of dead letters, on the worker that owns the sink.
+    pub dead_letters: Option<DeadLetters>,
     /// What was committed before.
     pub progress: Progress,
     /// Its ledger, opened; taken by the worker that owns the sink. `None` where the stream is not at home.
@@ -75,6 +108,8 @@ pub fn verification_settings(stream: &StreamConfig, config: &VerificationConfig)
     let mut settings = progress_settings(stream);
     let own = [
         ("leads", stream.leads.to_string()),
+        ("inputs.truth", topic_or_none(stream.inputs.truth.as_ref().map(|source| &source.topic))),
+        ("inputs.stations", topic_or_none(stream.inputs.stations.as_ref().map(|stations| &stations.topic))),
         ("verification.scores", config.scores.join(" ")),
         ("verification.thresholds", texts(&config.thresholds)),
         ("verification.scales", list(config.scales.iter().map(ToString::to_string).collect())),
@@ -83,6 +118,19 @@ pub fn verification_settings(stream: &StreamConfig, config: &VerificationConfig)
     ];
     settings.extend(own.map(|(name, value)| (name.to_owned(), value)));
     settings
+}
+
+fn topic_or_none(topic: Option<&Arc<str>>) -> String {
+    topic.map_or("none".to_owned(), |topic| topic.to_string())
+}
+
+/// How readings of stations are judged, for as long as they are compared.
+fn control(stations: &StationsConfig, hours: Hours) -> ControlConfig {
+    ControlConfig {
+        horizon_seconds: 3600 + (hours.horizon_ms / 1000) as u32,
+        future_tolerance_seconds: stations.future_tolerance.as_secs() as u32,
+        ..ControlConfig::default()
+    }
 }
 
 /// Which valid times are open.
@@ -97,6 +145,7 @@ fn times(stream: &StreamConfig, config: &VerificationConfig) -> Times {
         window_frames: stream.window_frames,
         leads: stream.lead_times().iter().map(|lead| lead.seconds()).collect(),
         hours: hours(config),
+        reports_back: stream.inputs.stations.as_ref().map_or(0, |of| control(of, hours(config)).memory_seconds()),
     }
 }
 
@@ -123,28 +172,75 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
     let again = again(progress);
     let open = times.open_before(progress.frontier);
     let committed = progress.frontier.unix_ms();
-    let core = SinkCore::new("".into(), Some(progress)).keeping(plan.keeper.clone());
+    let dead_letters = plan.dead_letters.clone().unwrap_or_else(|| "".into());
+    let core = SinkCore::new(dead_letters, Some(progress)).keeping(plan.keeper.clone());
     let stale = if is_home { plan.stale.clone() } else { Vec::new() };
     worker.dataflow_named::<Tick, _, _>(&format!("verification {}", stream.name), |scope| {
         let probe = ProbeHandle::new();
         let reading = source_config(stream, &plan.inputs, plan.recorded.as_ref());
         let records = source(scope, reading, Some(&again), plan.connect.clone(), context.clone(), probe.clone());
         let home = context.home as u64;
-        let passed = records.clone().flat_map(|Local(arrived)| Passed::of(&arrived)).exchange(move |_| home);
-        let passed = passed.map(|passed| Local(Note::Passed(passed)));
+        let read = passed(&records, home);
         let decoded = decode(records, plan.decoder.clone(), context.clone());
         let windows =
             window(decoded, accepted, window_config(stream), context.clone(), Some(&again).filter(|_| is_home));
-        let observed = windows.clone().flat_map(|Local(windowed)| match windowed {
-            Windowed::Observed(observed) => Some(Local(Arrival::Observed(observed))),
+        let is_truth = plan.truth.is_none();
+        let observed = windows.clone().flat_map(move |Local(windowed)| match windowed {
+            Windowed::Observed(observed) if is_truth => Some(Local(Arrival::Observed(observed))),
+            Windowed::Observed(observed) => Some(Local(Arrival::Used(observed))),
             Windowed::Dead(_) | Windowed::Fired(_) | Windowed::Mark(_) => None,
         });
+        let mut beside = Vec::new();
+        let mut arrivals = observed;
+        let more = |inputs: &Inputs, stream: &StreamConfig| {
+            let reading = source_config(stream, inputs, plan.recorded.as_ref());
+            source(scope, reading, Some(&again), plan.connect.clone(), context.clone(), probe.clone())
+        };
+        if let Some(TruthPlan { stream, inputs, decoder, keeps_dead }) = &plan.truth {
+            let keeps_dead = *keeps_dead;
+            let records = more(inputs, stream);
+            beside.push(passed(&records, home));
+            let mut accepted = quality_config(stream);
+            accepted.memory_ms = accepted.memory_ms.max(hour_ms + times.hours.horizon_ms);
+            let decoded = decode(records, decoder.clone(), context.clone());
+            let alone = WindowConfig { frames: 1, ..window_config(stream) };
+            let frames = window(decoded, accepted, alone, context.clone(), None);
+            beside.push(frames.clone().flat_map(move |Local(windowed)| match windowed {
+                Windowed::Dead(letter) if keeps_dead => Some(Local(Note::Dead(letter))),
+                _ => None,
+            }));
+            arrivals = arrivals.concat(frames.flat_map(|Local(windowed)| match windowed {
+                Windowed::Observed(observed) => Some(Local(Arrival::Observed(observed))),
+                Windowed::Dead(_) | Windowed::Fired(_) | Windowed::Mark(_) => None,
+            }));
+        }
+        if let Some(StationsPlan { config, inputs, reader, keeps_dead }) = &plan.stations {
+            let from = SourceConfig {
+                topic: config.topic.clone(),
+                max_record_bytes: STATION_BYTES,
+                ..(*stream.source).clone()
+            };
+            let records = more(inputs, &StreamConfig { source: from.into(), ..stream.clone() });
+            beside.push(passed(&records, home));
+            let taken = PlacesConfig {
+                variables: stream.source.variables.clone(),
+                cadence: times.cadence,
+                hours: times.hours,
+                open_at_start: open,
+            };
+            let checks = Control::new(control(config, times.hours));
+            let topic = config.topic.clone();
+            let (said, dead) = places(records, reader.clone(), checks, taken, topic, context.clone());
+            arrivals = arrivals.concat(said);
+            if *keeps_dead {
+                beside.push(dead);
+            }
+        }
         let reach = times.clone();
         let fired = windows.flat_map(move |Local(windowed)| match &windowed {
             Windowed::Fired(fired) if reach.reaches(fired.window.issue_time, open) => Some(Local(windowed)),
             _ => None,
         });
-        let mut arrivals = observed;
         let mut contestants: Vec<Arc<str>> = vec![PUBLISHED.into()];
         for ((name, companion), device) in stream.companions.iter().zip(&plan.devices) {
             let number = contestants.len() as u32;
@@ -172,7 +268,7 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
             }
         });
         let stale = (!stale.is_empty()).then_some(Local(Note::Records(stale))).to_stream(scope);
-        let notes = since(passed.concat(scored).concat(stale), committed);
+        let notes = since(beside.into_iter().fold(read.concat(scored).concat(stale), Concat::concat), committed);
         let config = SinkConfig { stop_within: plan.stop_within, holders: 1, handover: None };
         sink(notes, config, core, ledger, context.clone()).probe_with(&probe);
     });

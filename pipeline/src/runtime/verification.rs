@@ -4,14 +4,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use squall_connectors::station::StationDecoder;
 use squall_models::scores::list;
 use squall_operators::decisions::Keeper;
 use squall_operators::infer::device::Device;
 use squall_operators::kept;
 use squall_operators::offload::Service;
-use squall_operators::ports::{Ledger, LedgerError};
+use squall_operators::ports::{Ledger, LedgerError, ReportDecoder};
 use squall_operators::progress::{Progress, StreamState};
 use squall_operators::source::budget::Budget;
+use squall_operators::stations::ReportReader;
 use squall_operators::stream::StreamContext;
 use squall_operators::verify::{
     Archive, Handover, Judge, Ledger as Sums, PublishedFile, Report, Scorer, Skill, Tools, Whereabouts,
@@ -20,7 +22,9 @@ use squall_operators::verify::{
 use super::{Base, Claim, LARGEST_FILE, Opened, Parts, STOP_WITHIN, budget, decoder, recorded, retry};
 use crate::config::{Config, StreamConfig, VerificationConfig};
 use crate::devices::{self, Devices, ModelFactory};
-use crate::graph::{self, StreamPlan, VerificationPlan};
+use crate::graph::{self, StationsPlan, StreamPlan, TruthPlan, VerificationPlan};
+use crate::inputs::{self, Inputs};
+use crate::topics::{STATION_BYTES, dead_letters};
 use crate::watch;
 
 /// Tasks that wait for the thread that scores.
@@ -73,6 +77,14 @@ pub(super) fn open(
         let state = StreamState { windows: Vec::new(), ..state };
         opened.progress = Progress { frontier, positions, decisions, state, ..opened.progress };
     }
+    let look = |what: &dyn Fn() -> anyhow::Result<Inputs>| retry(parts, deadline, "asking for partitions", what);
+    let connect = &*parts.connect;
+    if let Some(truth) = &stream.inputs.truth {
+        opened.truth = Some(look(&|| inputs::look(config, truth, connect))?);
+    }
+    if let Some(stations) = &stream.inputs.stations {
+        opened.stations = Some(look(&|| inputs::look_at(config, &stations.topic, STATION_BYTES, connect))?);
+    }
     Ok(Some((name, (opened, ledger))))
 }
 
@@ -102,7 +114,7 @@ pub(super) fn plan(
 ) -> anyhow::Result<VerificationPlan> {
     let Base { config, parts, shared, deadline, processes } = base;
     let stream = &of_stream.stream;
-    let Opened { progress, inputs, is_new } = opened;
+    let Opened { progress, inputs, is_new, truth, stations } = opened;
     let (topic, instance, name) = (&config.topics.progress, &config.name, name(stream));
     let context = StreamContext {
         budget: Budget::new(budget(config, processes)).into(),
@@ -154,7 +166,26 @@ pub(super) fn plan(
             *device = Some(thread.clone());
         }
     }
+    let truth = stream.inputs.truth.as_ref().zip(truth).map(|(source, inputs)| {
+        let of_truth = StreamConfig { source: source.clone(), ..stream.clone() };
+        let decoder = decoder(&of_truth, parts, shared);
+        let is_read = config.streams.iter().any(|other| other.source.name == source.name);
+        let first =
+            config.streams.iter().find(|other| other.inputs.truth.as_ref().is_some_and(|t| t.name == source.name));
+        let keeps_dead = !is_read && first.is_some_and(|first| first.name == stream.name);
+        TruthPlan { stream: of_truth, inputs, decoder, keeps_dead }
+    });
+    let decoders = || -> Vec<Arc<dyn ReportDecoder>> { vec![Arc::new(StationDecoder::default())] };
+    let stations = stream.inputs.stations.clone().zip(stations);
+    let stations = stations.map(|(of, inputs)| {
+        let reads = |other: &&StreamConfig| other.inputs.stations.as_ref().is_some_and(|s| s.topic == of.topic);
+        let keeps_dead = config.streams.iter().find(reads).is_some_and(|first| first.name == stream.name);
+        StationsPlan { config: of, inputs, reader: ReportReader::new(decoders(), STATION_BYTES), keeps_dead }
+    });
     Ok(VerificationPlan {
+        dead_letters: if judge.is_some() { Some(dead_letters(config, &*parts.connect)?) } else { None },
+        truth,
+        stations,
         config: verification.clone(),
         inputs,
         progress,

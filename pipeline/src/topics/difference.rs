@@ -26,7 +26,7 @@ impl Role {
             Self::Progress
         } else if topic == &*config.topics.dead_letters {
             Self::DeadLetters
-        } else if config.sources.iter().any(|source| &*source.topic == topic) {
+        } else if config.reads(topic) {
             Self::Input
         } else {
             Self::Output

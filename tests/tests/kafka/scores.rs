@@ -41,9 +41,14 @@ fn newest(records: &[Seen]) -> BTreeMap<String, Value> {
 
 /// (contestant, lead in minutes, score, threshold) -> (value, count) of all time and the whole domain.
 fn overall(setting: &Setting) -> BTreeMap<(String, u64, String, String), (f64, f64)> {
+    region(setting, "domain")
+}
+
+/// The same of a region.
+fn region(setting: &Setting, region: &str) -> BTreeMap<(String, u64, String, String), (f64, f64)> {
     let mut all = BTreeMap::new();
     for json in newest(&Kafka::shared().read(&setting.topic("scores"))).values() {
-        if json["window"]["name"] != "all" || json["region"] != "domain" {
+        if json["window"]["name"] != "all" || json["region"] != region {
             continue;
         }
         for row in json["scores"].as_array().expect("a list") {
@@ -102,14 +107,14 @@ fn what_a_stream_scores_is_what_its_files_score_afterwards() {
 /// (contestant, lead in minutes, valid time) of a record of raw statistics.
 type Subject = (String, u64, String);
 
-fn statistics(setting: &Setting) -> BTreeMap<Subject, Value> {
+fn statistics(setting: &Setting, region: &str) -> BTreeMap<Subject, Value> {
     let newest = newest(&Kafka::shared().read(&setting.topic("statistics")));
     let subject = |json: Value| {
         let of = |key: &str| json[key].as_str().expect("text").to_owned();
         let lead = json["lead_minutes"].as_f64().expect("a lead") as u64;
         ((of("contestant"), lead, of("valid_time")), json["sums"].clone())
     };
-    newest.into_values().map(subject).collect()
+    newest.into_values().filter(|json| json["region"] == region).map(subject).collect()
 }
 
 #[test]
@@ -119,14 +124,14 @@ fn a_corrected_frame_changes_exactly_what_rested_on_it() {
     let other = storm(setting.folder(), "2", &SMALL).1;
     write(&setting, 1, &records);
     setting.run();
-    let before = statistics(&setting);
+    let before = statistics(&setting, "domain");
     let all_before = overall(&setting);
     // A frame again, as it was in another storm, known after all others.
     let wrong = 9;
     let correction = Sent { timestamp_ms: records[13].timestamp_ms + 1000, ..other[wrong].clone() };
     Kafka::shared().write(&setting.topic("observations"), &[correction]);
     setting.run();
-    let after = statistics(&setting);
+    let after = statistics(&setting, "domain");
     // Compared with it, or forecast from a window of three frames that has it.
     let mut expected = BTreeSet::new();
     for contestant in ["published", "persistence"] {
@@ -145,6 +150,75 @@ fn a_corrected_frame_changes_exactly_what_rested_on_it() {
         before.iter().filter(|(key, sums)| after.get(*key) != Some(*sums)).map(|(key, _)| key.clone()).collect();
     assert_eq!(changed, expected);
     assert_ne!(all_before, overall(&setting));
+}
+
+/// A report of one station at one time.
+fn report(station: &str, place: (f64, f64), time: &str, mm_h: f64) -> Value {
+    serde_json::json!({
+        "station": {"id": station, "latitude": place.0, "longitude": place.1},
+        "time": time,
+        "readings": [{"standard_name": "rainfall_rate", "value": mm_h, "units": "mm h-1", "period_seconds": 60}],
+    })
+}
+
+fn unpacked(file: &netcdf::File, name: &str, at: usize) -> f64 {
+    let variable = file.variable(name).expect("a variable");
+    let scale = match variable.attribute_value("scale_factor") {
+        Some(Ok(netcdf::AttributeValue::Double(scale))) => scale,
+        other => panic!("scale of {name}: {other:?}"),
+    };
+    scale * f64::from(variable.get_values::<i32, _>(..).expect("its values")[at])
+}
+
+#[test]
+fn stations_are_truth_at_their_places_and_a_corrected_reading_takes_back_its_own() {
+    let mut setting = verified("scores-stations");
+    let (rain, records) = storm(setting.folder(), "1", &SMALL);
+    let topic = setting.topic("stations");
+    setting.more += &format!("[streams.inputs.stations]\ntopic = \"{topic}\"\n");
+    write(&setting, 1, &records);
+    let file = squall_tests::files::open(&rain.file);
+    let centre = 24 * 48 + 24;
+    let place = (unpacked(&file, "latitude", centre), unpacked(&file, "longitude", centre));
+    let sent = |reports: Vec<Value>, known_ms: i64| Sent {
+        partition: 0,
+        timestamp_ms: known_ms,
+        key: Vec::new(),
+        headers: vec![("content-type".to_owned(), b"application/json".to_vec())],
+        value: serde_json::to_vec(&reports).expect("JSON"),
+    };
+    // One station at the centre, which says 150 mm/h, more than any forecast, and one far away from the grid.
+    let of = |slot: i64, mm_h: f64| {
+        let time = rfc3339(slot);
+        vec![report("centre", place, &time, mm_h), report("elsewhere", (place.0 - 40.0, place.1), &time, 1.0)]
+    };
+    let reports: Vec<_> = rain.slots.iter().map(|slot| sent(of(*slot, 150.0), slot * 1000 + 2000)).collect();
+    Kafka::shared().create(&topic, 1);
+    Kafka::shared().write(&topic, &reports);
+    setting.run();
+    let at_stations = |setting: &Setting| statistics(setting, "stations");
+    let before = at_stations(&setting);
+    // 12 forecasts of three leads; the last ones reach beyond the last slot.
+    assert_eq!(before.len(), 2 * (11 + 10 + 9));
+    assert!(before.values().all(|sums| sums[0]["count"] == 1.0), "the other station is not on the grid");
+    let bias = |setting: &Setting| {
+        let of = |(key, value): (&(String, u64, String, String), &(f64, f64))| {
+            (key.0 == "published" && key.2 == "bias").then_some((key.1, *value))
+        };
+        region(setting, "stations").iter().filter_map(of).collect::<Vec<_>>()
+    };
+    assert!(bias(&setting).iter().all(|(_, (bias, _))| (-150.0..-100.0).contains(bias)), "{:?}", bias(&setting));
+    // The reading of one time is corrected.
+    let slot = rain.slots[8];
+    let correction = sent(vec![report("centre", place, &rfc3339(slot), 0.0)], rain.slots[13] * 1000 + 3000);
+    Kafka::shared().write(&topic, &[correction]);
+    let fields = statistics(&setting, "domain");
+    setting.run();
+    let after = at_stations(&setting);
+    let changed: BTreeSet<_> =
+        before.iter().filter(|(key, sums)| after.get(*key) != Some(*sums)).map(|(key, _)| key.2.clone()).collect();
+    assert_eq!(changed, BTreeSet::from([rfc3339(slot)]));
+    assert_eq!(fields, statistics(&setting, "domain"), "what was compared with frames stays");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::model::model;
 use super::{own_name, topic, topic_or};
 use crate::config::resolved::{SourceConfig, StreamConfig};
 use crate::config::section::Section;
-use crate::config::verification::{Defaults, companions, verification};
+use crate::config::verification::{Defaults, companions, roles, verification};
 use crate::config::{check, products};
 
 /// A stream; one whose source has faults of its own is read to its end, for its other faults.
@@ -28,12 +28,14 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
     let products = products::products(section);
     let topics = products::topics(&section.section("topics"), |section, key| topic(section, key, ""));
     let companions = companions(&section.section("companions"), members, model);
+    let known = sources.iter().find(|known| source.as_deref() == Some(&known.name));
+    let inputs = roles(&section.section("inputs"), sources, known, topic_or);
     let verification = products.as_ref().zip(horizon).and_then(|(products, horizon)| {
-        let known = sources.iter().find(|known| source.as_deref() == Some(&known.name));
         let variables = known.map_or(&[][..], |source| &source.variables);
         let defaults = Defaults { variables, thresholds: products.levels_of(&PROBABILITIES), horizon };
         let table = section.section("verification");
-        let is_wanted = companions.as_ref().is_some_and(|companions| !companions.is_empty());
+        let is_wanted = companions.as_ref().is_some_and(|companions| !companions.is_empty())
+            || inputs.as_ref().is_some_and(|inputs| !inputs.is_empty());
         let verification = verification(&table, is_wanted, &defaults, topic_or)?;
         if verification.is_some() && !products.wants(&ENSEMBLE) {
             section
@@ -62,6 +64,7 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
         products: products?,
         companions: companions?,
         verification: verification?,
+        inputs: inputs?,
         topics: topics?,
     };
     check::fit(section, &stream);
