@@ -178,7 +178,7 @@ fn parts(log: &dyn Log) -> Parts {
         store: Arc::new(Shelf::default()),
         decoders: Box::new(|_| vec![Arc::new(Words)]),
         encoder: Arc::new(Text),
-        forecasts: forecasts(),
+        forecasts: super::forecasts(),
         scratch: Arc::new(ScratchFiles::default()),
         models: Box::new(|_| Ok(Box::new(Weighted))),
         as_recorded: None,
