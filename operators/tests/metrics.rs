@@ -3,15 +3,20 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder, SharedString, Unit};
-use squall_fields::{ForecastId, IssueTime, KnowledgeTime, ValidTime};
+use ndarray::{Array2, Array3};
+use squall_fields::{ForecastId, IssueTime, KnowledgeTime, ValidTime, Variable};
+use squall_models::scores::list::{self, Settings};
+use squall_models::scores::{Field, of_fields};
 use squall_operators::dead_letter::{DeadLetter, Reason};
 use squall_operators::events::*;
 use squall_operators::infer::ladder::Step;
 use squall_operators::ports::{LogError, PartitionId, Record};
 use squall_operators::source::Loss;
+use squall_operators::verify::{DOMAIN, Key as ScoreKey, PUBLISHED, Period, Series, Standing, Sums};
 
 /// Labels of each metric.
 type Labels = BTreeMap<String, BTreeSet<String>>;
@@ -106,12 +111,39 @@ fn models_and_devices() {
     ModelWarmedUp { stream: STREAM, model: "m", took: TOOK }.emit();
 }
 
+fn scores_and_standings() {
+    NotJudged { stream: STREAM, reason: "x" }.emit();
+    let empty = list::start(&["mae"], &Settings::default()).unwrap();
+    let (members, observed) = (Array3::zeros((1, 2, 2)), Array2::zeros((2, 2)));
+    let field = Field { variable: Variable::RainRate, members: members.view(), observed: observed.view() };
+    let sums = &Sums(of_fields(&empty, &[field]).remove(0).1);
+    let [contestant, model, digest, variable, region]: [Arc<str>; 5] =
+        [PUBLISHED, "m", "d1", "rain_rate", DOMAIN].map(Into::into);
+    let series = Series { contestant, model, digest, variable: variable.clone(), region: region.clone(), lead: 300 };
+    let key = &ScoreKey { series, period: Period::Hour(0) };
+    Scored { stream: STREAM, key, sums, empty: &empty }.emit();
+    let standing = &Standing {
+        baseline: "persistence".into(),
+        variable,
+        region,
+        hour: SLOT,
+        score: "crps".into(),
+        published: 2.0,
+        of_baseline: 1.0,
+        skill: Some(-1.0),
+        hours_behind: 3,
+        is_behind: true,
+    };
+    Stands { stream: STREAM, standing }.emit();
+}
+
 fn emitted() -> Labels {
     let seen = Seen::default();
     metrics::with_local_recorder(&seen, || {
         read_and_written();
         frames_and_forecasts();
         models_and_devices();
+        scores_and_standings();
     });
     seen.0.into_inner()
 }

@@ -19,6 +19,10 @@ name = "radar"
 variables = ["rain_rate"]
 cadence = "5 min"
 grid = { proj = "+proj=utm +zone=35", x = { first = 0, step = 1, len = 16 }, y = { first = 0, step = -1, len = 16 } }
+[[sources]]
+name = "adjusted"
+variables = ["rain_rate"]
+cadence = "5 min"
 [[streams]]
 name = "a"
 source = "radar"
@@ -29,6 +33,15 @@ motion = {}
 [streams.model.perturbation]
 parallel = { factor = 1, exponent = 1, offset = 1 }
 perpendicular = { factor = 1, exponent = 1, offset = 1 }
+[streams.companions.NAME]
+model = { name = "persistence" }
+[streams.inputs]
+truth = "adjusted"
+[streams.inputs.stations]
+topic = "stations"
+[streams.verification]
+regions = { NAME = [0, 50, 10, 60] }
+topics = { scores = "scores" }
 [[streams]]
 name = "b"
 source = "radar"

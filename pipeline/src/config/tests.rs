@@ -244,6 +244,54 @@ x.toml:16: MODEL.sampler.guidance.precision.queue: expected a whole number of at
 "#);
 }
 
+/// A rain stream with more lines, at the end of its table and behind it.
+fn verified(own: &str, tables: &str) -> String {
+    RIGHT.replace("thresholds = [0.1, 1, 5.0]\n", &format!("thresholds = [0.1, 1, 5.0]\n{own}\n{tables}\n"))
+}
+
+#[test]
+fn a_verification_has_scores_by_what_there_is_and_loads_as_it_is_printed() {
+    let load = |text: &str| Layers::from_text("x.toml", text).load().unwrap();
+    assert!(load(RIGHT).streams.iter().all(|stream| stream.verification.is_none()));
+    let tables = "[streams.companions.still]\nmodel = { name = \"persistence\" }\n\
+                  [streams.companions.next]\nmodel = { name = \"steps\" }\ndevice = \"cpu:3\"\nmembers = 4\n\
+                  [streams.inputs.stations]\n[streams.verification]\nscales = [3]\nregions = { north = [5, 60, 30, 70] }";
+    let config = load(&verified("", tables));
+    let stream = config.stream("rain").unwrap();
+    let verification = stream.verification.clone().unwrap();
+    assert_eq!(verification.scores, ["crps", "mae", "spread-skill", "rank", "csi", "fss", "probability"]);
+    assert_eq!((verification.thresholds, verification.horizon), (vec![0.1, 1.0, 5.0], stream.horizon));
+    assert_eq!((stream.companions["still"].members, &*stream.companions["next"].device), (8, "cpu:3"));
+    let next = stream.of_companion("next", &stream.companions["next"]);
+    assert_eq!((&*next.name, next.members, next.verification), ("rain/next", 4, None));
+    assert_eq!(stream.baselines().len(), 2);
+    assert_eq!(&*stream.inputs.stations.as_ref().unwrap().topic, "obs.stations.v1");
+    let mut again = load(&config.to_toml());
+    again.log.properties.clone_from(&config.log.properties);
+    assert_eq!(again, config);
+}
+
+#[test]
+fn what_cannot_be_verified_is_refused_all_at_once() {
+    let tables = "[streams.inputs]\ntruth = \"arpege-wind\"\n[streams.companions.published]\n\
+                  model = { name = \"extrapolation\" }\n[streams.verification]\nscores = [\"crsp\"]\nscales = [1.5]\n\
+                  behind_after = \"90 min\"\nhorizon = \"1 min\"\nregions = { stations = [0, 1, 2] }";
+    let found = faults(&verified("products = [\"mean\"]", tables)).join("\n");
+    for fault in [
+        "inputs.truth: has another cadence, or other variables",
+        "companions.published: expected",
+        "verification.scores: expected one of",
+        "verification.scales: expected whole numbers",
+        "verification.behind_after: expected whole hours",
+        "verification.horizon: must not be shorter",
+        "regions.stations: expected [west, south, east, north]",
+        "not \"domain\" or \"stations\"",
+        "products: what is verified is read from the files",
+    ] {
+        assert!(found.contains(fault), "{fault}: {found}");
+    }
+}
+
 #[test]
 fn a_deadline_needs_something_that_answers_and_steps_that_can_be_taken() {
     let said = |variables: &str, stream: &str| {

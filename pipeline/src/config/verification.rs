@@ -227,8 +227,9 @@ pub(super) fn verification(
     }
     let thresholds = section.numbers("thresholds").unwrap_or_else(|| defaults.thresholds.to_vec());
     check::ascending(section, "thresholds", &thresholds);
-    let scales = scales(section)?;
-    let scores = scores(section, defaults.variables, &thresholds, &scales);
+    let scales = scales(section);
+    let of = scales.as_deref().unwrap_or_default();
+    let scores = scores(section, defaults.variables, &thresholds, of);
     let regions = regions(&section.section("regions"));
     let horizon = section.optional_duration("horizon").unwrap_or(defaults.horizon);
     if horizon < defaults.horizon {
@@ -247,7 +248,7 @@ pub(super) fn verification(
     Some(Some(VerificationConfig {
         scores: scores?,
         thresholds,
-        scales,
+        scales: scales?,
         regions: regions?,
         horizon,
         behind_after,
@@ -273,16 +274,6 @@ fn scores(
     scales: &[usize],
 ) -> Option<Vec<&'static str>> {
     let choices: Vec<(&'static str, &'static str)> = list::measures().map(|name| (name, name)).collect();
-    if let Some(texts) = section.optional_texts("scores")? {
-        let chosen: Vec<_> = texts.iter().map(|text| section.chosen("scores", text, &choices)).collect();
-        let mut chosen = chosen.into_iter().collect::<Option<Vec<_>>>()?;
-        chosen.sort_unstable_by_key(|name| choices.iter().position(|(known, _)| known == name));
-        chosen.dedup();
-        if chosen.is_empty() {
-            section.fault("scores", "expected at least one score");
-        }
-        return Some(chosen);
-    }
     let is_wind = variables.len() == 2 && variables.iter().all(|v| v.unit() == Unit::MetresPerSecond);
     let sets = [
         (true, &OF_FIELDS[..]),
@@ -290,7 +281,20 @@ fn scores(
         (!thresholds.is_empty() && !scales.is_empty(), &OF_WINDOWS),
         (is_wind, &OF_WIND),
     ];
-    Some(sets.into_iter().filter(|(wanted, _)| *wanted).flat_map(|(_, names)| names.iter().copied()).collect())
+    let mut chosen: Vec<&'static str> = match section.optional_texts("scores")? {
+        Some(texts) => {
+            let chosen: Vec<_> = texts.iter().map(|text| section.chosen("scores", text, &choices)).collect();
+            chosen.into_iter().collect::<Option<_>>()?
+        }
+        None => sets.into_iter().filter(|(wanted, _)| *wanted).flat_map(|(_, names)| names.iter().copied()).collect(),
+    };
+    // In one order, however they are written: sums are told apart by their places.
+    chosen.sort_unstable_by_key(|name| choices.iter().position(|(known, _)| known == name));
+    chosen.dedup();
+    if chosen.is_empty() {
+        section.fault("scores", "expected at least one score");
+    }
+    Some(chosen)
 }
 
 fn regions(section: &Section<'_>) -> Option<BTreeMap<Arc<str>, [f32; 4]>> {

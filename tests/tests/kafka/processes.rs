@@ -71,7 +71,8 @@ fn hosts(setting: &Setting, processes: usize) -> String {
     path.display().to_string()
 }
 
-fn start(setting: &Setting, processes: usize, more: &[&str]) -> Vec<Running> {
+/// Starts the processes of a cluster.
+pub(crate) fn start(setting: &Setting, processes: usize, more: &[&str]) -> Vec<Running> {
     let (config, hosts) = (setting.config(), hosts(setting, processes));
     let start = |process: usize| {
         let process = process.to_string();

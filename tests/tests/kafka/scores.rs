@@ -9,6 +9,8 @@ use squall_tests::rain::{Rain, rfc3339};
 use squall_tests::setting::LIMIT;
 use squall_tests::{Kafka, Seen, Sent, Setting, forecasts};
 
+use crate::processes::start;
+
 /// A setting whose stream is verified, with persistence beside it.
 fn verified(name: &str) -> Setting {
     let mut setting = Setting::new(name);
@@ -222,10 +224,10 @@ fn stations_are_truth_at_their_places_and_a_corrected_reading_takes_back_its_own
 }
 
 #[test]
-fn crashes_stops_workers_and_partitions_change_no_score() {
+fn crashes_stops_workers_processes_and_partitions_change_no_score() {
     let source = Setting::new("scores-crash");
     let (_, records) = storm(source.folder(), "1", &["--frames", "150", "--size", "192x192"]);
-    let run = |name: &str, workers: usize, partitions: i32, ends: &[bool]| {
+    let run = |name: &str, workers: usize, processes: usize, partitions: i32, ends: &[bool]| {
         let mut setting = verified(name);
         (setting.workers, setting.partitions) = (workers, partitions);
         let spread = |(i, sent): (usize, &Sent)| Sent { partition: i as i32 % partitions, ..sent.clone() };
@@ -249,7 +251,11 @@ fn crashes_stops_workers_and_partitions_change_no_score() {
                 running.success(LIMIT);
             }
         }
-        setting.run();
+        if processes > 1 {
+            start(&setting, processes, &[]).into_iter().for_each(|process| drop(process.success(LIMIT)));
+        } else {
+            setting.run();
+        }
         let records = |kind: &str| {
             let read = Kafka::shared().read(&setting.topic(kind));
             let mut all: Vec<_> = read.iter().map(|r| (text(&r.key), text(&r.value))).collect();
@@ -258,13 +264,16 @@ fn crashes_stops_workers_and_partitions_change_no_score() {
         };
         (records("statistics"), records("scores"))
     };
-    let undisturbed = run("scores-undisturbed", 1, 1, &[]);
+    let undisturbed = run("scores-undisturbed", 1, 1, 1, &[]);
     assert!(undisturbed.0.len() > 100);
-    let disturbed = run("scores-disturbed", 2, 3, &[true, false, true]);
+    let disturbed = run("scores-disturbed", 2, 1, 3, &[true, false, true]);
+    let spread = run("scores-processes", 1, 2, 3, &[]);
     let differences = |a: &[(String, String)], b: &[(String, String)]| {
         a.iter().zip(b).find(|(a, b)| a != b).map(|(a, b)| format!("{a:?}\n{b:?}"))
     };
-    assert_eq!(undisturbed.0.len(), disturbed.0.len());
-    assert_eq!(differences(&undisturbed.0, &disturbed.0), None);
-    assert_eq!(differences(&undisturbed.1, &disturbed.1), None);
+    for other in [&disturbed, &spread] {
+        assert_eq!((undisturbed.0.len(), undisturbed.1.len()), (other.0.len(), other.1.len()));
+        assert_eq!(differences(&undisturbed.0, &other.0), None);
+        assert_eq!(differences(&undisturbed.1, &other.1), None);
+    }
 }

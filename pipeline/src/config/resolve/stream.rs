@@ -36,12 +36,13 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
         let table = section.section("verification");
         let is_wanted = companions.as_ref().is_some_and(|companions| !companions.is_empty())
             || inputs.as_ref().is_some_and(|inputs| !inputs.is_empty());
-        let verification = verification(&table, is_wanted, &defaults, topic_or)?;
-        if verification.is_some() && !products.wants(&ENSEMBLE) {
+        let is_given = table.is_given() || is_wanted;
+        let verification = verification(&table, is_wanted, &defaults, topic_or);
+        if is_given && !products.wants(&ENSEMBLE) {
             section
                 .fault("products", "what is verified is read from the files: expected \"ensemble\" among the products");
         }
-        Some(verification)
+        verification
     });
     section.finish();
     let parts = check::StreamParts { source: source.as_deref(), times: patience.zip(horizon) };
