@@ -2,7 +2,7 @@
 //!
 //! Reports are small, many, and corrected, and a check of one compares it with others that may come later. So nothing is
 //! held back until all are there: [`reader`] turns a record into reports, [`control`] judges each reading by what is known
-//! and says so again when that changes, and [`latest`] keeps the newest of each station, quantity and time as a
+//! and says so again when that changes, and [`latest()`] keeps the newest of each station, quantity and time as a
 //! collection, of which every reading can be taken back.
 //!
 //! Flags are kept, never what they are about thrown away: who uses a reading decides what is good enough.

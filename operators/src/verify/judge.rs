@@ -9,6 +9,7 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
+use super::due::Due;
 use super::gather::{Closing, Hours};
 use super::matching::{Match, Truth};
 use super::scorer::{Done, Scored, Task};
@@ -48,6 +49,13 @@ enum Score {
     Known(Vec<(Series, Sums)>),
 }
 
+/// What comes in.
+enum Arrived {
+    /// A pair, or that it is no more.
+    Pair(Match, isize),
+    Closing(Closing),
+}
+
 struct Shell {
     names: Names,
     hours: Hours,
@@ -59,23 +67,23 @@ struct Shell {
     /// Times of the pairs that are under way, with how many.
     running: BTreeMap<Tick, usize>,
     /// What has come and whose time is not over.
-    waiting: BTreeMap<Tick, (Capability<Tick>, Vec<(Match, isize)>, Vec<Closing>)>,
+    waiting: Due<Arrived>,
     /// Closings whose pairs are under way.
     closing: BTreeMap<Tick, (Capability<Tick>, Vec<Closing>)>,
     out: Vec<(Capability<Tick>, Judged)>,
 }
 
 impl Shell {
-    fn hold(&mut self, capability: Capability<Tick>) -> &mut (Capability<Tick>, Vec<(Match, isize)>, Vec<Closing>) {
-        self.waiting.entry(*capability.time()).or_insert_with(|| (capability, Vec::new(), Vec::new()))
-    }
-
     /// Does what the frontier has passed.
     fn turn(&mut self, frontier: Option<Tick>) -> Result<(), Lost> {
-        while let Some(entry) = self.waiting.first_entry().filter(|entry| frontier.is_none_or(|f| *entry.key() < f)) {
-            let (time, (capability, changes, closings)) = entry.remove_entry();
-            let mut net: BTreeMap<Match, isize> = BTreeMap::new();
-            changes.into_iter().for_each(|(pair, change)| *net.entry(pair).or_default() += change);
+        while let Some((capability, arrived)) = self.waiting.pop_before(frontier) {
+            let (mut net, mut closings) = (BTreeMap::<Match, isize>::new(), Vec::new());
+            for arrived in arrived {
+                match arrived {
+                    Arrived::Pair(pair, change) => *net.entry(pair).or_default() += change,
+                    Arrived::Closing(closing) => closings.push(closing),
+                }
+            }
             for (pair, change) in net {
                 match change {
                     0 => {}
@@ -84,7 +92,7 @@ impl Shell {
                 }
             }
             if !closings.is_empty() {
-                self.closing.insert(time, (capability, closings));
+                self.closing.insert(*capability.time(), (capability, closings));
             }
         }
         self.take_answers()?;
@@ -230,7 +238,7 @@ pub fn judge<'scope>(
                 skill,
                 scores: BTreeMap::new(),
                 running: BTreeMap::new(),
-                waiting: BTreeMap::new(),
+                waiting: Due::default(),
                 closing: BTreeMap::new(),
                 out,
             }
@@ -240,15 +248,14 @@ pub fn judge<'scope>(
             let Some(shell) = &mut shell else { return };
             matches.for_each_time(|time, batches| {
                 let capability = time.retain(output.output_index());
-                let changes = batches.flat_map(|batch| batch.drain(..)).map(|(pair, at, change)| (at, pair, change));
-                for (at, pair, change) in changes {
-                    shell.hold(capability.delayed(&at.max(*capability.time()))).1.push((pair, change));
+                for (pair, at, change) in batches.flat_map(|batch| batch.drain(..)) {
+                    shell.waiting.push(&capability, at, Arrived::Pair(pair, change));
                 }
             });
             closings.for_each_time(|time, batches| {
                 let capability = time.retain(output.output_index());
                 for Local(closing) in batches.flat_map(|batch| batch.drain(..)) {
-                    shell.hold(capability.clone()).2.push(closing);
+                    shell.waiting.push(&capability, *capability.time(), Arrived::Closing(closing));
                 }
             });
             if stream.control.is_done() {

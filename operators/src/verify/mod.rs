@@ -10,14 +10,15 @@
 //!                                          fields     pairs     scores   by period
 //! ```
 //!
-//! [`gather`] has fields held on disk ([`Scorer`]) and turns them into changes of two differential collections of handles;
-//! [`matches`] joins these by valid time; [`judge`] scores each pair once, by cells, and what it counted is the *difference*
+//! [`gather()`] has fields held on disk ([`Scorer`]) and turns them into changes of two differential collections of handles;
+//! [`matches()`] joins these by valid time; [`judge()`] scores each pair once, by cells, and what it counted is the *difference*
 //! ([`Sums`]) of a third collection, keyed by [`Key`]: contestant, model, lead, region, and the time, hour and day that it
-//! was valid at. [`report`] writes what has changed in it.
+//! was valid at. [`report()`] writes what has changed in it.
 //!
 //! Everything is a function of the log. A restart reads the open hours again, from the oldest record that they rest on, and
 //! adds what closed hours summed to ([`Ledger`]): the scores are those of an undisturbed run.
 
+mod due;
 pub mod gather;
 pub mod handover;
 pub mod judge;

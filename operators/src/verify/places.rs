@@ -10,6 +10,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Map;
 
+use super::due::Due;
 use super::gather::{Arrival, Hours};
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::local::Local;
@@ -61,11 +62,13 @@ impl PlacesConfig {
     }
 }
 
+/// Latitude, longitude and value by period: a reading over a shorter one is nearer to an instant.
+type ByPeriod = BTreeMap<u32, (f64, f64, f32)>;
+
 /// The pure core: the latest usable readings of the open valid times.
 #[derive(Clone, Debug, Default)]
 struct Board {
-    /// By valid time, station, quantity and period: one over a shorter period is nearer to an instant.
-    readings: BTreeMap<ValidTime, BTreeMap<(Arc<str>, Quantity), BTreeMap<u32, (f64, f64, f32)>>>,
+    readings: BTreeMap<ValidTime, BTreeMap<(Arc<str>, Quantity), ByPeriod>>,
 }
 
 impl Board {
@@ -236,14 +239,12 @@ fn boards<'scope>(
     let together = Exchange::new(move |_: &Change| home);
     changes.unary_frontier(together, "Places", move |_capability, _info| {
         let mut board = Board::default();
-        let mut waiting: BTreeMap<Tick, (Capability<Tick>, Vec<(ReadingKey, JudgedReading, isize)>)> = BTreeMap::new();
+        let mut waiting: Due<(ReadingKey, JudgedReading, isize)> = Due::default();
         move |(input, frontier), output| {
             input.for_each_time(|time, batches| {
                 let capability = time.retain(output.output_index());
                 for ((key, judged), at, change) in batches.flat_map(|batch| batch.drain(..)) {
-                    let at = at.max(*capability.time());
-                    let (_, changes) = waiting.entry(at).or_insert_with(|| (capability.delayed(&at), Vec::new()));
-                    changes.push((key, judged, change));
+                    waiting.push(&capability, at, (key, judged, change));
                 }
             });
             if stream.control.is_done() {
@@ -251,8 +252,8 @@ fn boards<'scope>(
                 return;
             }
             let frontier = frontier_of(frontier);
-            while let Some(entry) = waiting.first_entry().filter(|entry| frontier.is_none_or(|f| *entry.key() < f)) {
-                let (time, (capability, mut changes)) = entry.remove_entry();
+            while let Some((capability, mut changes)) = waiting.pop_before(frontier) {
+                let time = *capability.time();
                 // What is taken back comes first: what replaces it has its place.
                 changes.sort_by_key(|(_, _, change)| *change);
                 let mut changed = BTreeSet::new();

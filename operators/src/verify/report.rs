@@ -10,10 +10,10 @@ use squall_fields::KnowledgeTime;
 use squall_models::scores::{AnyScore, Number, Statistics, numbers};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 use uuid::Uuid;
 
+use super::due::Due;
 use super::gather::Hours;
 use super::series::{Key, Period, Series, Sums};
 use super::skill::Standing;
@@ -218,14 +218,12 @@ pub fn report<'scope>(
     let home = stream.home as u64;
     let together = Exchange::new(move |_: &((Key, Sums), Tick, isize)| home);
     sums.unary_frontier(together, "Report", move |_capability, _info| {
-        let mut waiting: BTreeMap<Tick, (Capability<Tick>, Vec<(Key, Sums, isize)>)> = BTreeMap::new();
+        let mut waiting: Due<(Key, Sums, isize)> = Due::default();
         move |(input, frontier), output| {
             input.for_each_time(|time, batches| {
                 let capability = time.retain(output.output_index());
                 for ((key, sums), at, change) in batches.flat_map(|batch| batch.drain(..)) {
-                    let at = at.max(*capability.time());
-                    let (_, changes) = waiting.entry(at).or_insert_with(|| (capability.delayed(&at), Vec::new()));
-                    changes.push((key, sums, change));
+                    waiting.push(&capability, at, (key, sums, change));
                 }
             });
             if stream.control.is_done() {
@@ -234,8 +232,8 @@ pub fn report<'scope>(
             }
             let frontier = frontier_of(frontier);
             stream.frontiers.report("report", frontier);
-            while let Some(entry) = waiting.first_entry().filter(|entry| frontier.is_none_or(|f| *entry.key() < f)) {
-                let (time, (capability, changes)) = entry.remove_entry();
+            while let Some((capability, changes)) = waiting.pop_before(frontier) {
+                let time = *capability.time();
                 let known_at = KnowledgeTime::at(time);
                 // What each sum is from now on; none for what nothing counts in any more.
                 let mut now: BTreeMap<Key, Option<Sums>> = BTreeMap::new();

@@ -153,7 +153,7 @@ mod tests {
         let (first, behind, is_behind, standing) = hour(&mut skill, 3.0);
         assert_eq!((first, behind, is_behind), (Some(-0.5), 1, false));
         let mut restarted = Skill::new(empty(), vec!["persistence".into()], 2, [standing]);
-        assert_eq!(hour(&mut restarted, 3.0).2, true);
+        assert!(hour(&mut restarted, 3.0).2);
         assert_eq!(hour(&mut restarted, 2.0).1, 0, "as good is not behind");
         assert!(skill.close(3600, &sums(&[("published", 1.0)])).is_empty(), "nobody to compare with");
     }

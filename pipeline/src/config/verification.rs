@@ -236,7 +236,7 @@ pub(super) fn verification(
         section.fault("horizon", "must not be shorter than the stream's: its revisions are scored, too");
     }
     let behind_after = section.optional_duration("behind_after").unwrap_or(Duration::from_secs(6 * 3600));
-    if behind_after.as_secs() < 3600 || behind_after.as_secs() % 3600 != 0 {
+    if behind_after.as_secs() < 3600 || !behind_after.as_secs().is_multiple_of(3600) {
         section.fault("behind_after", "expected whole hours, at least one");
     }
     let table = section.section("topics");

@@ -52,6 +52,9 @@ impl Companions {
     }
 }
 
+/// What was opened, by name.
+type Named = (Arc<str>, (Opened, Box<dyn Ledger>));
+
 /// Opens the ledger of a stream's verification, if it has one. A verification that is new to a stream begins where the
 /// stream is.
 ///
@@ -63,7 +66,7 @@ pub(super) fn open(
     of_stream: &Opened,
     parts: &Parts,
     deadline: Instant,
-) -> anyhow::Result<Option<(Arc<str>, (Opened, Box<dyn Ledger>))>> {
+) -> anyhow::Result<Option<Named>> {
     let Some(verification) = &stream.verification else { return Ok(None) };
     let name = name(stream);
     let claim = Claim {
