@@ -212,7 +212,7 @@ fn start(
         let base = Base { config, parts, shared: &shared, deadline, processes };
         let mut plan = plan(&base, number, opened, ledger, device)?;
         if let Some(verified) = &stream.verification {
-            let name = verification::name(stream);
+            let name = stream.scores_name();
             let (opened, ledger) = match ledgers.remove(&name) {
                 Some((opened, ledger)) => (opened, Some(ledger)),
                 None => (processes.await_opened(&name, deadline, parts)?, None),

@@ -65,8 +65,11 @@ impl Arguments {
             tracing::warn!("log.kind is \"memory\": nothing can reach this instance from outside");
         }
         for name in &self.reset_progress {
-            if !config.streams.iter().any(|stream| *stream.name == **name) {
-                let names: Vec<&str> = config.streams.iter().map(|stream| &*stream.name).collect();
+            let verified = config.streams.iter().filter(|stream| stream.verification.is_some());
+            let scores: Vec<_> = verified.map(config::StreamConfig::scores_name).collect();
+            let names: Vec<&str> =
+                config.streams.iter().map(|stream| &stream.name).chain(&scores).map(|n| &**n).collect();
+            if !names.contains(&name.as_str()) {
                 return Err(Usage(format!("--reset-progress {name}: the streams are {}", names.join(", "))).into());
             }
         }

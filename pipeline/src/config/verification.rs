@@ -126,6 +126,11 @@ impl StreamConfig {
         }
     }
 
+    /// What its verification is called beside it: no stream can have that name.
+    pub fn scores_name(&self) -> Arc<str> {
+        format!("{}/scores", self.name).into()
+    }
+
     /// The companions that need no weights: what skill is measured against.
     pub fn baselines(&self) -> Vec<Arc<str>> {
         let named = self.companions.iter().filter(|(_, companion)| matches!(companion.model, ModelConfig::Named(_)));

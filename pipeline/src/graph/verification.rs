@@ -268,7 +268,9 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
             }
         });
         let stale = (!stale.is_empty()).then_some(Local(Note::Records(stale))).to_stream(scope);
-        let notes = since(beside.into_iter().fold(read.concat(scored).concat(stale), Concat::concat), committed);
+        let said = beside.into_iter().fold(read.concat(scored), Concat::concat);
+        // What is stale lies before all times.
+        let notes = since(said, committed).concat(stale);
         let config = SinkConfig { stop_within: plan.stop_within, holders: 1, handover: None };
         sink(notes, config, core, ledger, context.clone()).probe_with(&probe);
     });

@@ -30,11 +30,6 @@ use crate::watch;
 /// Tasks that wait for the thread that scores.
 const WAITING: usize = 64;
 
-/// What the verification of a stream is called beside it: no stream can have that name.
-pub(super) fn name(stream: &StreamConfig) -> Arc<str> {
-    format!("{}/scores", stream.name).into()
-}
-
 /// The models beside those of streams, on threads of their own.
 pub(super) struct Companions(Devices);
 
@@ -68,7 +63,7 @@ pub(super) fn open(
     deadline: Instant,
 ) -> anyhow::Result<Option<Named>> {
     let Some(verification) = &stream.verification else { return Ok(None) };
-    let name = name(stream);
+    let name = stream.scores_name();
     let claim = Claim {
         settings: graph::verification_settings(stream, verification),
         reset: [&stream.name, &name].iter().any(|name| parts.reset.contains(*name)),
@@ -118,7 +113,7 @@ pub(super) fn plan(
     let Base { config, parts, shared, deadline, processes } = base;
     let stream = &of_stream.stream;
     let Opened { progress, inputs, is_new, truth, stations } = opened;
-    let (topic, instance, name) = (&config.topics.progress, &config.name, name(stream));
+    let (topic, instance, name) = (&config.topics.progress, &config.name, stream.scores_name());
     let context = StreamContext {
         budget: Budget::new(budget(config, processes)).into(),
         ..StreamContext::new(name.clone(), of_stream.context.home)

@@ -76,16 +76,12 @@ fn storm(folder: &Path, seed: &str, arguments: &[&str]) -> (Rain, Vec<Sent>) {
 
 const SMALL: [&str; 4] = ["--frames", "14", "--size", "48x48"];
 
-#[test]
-fn what_a_stream_scores_is_what_its_files_score_afterwards() {
-    let setting = verified("scores-batch");
-    let (rain, records) = storm(setting.folder(), "1", &SMALL);
-    write(&setting, 1, &records);
-    setting.run();
-    let live = overall(&setting);
-    let files: Vec<String> = forecasts::published(&setting).iter().map(|p| p.file().display().to_string()).collect();
+/// Compares what was scored with what `squall verify` says of the files and an observation.
+fn is_scored_like_its_files(setting: &Setting, observed: &Path) {
+    let live = overall(setting);
+    let files: Vec<String> = forecasts::published(setting).iter().map(|p| p.file().display().to_string()).collect();
     assert_eq!(files.len(), 12);
-    let observed = rain.file.display().to_string();
+    let observed = observed.display().to_string();
     let mut arguments = vec!["verify", "--format", "json", "--observation", &observed, "--model", "published"];
     arguments.extend(["--scores", "crps,mae,csi,rank", "--thresholds", "0.1,1", "--forecast"]);
     arguments.extend(files.iter().map(String::as_str));
@@ -104,6 +100,35 @@ fn what_a_stream_scores_is_what_its_files_score_afterwards() {
     assert!(compared > 3 * 10, "{compared} numbers were compared");
     let persistence: BTreeSet<_> = live.keys().filter(|key| key.0 == "persistence").map(|key| key.1).collect();
     assert_eq!(persistence, BTreeSet::from([5, 10, 15]), "the companion is scored, too");
+}
+
+#[test]
+fn what_a_stream_scores_is_what_its_files_score_afterwards() {
+    let setting = verified("scores-batch");
+    let (rain, records) = storm(setting.folder(), "1", &SMALL);
+    write(&setting, 1, &records);
+    setting.run();
+    is_scored_like_its_files(&setting, &rain.file);
+}
+
+#[test]
+fn another_source_can_be_the_truth_and_keeps_its_own_dead_letters() {
+    let mut setting = verified("scores-truth");
+    let (_, records) = storm(setting.folder(), "1", &SMALL);
+    let (adjusted, mut others) = storm(setting.folder(), "2", &SMALL);
+    let topic = setting.topic("adjusted");
+    setting.more += &format!(
+        "[streams.inputs]\ntruth = \"adjusted\"\n\
+         [[sources]]\nname = \"adjusted\"\ntopic = \"{topic}\"\nvariables = [\"rain_rate\"]\ncadence = \"5 min\"\n"
+    );
+    write(&setting, 1, &records);
+    others.push(Sent { value: b"no file".to_vec(), ..others[13].clone() });
+    Kafka::shared().create(&topic, 1);
+    Kafka::shared().write(&topic, &others);
+    setting.run();
+    is_scored_like_its_files(&setting, &adjusted.file);
+    let dead = Kafka::shared().read(&setting.topic("dead-letters"));
+    assert_eq!(dead.iter().map(|letter| letter.header("dead-letter-topic")).collect::<Vec<_>>(), [topic]);
 }
 
 /// (contestant, lead in minutes, valid time) of a record of raw statistics.
@@ -221,6 +246,26 @@ fn stations_are_truth_at_their_places_and_a_corrected_reading_takes_back_its_own
         before.iter().filter(|(key, sums)| after.get(*key) != Some(*sums)).map(|(key, _)| key.2.clone()).collect();
     assert_eq!(changed, BTreeSet::from([rfc3339(slot)]));
     assert_eq!(fields, statistics(&setting, "domain"), "what was compared with frames stays");
+}
+
+#[test]
+fn with_other_scores_a_verification_begins_anew_if_it_is_told_to() {
+    let mut setting = verified("scores-reset");
+    let (_, records) = storm(setting.folder(), "1", &["--frames", "26", "--size", "48x48"]);
+    write(&setting, 1, &records);
+    setting.run();
+    let kept = |setting: &Setting| {
+        let progress = newest(&Kafka::shared().read(&setting.topic("progress")));
+        progress.keys().filter(|key| key.contains("/rain/sums/")).count()
+    };
+    assert_eq!(kept(&setting), 2 * 3, "an hour is closed");
+    setting.more = setting.more.replace("thresholds = [0.1, 1.0]", "thresholds = [0.5]");
+    let config = setting.config();
+    let said = setting.start(&["run", &config]).failure(2, LIMIT);
+    assert!(said.contains("verification.thresholds was 0.1 1, is 0.5"), "{said}");
+    setting.start(&["run", &config, "--reset-progress", "rain/scores"]).success(LIMIT);
+    assert_eq!(kept(&setting), 0, "what was summed by other scores is forgotten");
+    assert_eq!(forecasts::published(&setting).len(), 24, "the stream itself went on");
 }
 
 #[test]
