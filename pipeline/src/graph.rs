@@ -174,6 +174,7 @@ fn source_config(stream: &config::StreamConfig, inputs: &Inputs, recorded: Optio
         clock: inputs.clock,
         read_ahead: Duration::from_secs(source.cadence.step_seconds() as u64) * SLOTS_AHEAD,
         max_record_bytes: source.max_record_bytes,
+        first_holder: 0,
         recorded: recorded.cloned(),
     }
 }

@@ -73,6 +73,9 @@ pub struct SourceConfig {
     pub read_ahead: Duration,
     /// Larger records are cut, and go to dead letters.
     pub max_record_bytes: u64,
+    /// Number of this source's first holder of time: those of a dataflow differ, since each says what it holds when the
+    /// stream is asked to stop.
+    pub first_holder: usize,
     /// What the run decided that is replayed: late records take the time that they took there.
     pub recorded: Option<Arc<Recorded>>,
 }

@@ -40,7 +40,8 @@ struct Owned {
 struct Reading {
     config: SourceConfig,
     stream: StreamContext,
-    worker: usize,
+    /// Its number among those that hold time.
+    holder: usize,
     partitions: BTreeMap<PartitionId, Owned>,
     queues: Queues,
     out: Vec<(Capability<Tick>, Arrived)>,
@@ -68,7 +69,7 @@ impl Reading {
         });
         self.partitions = partitions;
         if self.partitions.is_empty() {
-            self.stream.control.hold(self.worker, None);
+            self.stream.control.hold(self.holder, None);
         }
         waiting
     }
@@ -217,6 +218,7 @@ pub fn source<'scope>(
     probe: ProbeHandle<Tick>,
 ) -> StreamVec<'scope, Tick, Local<Arrived>> {
     let (worker, workers) = (scope.index(), scope.peers());
+    let holder = config.first_holder + worker;
     timely_source(scope, "Source", move |root, info| {
         let mut partitions = BTreeMap::new();
         let mut starts = Vec::new();
@@ -229,7 +231,7 @@ pub fn source<'scope>(
         }
         drop(root); // a worker that owns nothing must not hold the frontier
         if partitions.is_empty() {
-            stream.control.hold(worker, None); // now: timely never runs a source again that holds no capability
+            stream.control.hold(holder, None); // now: timely never runs a source again that holds no capability
         }
         let waker = || scope.worker().sync_activator_for(info.address.to_vec());
         stream.control.register(waker());
@@ -238,14 +240,14 @@ pub fn source<'scope>(
             reader::spawn(config.clone(), starts, share, connect, stream.clone(), queues.clone(), waker());
         }
         let activator = scope.activator_for(info.address);
-        let mut reading = Reading { config, stream, worker, partitions, queues, out: Vec::new() };
+        let mut reading = Reading { config, stream, holder, partitions, queues, out: Vec::new() };
         move |output| {
             if reading.stream.control.is_done() {
                 reading.partitions.clear();
                 return;
             }
             if reading.stream.control.is_stopping() {
-                reading.stream.control.hold(worker, reading.held());
+                reading.stream.control.hold(holder, reading.held());
                 return;
             }
             if reading.turn(probe.with_frontier(|f| f.first().copied())) {

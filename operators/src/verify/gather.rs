@@ -332,7 +332,6 @@ pub fn gather<'scope>(
             input.for_each_time(|time, batches| {
                 let capability = time.retain(output.output_index());
                 for Local(arrival) in batches.flat_map(|batch| batch.drain(..)) {
-                    // All closings before this arrival come first: its time has passed them.
                     lost = shell.take(&capability, arrival).err().or(lost.take());
                 }
             });

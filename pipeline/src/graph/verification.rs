@@ -15,7 +15,7 @@ use squall_operators::note::Note;
 use squall_operators::ports::{Connect, Ledger, Outgoing};
 use squall_operators::progress::{Position, Progress};
 use squall_operators::sink::{SinkConfig, SinkCore, sink};
-use squall_operators::source::source;
+use squall_operators::source::{SourceConfig as SourceReading, source};
 use squall_operators::stations::{Control, ControlConfig, ReportReader};
 use squall_operators::stream::StreamContext;
 use squall_operators::verify::{
@@ -192,8 +192,13 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
         });
         let mut beside = Vec::new();
         let mut arrivals = observed;
-        let more = |inputs: &Inputs, stream: &StreamConfig| {
-            let reading = source_config(stream, inputs, plan.recorded.as_ref());
+        // After the workers with the stream's own source comes what the stream has published, then each further source.
+        let peers = scope.peers();
+        let mut holders = 1;
+        let mut more = |inputs: &Inputs, stream: &StreamConfig| {
+            let first_holder = peers + holders;
+            holders += peers;
+            let reading = SourceReading { first_holder, ..source_config(stream, inputs, plan.recorded.as_ref()) };
             source(scope, reading, Some(&again), plan.connect.clone(), context.clone(), probe.clone())
         };
         if let Some(TruthPlan { stream, inputs, decoder, keeps_dead }) = &plan.truth {
@@ -271,7 +276,7 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
         let said = beside.into_iter().fold(read.concat(scored), Concat::concat);
         // What is stale lies before all times.
         let notes = since(said, committed).concat(stale);
-        let config = SinkConfig { stop_within: plan.stop_within, holders: 1, handover: None };
+        let config = SinkConfig { stop_within: plan.stop_within, holders, handover: None };
         sink(notes, config, core, ledger, context.clone()).probe_with(&probe);
     });
 }
