@@ -30,7 +30,7 @@ use squall_operators::stream::StreamContext;
 use squall_operators::verify::{Handover, Whereabouts};
 use squall_operators::window::{WindowConfig, Windowed, window};
 use timely::dataflow::operators::vec::Map;
-use timely::dataflow::operators::{Concat, Exchange, Inspect, Probe};
+use timely::dataflow::operators::{Concat, Exchange, Probe};
 use timely::dataflow::{ProbeHandle, StreamVec};
 use timely::worker::Worker;
 
@@ -231,8 +231,7 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
         let asked = InferConfig { rules: rules(plan), ..infer_config(&plan.stream) };
         let forecasts = infer(windows, asked, plan.device.clone(), plan.stand_ins.clone(), context());
         let published = publish(forecasts, plan.publisher.clone(), context());
-        let budget = plan.context.budget.clone();
-        let published = published.inspect_time(move |time, Local(note)| budget.add_note(*time, note));
+        let published = verification::counted(published, &plan.context.budget);
         let notes = passed.concat(said).concat(published);
         let config = SinkConfig { stop_within: plan.stop_within, handover: handover.clone(), ..SinkConfig::default() };
         sink(notes, config, core, ledger, context()).probe_with(&probe);

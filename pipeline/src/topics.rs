@@ -54,9 +54,11 @@ pub fn required(config: &Config) -> Vec<TopicSpec> {
         max_record_bytes: MAX_WRITTEN_BYTES,
     };
     for stream in &config.streams {
-        topics.push(written(&stream.topics.index, Retention::Compact));
-        for role in stream.products.to_make().topics() {
-            topics.push(written(&stream.topics.fields[role.setting], Retention::Broker));
+        for of in stream.all_topics() {
+            topics.push(written(&of.index, Retention::Compact));
+            for role in stream.products.to_make().topics() {
+                topics.push(written(&of.fields[role.setting], Retention::Broker));
+            }
         }
     }
     for verification in config.streams.iter().filter_map(|stream| stream.verification.as_ref()) {

@@ -1,6 +1,7 @@
 //! `squall store`: the files of forecasts.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -10,7 +11,7 @@ use squall_operators::encode::folder_name;
 use squall_operators::ports::{Connect, Outgoing};
 
 use super::{ConfigFile, Usage, duration, print};
-use crate::config::{Config, LogKind, format_bytes};
+use crate::config::{Config, LogKind, StreamConfig, format_bytes};
 use crate::connect;
 use crate::gc::{self, Fate, Plan, Pointer, Rules};
 
@@ -64,7 +65,8 @@ impl Gc {
         let store = ObjectFieldStore::open(&config.store.url).context("the store (store.url)")?;
         // In this order: what is committed after the files were listed is seen in the index.
         let files = store.list()?;
-        let topics: std::collections::BTreeSet<&str> = config.streams.iter().map(|s| &*s.topics.index).collect();
+        let topics: std::collections::BTreeSet<&str> =
+            config.streams.iter().flat_map(StreamConfig::all_topics).map(|of| &*of.index).collect();
         let index = gc::read(&*connect, &topics.into_iter().collect::<Vec<_>>())?;
         let plan = gc::plan(files, &index, &rules, SystemTime::now());
         if !self.dry_run {
@@ -79,14 +81,12 @@ impl Gc {
 
     fn rules(&self, config: &Config) -> anyhow::Result<Rules> {
         // A forecast is read again until the hour of its last lead is closed.
-        let judged = |stream: &crate::config::StreamConfig| {
+        let judged = |stream: &StreamConfig| {
             let verification = stream.verification.as_ref()?;
             let reach = stream.source.cadence.step_seconds() as u64 * stream.leads as u64 + 3600;
             Some(Duration::from_secs(reach) + verification.horizon)
         };
-        let after = |stream: &crate::config::StreamConfig| {
-            stream.patience.max(stream.horizon).max(judged(stream).unwrap_or_default())
-        };
+        let after = |stream: &StreamConfig| stream.patience.max(stream.horizon).max(judged(stream).unwrap_or_default());
         let longest = config.streams.iter().map(after).max().unwrap_or_default();
         if let Some(keep) = self.keep.filter(|keep| *keep <= longest) {
             let (keep, longest) = (humantime::format_duration(keep), humantime::format_duration(longest));
@@ -95,7 +95,13 @@ impl Gc {
             );
             return Err(Usage(reason).into());
         }
-        let streams = config.streams.iter().map(|stream| (folder_name(&stream.name), after(stream))).collect();
+        let with_companions = |stream: &StreamConfig| {
+            let of_companion = |name: &Arc<str>| (folder_name(&stream.companion_name(name)), after(stream));
+            let published = stream.companions.iter().filter(|(_, companion)| companion.topics.is_some());
+            let companions = published.map(|(name, _)| of_companion(name));
+            companions.chain([(folder_name(&stream.name), after(stream))]).collect::<Vec<_>>()
+        };
+        let streams = config.streams.iter().flat_map(with_companions).collect();
         Ok(Rules { streams, older_than: self.older_than, keep: self.keep })
     }
 }

@@ -128,7 +128,12 @@ pub(super) fn topics(root: &Section<'_>, sources: &[Arc<SourceConfig>], common: 
         }
     }
     let streams = root.section("streams");
-    let of_stream = |name| [streams.section(name), streams.section(name).section("verification")];
+    let of_stream = |name| {
+        let stream = streams.section(name);
+        let companions = stream.section("companions");
+        let of_companions = companions.keys().into_iter().map(|name| companions.section(name)).collect::<Vec<_>>();
+        of_companions.into_iter().chain([stream.section("verification"), stream])
+    };
     let of_streams = streams.keys().into_iter().flat_map(of_stream).map(|table| table.section("topics"));
     for table in std::iter::once(root.section("topics")).chain(of_streams) {
         for key in table.keys() {

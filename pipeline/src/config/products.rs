@@ -31,6 +31,14 @@ pub struct StreamTopics {
     pub fields: BTreeMap<&'static str, Arc<str>>,
 }
 
+impl StreamTopics {
+    /// The topic of a setting.
+    pub(super) fn named(&self, setting: &str) -> Option<&str> {
+        let topic = if setting == "index" { Some(&self.index) } else { self.fields.get(setting) };
+        topic.map(|topic| &**topic)
+    }
+}
+
 impl StreamProducts {
     /// Whether a product is wanted.
     pub fn wants(&self, product: &Product) -> bool {

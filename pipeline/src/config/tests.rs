@@ -255,7 +255,7 @@ fn a_verification_has_scores_by_what_there_is_and_loads_as_it_is_printed() {
     assert!(load(RIGHT).streams.iter().all(|stream| stream.verification.is_none()));
     let tables = "[streams.companions.still]\nmodel = { name = \"persistence\" }\n\
                   [streams.companions.next]\nmodel = { name = \"steps\" }\ndevice = \"cpu:3\"\nmembers = 4\n\
-                  [streams.inputs.stations]\n[streams.verification]\nscales = [3]\nregions = { north = [5, 60, 30, 70] }";
+                  topics = { index = \"next.index\" }\n[streams.inputs.stations]\n[streams.verification]\nscales = [3]\nregions = { north = [5, 60, 30, 70] }";
     let config = load(&verified("", tables));
     let stream = config.stream("rain").unwrap();
     let verification = stream.verification.clone().unwrap();
@@ -264,6 +264,9 @@ fn a_verification_has_scores_by_what_there_is_and_loads_as_it_is_printed() {
     assert_eq!((stream.companions["still"].members, &*stream.companions["next"].device), (8, "cpu:3"));
     let next = stream.of_companion("next", &stream.companions["next"]);
     assert_eq!((&*next.name, next.members, next.verification), ("rain/next", 4, None));
+    assert_eq!(stream.companions["still"].topics, None);
+    let topic = |setting: &str| next.topics.fields[setting].to_string();
+    assert_eq!((&*next.topics.index, topic("quantiles")), ("next.index", "fcst.quantile.v1.next".to_owned()));
     assert_eq!(stream.baselines().len(), 2);
     assert_eq!(&*stream.inputs.stations.as_ref().unwrap().topic, "obs.stations.v1");
     let mut again = load(&config.to_toml());

@@ -11,6 +11,7 @@ use squall_operators::verify::{DOMAIN, PUBLISHED, Region, STATIONS};
 
 use super::check;
 use super::fault::one_of;
+use super::products::{self, StreamTopics};
 use super::quantity::as_duration;
 use super::resolved::{ModelConfig, SourceConfig, StreamConfig};
 use super::section::Section;
@@ -24,6 +25,9 @@ pub struct Companion {
     pub device: Arc<str>,
     /// Members of its ensemble.
     pub members: usize,
+    /// Where its forecasts are published, as those of a stream `STREAM/NAME`; `None` publishes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topics: Option<StreamTopics>,
 }
 
 /// What a stream reads besides its source, by role.
@@ -110,9 +114,9 @@ impl VerificationConfig {
 impl StreamConfig {
     /// A companion as a stream: with the same windows and leads, and nothing to be in time for.
     pub fn of_companion(&self, name: &str, companion: &Companion) -> Self {
-        let Companion { model, device, members } = companion.clone();
+        let Companion { model, device, members, topics } = companion.clone();
         Self {
-            name: format!("{}/{name}", self.name).into(),
+            name: self.companion_name(name),
             model,
             device: format!("{device} for companions").into(),
             members,
@@ -122,8 +126,19 @@ impl StreamConfig {
             companions: BTreeMap::new(),
             verification: None,
             inputs: RolesConfig::default(),
+            topics: topics.unwrap_or_else(|| self.topics.clone()),
             ..self.clone()
         }
+    }
+
+    /// What a companion is called as a stream: no stream can have that name.
+    pub fn companion_name(&self, name: &str) -> Arc<str> {
+        format!("{}/{name}", self.name).into()
+    }
+
+    /// The topics of its forecasts, and of those of its companions that are published.
+    pub fn all_topics(&self) -> impl Iterator<Item = &StreamTopics> {
+        std::iter::once(&self.topics).chain(self.companions.values().filter_map(|companion| companion.topics.as_ref()))
     }
 
     /// What its verification is called beside it: no stream can have that name.
@@ -138,11 +153,13 @@ impl StreamConfig {
     }
 }
 
-/// The companions of a stream of so many members; `model` reads what makes their forecasts.
+/// The companions of a stream of so many members; `model` reads what makes their forecasts, and `topic` a topic with the
+/// name that it has where nothing is said.
 pub(super) fn companions(
     section: &Section<'_>,
-    members: Option<u64>,
+    (members, topics): (Option<u64>, Option<&StreamTopics>),
     model: impl Fn(&Section<'_>, Option<&str>) -> Option<ModelConfig>,
+    topic: impl Fn(&Section<'_>, &str, &str) -> Option<Arc<str>>,
 ) -> Option<BTreeMap<Arc<str>, Companion>> {
     let companion = |name: &str| {
         if !check::is_name(name) || name == PUBLISHED {
@@ -155,9 +172,17 @@ pub(super) fn companions(
         };
         let model = model(&table.section("model"), device.as_deref());
         let own = table.optional_count("members", 1..=10_000);
+        let published = table.section("topics");
+        let published = published.is_given().then(|| {
+            products::topics(&published, |section, key| topic(section, key, &format!("{}.{name}", topics?.named(key)?)))
+        });
         table.finish();
         let members = own.or(members)? as usize;
-        Some((name.into(), Companion { model: model?, device: device?, members }))
+        let topics = match published {
+            Some(read) => Some(read?),
+            None => None,
+        };
+        Some((name.into(), Companion { model: model?, device: device?, members, topics }))
     };
     let all: Vec<_> = section.keys().into_iter().map(companion).collect();
     all.into_iter().collect()

@@ -14,7 +14,9 @@ use squall_operators::local::Local;
 use squall_operators::note::Note;
 use squall_operators::ports::{Connect, Ledger, Outgoing};
 use squall_operators::progress::{Position, Progress};
+use squall_operators::publish::{Publisher, publish};
 use squall_operators::sink::{SinkConfig, SinkCore, sink};
+use squall_operators::source::budget::Budget;
 use squall_operators::source::{SourceConfig as SourceReading, source};
 use squall_operators::stations::{Control, ControlConfig, ReportReader};
 use squall_operators::stream::StreamContext;
@@ -23,9 +25,9 @@ use squall_operators::verify::{
     places, published, since, verify,
 };
 use squall_operators::window::{WindowConfig, Windowed, window};
-use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::{Map, ToStream};
-use timely::dataflow::operators::{Concat, InspectCore, Probe};
+use timely::dataflow::operators::{Concat, Inspect, Probe};
+use timely::dataflow::{ProbeHandle, StreamVec};
 use timely::worker::Worker;
 
 use super::{infer_config, passed, progress_settings, quality_config, source_config, window_config};
@@ -85,6 +87,8 @@ pub struct VerificationPlan {
     pub decoder: Decoder,
     /// What runs the companions, in the order of their names; `None` where the stream is not at home.
     pub devices: Vec<Option<Device>>,
+    /// What publishes their forecasts, in the same order; `None` for one that is only scored.
+    pub publishers: Vec<Option<Publisher>>,
     /// What was decided in the run that is replayed.
     pub recorded: Option<Arc<Recorded>>,
     /// Where its decisions are kept.
@@ -154,6 +158,15 @@ fn again(progress: &Progress) -> Progress {
     let position = |position: &Position| Position { next: position.rewind, ..position.clone() };
     let positions = progress.positions.iter().map(position).collect();
     Progress { frontier: Default::default(), positions, ..progress.clone() }
+}
+
+/// Notes that count as in flight until they are committed.
+pub(super) fn counted<'scope>(
+    notes: StreamVec<'scope, Tick, Local<Note>>,
+    budget: &Arc<Budget>,
+) -> StreamVec<'scope, Tick, Local<Note>> {
+    let budget = budget.clone();
+    notes.inspect_time(move |time, Local(note)| budget.add_note(*time, note))
 }
 
 /// Wires the verification of a stream on a worker.
@@ -247,11 +260,16 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
             _ => None,
         });
         let mut contestants: Vec<Arc<str>> = vec![PUBLISHED.into()];
-        for ((name, companion), device) in stream.companions.iter().zip(&plan.devices) {
+        let of_companions = plan.devices.iter().zip(&plan.publishers);
+        for ((name, companion), (device, publisher)) in stream.companions.iter().zip(of_companions) {
             let number = contestants.len() as u32;
             contestants.push(name.clone());
             let asked = infer_config(&stream.of_companion(name, companion));
             let made = infer(fired.clone(), asked, device.clone(), BTreeMap::new(), context.clone());
+            if let Some(publisher) = publisher {
+                let new = since(made.clone(), committed);
+                beside.push(counted(publish(new, publisher.clone(), context.clone()), &context.budget));
+            }
             arrivals = arrivals.concat(made.map(move |Local(made)| Local(Arrival::Made(number, made))));
         }
         let handover = plan.handover.clone().filter(|_| is_home);
@@ -266,12 +284,7 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
             judge,
         };
         let scored = verify(arrivals, verification, context.clone());
-        let budget = context.budget.clone();
-        let scored = scored.inspect_container(move |event| {
-            if let Ok((time, notes)) = event {
-                notes.iter().for_each(|Local(note)| budget.add_note(*time, note));
-            }
-        });
+        let scored = counted(scored, &context.budget);
         let stale = (!stale.is_empty()).then_some(Local(Note::Records(stale))).to_stream(scope);
         let said = beside.into_iter().fold(read.concat(scored), Concat::concat);
         // What is stale lies before all times.

@@ -173,6 +173,13 @@ pub(super) fn plan(
         let keeps_dead = !is_read && first.is_some_and(|first| first.name == stream.name);
         TruthPlan { stream: of_truth, inputs, decoder, keeps_dead }
     });
+    let publishers = stream.companions.iter().map(|(name, companion)| {
+        companion.topics.as_ref().map(|_| {
+            let of = stream.of_companion(name, companion);
+            super::publisher(instance, &of, parts.store.clone(), parts.encoder.clone())
+        })
+    });
+    let publishers = publishers.collect();
     let decoders = || -> Vec<Arc<dyn ReportDecoder>> { vec![Arc::new(StationDecoder::default())] };
     let stations = stream.inputs.stations.clone().zip(stations);
     let stations = stations.map(|(of, inputs)| {
@@ -193,6 +200,7 @@ pub(super) fn plan(
         connect: parts.connect.clone(),
         decoder: decoder(stream, parts, shared),
         devices,
+        publishers,
         recorded: recorded(config, &name, parts, *deadline)?.map(Arc::new),
         keeper: Keeper::new(topic.clone(), instance, &name),
         handover,

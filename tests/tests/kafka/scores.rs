@@ -11,12 +11,12 @@ use squall_tests::{Kafka, Seen, Sent, Setting, forecasts};
 
 use crate::processes::start;
 
-/// A setting whose stream is verified, with persistence beside it.
+/// A setting whose stream is verified, with persistence beside it, which is published, too.
 fn verified(name: &str) -> Setting {
     let mut setting = Setting::new(name);
     let (scores, statistics) = (setting.topic("scores"), setting.topic("statistics"));
     setting.more = format!(
-        "[streams.companions.persistence]\nmodel = {{ name = \"persistence\" }}\nmembers = 1\n\
+        "[streams.companions.persistence]\nmodel = {{ name = \"persistence\" }}\nmembers = 1\ntopics = {{}}\n\
          [streams.verification]\nscores = [\"crps\", \"mae\", \"csi\", \"rank\"]\nthresholds = [0.1, 1.0]\n\
          topics = {{ scores = \"{scores}\", statistics = \"{statistics}\" }}\n"
     );
@@ -109,6 +109,20 @@ fn what_a_stream_scores_is_what_its_files_score_afterwards() {
     write(&setting, 1, &records);
     setting.run();
     is_scored_like_its_files(&setting, &rain.file);
+    // The companion is published beside it, on topics of its own.
+    let beside = forecasts::published_on(&companion(&setting, "index"));
+    let issue_times = |all: &[forecasts::Published]| all.iter().map(|p| p.issue_time.clone()).collect::<Vec<_>>();
+    assert_eq!(issue_times(&beside), issue_times(&forecasts::published(&setting)));
+    for forecast in beside {
+        let squall = &forecast.json["properties"]["squall"];
+        assert_eq!((&squall["stream"], &squall["members"]), (&"rain/persistence".into(), &1.into()));
+        assert!(forecast.file().is_file(), "{}", forecast.file().display());
+    }
+}
+
+/// A topic of the companion.
+fn companion(setting: &Setting, kind: &str) -> String {
+    format!("{}.persistence", setting.topic(kind))
 }
 
 #[test]
@@ -197,6 +211,24 @@ fn unpacked(file: &netcdf::File, name: &str, at: usize) -> f64 {
     scale * f64::from(variable.get_values::<i32, _>(..).expect("its values")[at])
 }
 
+/// Latitude and longitude of the middle of a square grid.
+fn centre(rain: &Rain, side: usize) -> (f64, f64) {
+    let file = squall_tests::files::open(&rain.file);
+    let middle = side / 2 * side + side / 2;
+    (unpacked(&file, "latitude", middle), unpacked(&file, "longitude", middle))
+}
+
+/// A record of reports that are known at a time.
+fn sent(reports: Vec<Value>, known_ms: i64) -> Sent {
+    Sent {
+        partition: 0,
+        timestamp_ms: known_ms,
+        key: Vec::new(),
+        headers: vec![("content-type".to_owned(), b"application/json".to_vec())],
+        value: serde_json::to_vec(&reports).expect("JSON"),
+    }
+}
+
 #[test]
 fn stations_are_truth_at_their_places_and_a_corrected_reading_takes_back_its_own() {
     let mut setting = verified("scores-stations");
@@ -204,16 +236,7 @@ fn stations_are_truth_at_their_places_and_a_corrected_reading_takes_back_its_own
     let topic = setting.topic("stations");
     setting.more += &format!("[streams.inputs.stations]\ntopic = \"{topic}\"\n");
     write(&setting, 1, &records);
-    let file = squall_tests::files::open(&rain.file);
-    let centre = 24 * 48 + 24;
-    let place = (unpacked(&file, "latitude", centre), unpacked(&file, "longitude", centre));
-    let sent = |reports: Vec<Value>, known_ms: i64| Sent {
-        partition: 0,
-        timestamp_ms: known_ms,
-        key: Vec::new(),
-        headers: vec![("content-type".to_owned(), b"application/json".to_vec())],
-        value: serde_json::to_vec(&reports).expect("JSON"),
-    };
+    let place = centre(&rain, 48);
     // One station at the centre, which says 150 mm/h, more than any forecast, and one far away from the grid.
     let of = |slot: i64, mm_h: f64| {
         let time = rfc3339(slot);
@@ -269,14 +292,21 @@ fn with_other_scores_a_verification_begins_anew_if_it_is_told_to() {
 }
 
 #[test]
-fn crashes_stops_workers_processes_and_partitions_change_no_score() {
+fn crashes_stops_workers_processes_and_partitions_change_no_score_and_no_forecast_of_a_companion() {
     let source = Setting::new("scores-crash");
-    let (_, records) = storm(source.folder(), "1", &["--frames", "150", "--size", "192x192"]);
+    let (rain, records) = storm(source.folder(), "1", &["--frames", "150", "--size", "192x192"]);
+    let place = centre(&rain, 192);
+    let at_place = |slot: &i64| sent(vec![report("centre", place, &rfc3339(*slot), 2.0)], slot * 1000 + 2000);
+    let reports: Vec<_> = rain.slots.iter().map(at_place).collect();
     let run = |name: &str, workers: usize, processes: usize, partitions: i32, ends: &[bool]| {
         let mut setting = verified(name);
         (setting.workers, setting.partitions) = (workers, partitions);
         let spread = |(i, sent): (usize, &Sent)| Sent { partition: i as i32 % partitions, ..sent.clone() };
         write(&setting, partitions, &records.iter().enumerate().map(spread).collect::<Vec<_>>());
+        let stations = setting.topic("stations");
+        setting.more += &format!("[streams.inputs.stations]\ntopic = \"{stations}\"\n");
+        Kafka::shared().create(&stations, 1);
+        Kafka::shared().write(&stations, &reports);
         let config = setting.config();
         for is_killed in ends {
             let mut running = setting.start(&["run", &config]);
@@ -293,7 +323,8 @@ fn crashes_stops_workers_processes_and_partitions_change_no_score() {
                 running.kill();
             } else {
                 running.terminate();
-                running.success(LIMIT);
+                let said = running.success(LIMIT);
+                assert!(!said.contains("stops without what is under way"), "{said}");
             }
         }
         if processes > 1 {
@@ -307,10 +338,19 @@ fn crashes_stops_workers_processes_and_partitions_change_no_score() {
             all.sort();
             all
         };
-        (records("statistics"), records("scores"))
+        let beside = forecasts::published_on(&companion(&setting, "index"));
+        let beside: Vec<_> = beside.iter().map(|p| (p.issue_time.clone(), p.revision)).collect();
+        (
+            records("statistics"),
+            records("scores"),
+            beside,
+            forecasts::consolidated(&companion(&setting, "probabilities")),
+        )
     };
     let undisturbed = run("scores-undisturbed", 1, 1, 1, &[]);
     assert!(undisturbed.0.len() > 100);
+    assert!(undisturbed.0.iter().any(|(key, _)| key.contains("stations")), "{}", undisturbed.0[0].0);
+    assert_eq!((undisturbed.2.len(), undisturbed.3.len()), (148, 148 * 3));
     let disturbed = run("scores-disturbed", 2, 1, 3, &[true, false, true]);
     let spread = run("scores-processes", 1, 2, 3, &[]);
     let differences = |a: &[(String, String)], b: &[(String, String)]| {
@@ -320,5 +360,7 @@ fn crashes_stops_workers_processes_and_partitions_change_no_score() {
         assert_eq!((undisturbed.0.len(), undisturbed.1.len()), (other.0.len(), other.1.len()));
         assert_eq!(differences(&undisturbed.0, &other.0), None);
         assert_eq!(differences(&undisturbed.1, &other.1), None);
+        assert_eq!(undisturbed.2, other.2, "each forecast of the companion once");
+        assert!(undisturbed.3 == other.3, "and the same");
     }
 }

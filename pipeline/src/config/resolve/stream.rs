@@ -27,7 +27,7 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
     let skip_older_than = section.optional_duration("skip_older_than");
     let products = products::products(section);
     let topics = products::topics(&section.section("topics"), |section, key| topic(section, key, ""));
-    let companions = companions(&section.section("companions"), members, model);
+    let companions = companions(&section.section("companions"), (members, topics.as_ref()), model, topic_or);
     let known = sources.iter().find(|known| source.as_deref() == Some(&known.name));
     let inputs = roles(&section.section("inputs"), sources, known, topic_or);
     let verification = products.as_ref().zip(horizon).and_then(|(products, horizon)| {
