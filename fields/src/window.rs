@@ -16,6 +16,8 @@ pub struct Window {
     pub cadence: Cadence,
     /// Oldest first.
     pub frames: Vec<Option<Arc<Frame>>>,
+    /// A wind that steers the rain where its motion cannot be seen; its grid may be another.
+    pub steering: Option<Arc<Frame>>,
 }
 
 impl Window {

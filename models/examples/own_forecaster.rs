@@ -135,7 +135,7 @@ fn print(leads: &[LeadTime], tables: &[[Contingency; 2]]) {
 
 fn window(cadence: Cadence, frames: &[Arc<Frame>]) -> Window {
     let issue_time = IssueTime::from(frames[frames.len() - 1].slot);
-    Window { issue_time, cadence, frames: frames.iter().cloned().map(Some).collect() }
+    Window { issue_time, cadence, frames: frames.iter().cloned().map(Some).collect(), steering: None }
 }
 
 /// The rain of a storm as a frame, as a decoder would give it.

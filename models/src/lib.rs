@@ -33,7 +33,7 @@
 //! };
 //! let cadence = Cadence::every_seconds(300).expect("not zero");
 //! let frames = (0..3).map(|n| Some(Arc::new(frame(n)))).collect();
-//! let window = Arc::new(Window { issue_time: IssueTime::from_unix_seconds(600), cadence, frames });
+//! let window = Arc::new(Window { issue_time: IssueTime::from_unix_seconds(600), cadence, frames, steering: None });
 //! let request = Request { stream: "example".into(), window, leads: cadence.leads(3), members: 4, steps: None };
 //!
 //! let mut model = baselines::build("extrapolation", &serde_json::json!({}))?;

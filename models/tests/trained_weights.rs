@@ -52,6 +52,7 @@ fn sample(
         issue_time: IssueTime::from_unix_seconds(3 * context.cadence.step_seconds()),
         cadence: context.cadence,
         frames: (0..4).map(|t| Some(Arc::new(frame(t)))).collect(),
+        steering: None,
     };
     let request = Request {
         stream: "test".into(),

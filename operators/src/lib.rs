@@ -69,6 +69,7 @@ pub mod retry;
 pub mod sink;
 pub mod source;
 pub mod stations;
+pub mod steering;
 pub mod stream;
 pub mod tile;
 pub mod verify;

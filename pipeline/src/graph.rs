@@ -21,13 +21,14 @@ use squall_operators::infer::{InferConfig, Live, Rules, infer};
 use squall_operators::local::Local;
 use squall_operators::note::{Note, Passed};
 use squall_operators::ports::{Connect, Ledger};
-use squall_operators::progress::Progress;
+use squall_operators::progress::{Position, Progress};
 use squall_operators::publish::{Publisher, publish};
 use squall_operators::quality::QualityConfig;
 use squall_operators::sink::{SinkConfig, SinkCore, sink};
 use squall_operators::source::{Arrived, Clock, SourceConfig, source};
+use squall_operators::steering::{Winds, steer};
 use squall_operators::stream::StreamContext;
-use squall_operators::verify::{Handover, Whereabouts};
+use squall_operators::verify::{Handover, Whereabouts, since};
 use squall_operators::window::{WindowConfig, Windowed, window};
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Concat, Exchange, Probe};
@@ -37,9 +38,7 @@ use timely::worker::Worker;
 use crate::config;
 use crate::inputs::Inputs;
 
-pub use self::verification::{
-    StationsPlan, TruthPlan, VerificationPlan, build_verification, hours, verification_settings,
-};
+pub use self::verification::{StationsPlan, VerificationPlan, build_verification, hours, verification_settings};
 
 /// Forecasts of one stream that may be in memory at once: one being made, one being published, one waiting.
 const FORECASTS_ALIVE: usize = 3;
@@ -52,8 +51,10 @@ pub struct StreamPlan {
     pub stream: config::StreamConfig,
     /// Name of the instance.
     pub instance: Arc<str>,
-    /// Topic of dead letters; `None` if another stream of the source writes them.
-    pub dead_letters: Option<DeadLetters>,
+    /// Topic of dead letters.
+    pub dead_letters: DeadLetters,
+    /// Whether no other stream writes those of its source.
+    pub keeps_dead: bool,
     /// Its source's topic as it was found.
     pub inputs: Inputs,
     /// What was committed before.
@@ -64,6 +65,8 @@ pub struct StreamPlan {
     pub connect: Arc<dyn Connect>,
     /// What decodes its records.
     pub decoder: Decoder,
+    /// The wind that steers its rain.
+    pub steering: Option<BesidePlan>,
     /// What runs its model; `None` where the stream is not at home.
     pub device: Option<Device>,
     /// What runs the models that answer where there is no time for its own.
@@ -80,6 +83,18 @@ pub struct StreamPlan {
     pub stop_within: Duration,
     /// How it ends, how far it is, where it is at home.
     pub context: StreamContext,
+}
+
+/// A further source of a stream.
+pub struct BesidePlan {
+    /// The stream, with this source in place of its own.
+    pub stream: config::StreamConfig,
+    /// The source's topic as it was found.
+    pub inputs: Inputs,
+    /// What decodes its records.
+    pub decoder: Decoder,
+    /// Whether nobody else writes its dead letters.
+    pub keeps_dead: bool,
 }
 
 /// The shape of a stream's windows.
@@ -192,12 +207,46 @@ pub fn home(stream: usize, workers: usize, processes: usize) -> usize {
 }
 
 /// What the sink, on the home worker, must know of the records that were read.
-fn passed<'scope>(
+fn passed_of<'scope>(
     records: &StreamVec<'scope, Tick, Local<Arrived>>,
     home: u64,
 ) -> StreamVec<'scope, Tick, Local<Note>> {
     let passed = records.clone().flat_map(|Local(arrived)| Passed::of(&arrived)).exchange(move |_| home);
     passed.map(|passed| Local(Note::Passed(passed)))
+}
+
+/// The progress from which a source reads everything again, as if for the first time.
+fn again(progress: &Progress) -> Progress {
+    let position = |position: &Position| Position { next: position.rewind, ..position.clone() };
+    let positions = progress.positions.iter().map(position).collect();
+    Progress { frontier: Default::default(), positions, ..progress.clone() }
+}
+
+/// The frames of a further source, each by itself, and its dead letters if nobody else writes them; what a frame was is
+/// remembered for so many milliseconds at least.
+fn alone<'scope>(
+    records: StreamVec<'scope, Tick, Local<Arrived>>,
+    BesidePlan { stream, decoder, keeps_dead, .. }: &BesidePlan,
+    memory_ms: i64,
+    context: StreamContext,
+) -> (StreamVec<'scope, Tick, Local<Windowed>>, StreamVec<'scope, Tick, Local<Note>>) {
+    let keeps_dead = *keeps_dead;
+    let mut accepted = quality_config(stream);
+    accepted.memory_ms = accepted.memory_ms.max(memory_ms);
+    let decoded = decode(records, decoder.clone(), context.clone());
+    let shape = WindowConfig { frames: 1, ..window_config(stream) };
+    let frames = window(decoded, accepted, shape, context, None);
+    let dead = frames.clone().flat_map(move |Local(windowed)| match windowed {
+        Windowed::Dead(letter) if keeps_dead => Some(Local(Note::Dead(letter))),
+        _ => None,
+    });
+    (frames, dead)
+}
+
+/// The winds that the windows of a stream may take.
+fn winds_core(stream: &config::StreamConfig, progress: Option<&Progress>) -> Winds {
+    let max_age = stream.inputs.steering.as_ref().map_or(0, |steering| steering.max_age.as_secs() as i64);
+    Winds::new(max_age, window_config(stream).revised_ms(), progress)
 }
 
 /// Wires the dataflow of a stream on a worker.
@@ -209,20 +258,36 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
     accepted.grid = accepted.grid.or_else(|| progress.and_then(|p| p.state.grid.clone()).map(Arc::new));
     let is_home = index == plan.context.home;
     let ledger = is_home.then(|| plan.ledger.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten();
-    let keep_dead = plan.dead_letters.is_some();
-    // Without a topic of its own no dead letter reaches the core.
-    let dead_letters = plan.dead_letters.clone().unwrap_or_else(|| "".into());
+    let keep_dead = plan.keeps_dead;
     let (handover, whereabouts) = plan.handover.clone().unzip();
-    let core = SinkCore::new(dead_letters, progress).keeping(plan.keeper.clone()).telling(whereabouts);
+    let core = SinkCore::new(plan.dead_letters.clone(), progress).keeping(plan.keeper.clone()).telling(whereabouts);
     worker.dataflow_named::<Tick, _, _>(&format!("stream {}", plan.context.name), |scope| {
         let probe = ProbeHandle::new();
         let reading = source_config(&plan.stream, &plan.inputs, plan.recorded.as_ref());
         let records = source(scope, reading, progress, plan.connect.clone(), context(), probe.clone());
         let home = plan.context.home as u64;
-        let passed = passed(&records, home);
+        let passed = passed_of(&records, home);
         let decoded = decode(records, plan.decoder.clone(), context());
         let shape = window_config(&plan.stream);
-        let windows = window(decoded, accepted, shape, context(), progress.filter(|_| is_home));
+        let mut windows = window(decoded, accepted, shape, context(), progress.filter(|_| is_home));
+        let mut beside = Vec::new();
+        let mut holders = 0;
+        if let Some(steering) = &plan.steering {
+            let reading = SourceConfig {
+                first_holder: scope.peers(),
+                ..source_config(&steering.stream, &steering.inputs, plan.recorded.as_ref())
+            };
+            holders = scope.peers();
+            let again = again(&progress.cloned().unwrap_or_default());
+            let records = source(scope, reading, Some(&again), plan.connect.clone(), context(), probe.clone());
+            let committed = progress.map_or(0, |progress| progress.frontier.unix_ms());
+            beside.push(since(passed_of(&records, home), committed));
+            let (winds, dead) = alone(records, steering, 0, context());
+            beside.push(since(dead, committed));
+            let steered = steer(windows, winds, winds_core(&plan.stream, progress), context());
+            // While winds are read again, what is to be read again is as it was committed.
+            windows = since(steered, committed);
+        }
         let said = windows.clone().flat_map(move |Local(windowed)| match windowed {
             Windowed::Dead(letter) => keep_dead.then_some(Local(Note::Dead(letter))),
             Windowed::Mark(mark) => Some(Local(Note::Mark(mark))),
@@ -232,8 +297,8 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
         let forecasts = infer(windows, asked, plan.device.clone(), plan.stand_ins.clone(), context());
         let published = publish(forecasts, plan.publisher.clone(), context());
         let published = verification::counted(published, &plan.context.budget);
-        let notes = passed.concat(said).concat(published);
-        let config = SinkConfig { stop_within: plan.stop_within, handover: handover.clone(), ..SinkConfig::default() };
+        let notes = beside.into_iter().fold(passed.concat(said).concat(published), Concat::concat);
+        let config = SinkConfig { stop_within: plan.stop_within, holders, handover: handover.clone() };
         sink(notes, config, core, ledger, context()).probe_with(&probe);
     });
 }

@@ -37,9 +37,9 @@ use squall_operators::stream::StreamContext;
 
 use crate::archive::read_options;
 use crate::cluster::{Hosts, Opened};
-use crate::config::{Config, SourceConfig, StreamConfig};
+use crate::config::{Config, SourceConfig, SteeringConfig, StreamConfig};
 use crate::devices::{self, Devices, ModelFactory};
-use crate::graph::{self, StreamPlan};
+use crate::graph::{self, BesidePlan, StreamPlan};
 use crate::inputs::{self, Inputs};
 use crate::{topics, watch};
 
@@ -279,7 +279,7 @@ fn plan(
     let source = &stream.source;
     let first = config.streams.iter().find(|s| s.source.name == source.name);
     let writes_dead = ledger.is_some() && first.is_some_and(|first| first.name == stream.name);
-    let Opened { progress, inputs, .. } = opened;
+    let Opened { progress, inputs, steering, .. } = opened;
     let budget = budget(config, processes);
     let recorded = recorded(config, &stream.name, parts, *deadline)?;
     let may_stand_in = recorded.is_some() || (stream.deadline.is_some() && matches!(inputs.clock, Clock::Wall { .. }));
@@ -289,12 +289,14 @@ fn plan(
     Ok(StreamPlan {
         stream: stream.clone(),
         instance: config.name.clone(),
-        dead_letters: if writes_dead { Some(topics::dead_letters(config, &*parts.connect)?) } else { None },
+        dead_letters: topics::dead_letters(config, &*parts.connect)?,
+        keeps_dead: writes_dead,
         inputs,
         progress: Some(progress),
         ledger: Mutex::new(ledger),
         connect: parts.connect.clone(),
         decoder,
+        steering: beside(base, stream, Role::Steering, steering),
         device,
         stand_ins,
         recorded: recorded.map(Arc::new),
@@ -307,6 +309,38 @@ fn plan(
             ..StreamContext::new(stream.name.clone(), processes.home(number))
         },
     })
+}
+
+/// What a further source is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Its wind steers.
+    Steering,
+    /// The same, in the dataflow of the verification, which keeps none of its dead letters.
+    SteeringAgain,
+    /// Forecasts are compared with its frames.
+    Truth,
+}
+
+/// A further source of a stream, whose topic was found like that; none where there is no such source.
+fn beside(base: &Base<'_>, stream: &StreamConfig, role: Role, found: Option<Inputs>) -> Option<BesidePlan> {
+    let of = |stream: &StreamConfig, role| match role {
+        Role::Steering | Role::SteeringAgain => stream.inputs.steering.as_ref().map(|steering| steering.source.clone()),
+        Role::Truth => stream.inputs.truth.clone(),
+    };
+    let (source, inputs) = of(stream, role).zip(found)?;
+    let stream = StreamConfig { source, ..stream.clone() };
+    // Its dead letters are written once: by a stream that forecasts it, else by one that it steers, else a verification.
+    let streams = &base.config.streams;
+    let first = |role| {
+        let is_of = |other: &&StreamConfig| of(other, role).is_some_and(|source| source.name == stream.source.name);
+        streams.iter().find(is_of).map(|first| (first.name.clone(), role))
+    };
+    let is_forecast = streams.iter().any(|other| other.source.name == stream.source.name);
+    let keeper = first(Role::Steering).or_else(|| first(Role::Truth)).filter(|_| !is_forecast);
+    let keeps_dead = keeper == Some((stream.name.clone(), role));
+    let decoder = decoder(&stream, base.parts, base.shared);
+    Some(BesidePlan { stream, inputs, decoder, keeps_dead })
 }
 
 /// What a stream, or a verification, may have in memory.
@@ -333,6 +367,10 @@ fn shared_frames(config: &Config) -> BTreeMap<Arc<str>, Arc<SharedFrames>> {
         *streams.entry(stream.source.name.clone()).or_default() += 1 + usize::from(stream.verification.is_some());
         if let Some(truth) = &stream.inputs.truth {
             *streams.entry(truth.name.clone()).or_default() += 1;
+        }
+        if let Some(steering) = &stream.inputs.steering {
+            let readers = 1 + usize::from(stream.verification.is_some());
+            *streams.entry(steering.source.name.clone()).or_default() += readers;
         }
     }
     let shared = streams.into_iter().filter(|(_, streams)| *streams > 1);
@@ -392,7 +430,12 @@ fn open(
         tracing::info!(stream = &**name, frontier = %progress.frontier, "going on from what is committed");
     }
     let is_new = progress.positions.is_empty();
-    Ok((Opened { progress, inputs, is_new, truth: None, stations: None }, ledger))
+    let look = |steering: &SteeringConfig| {
+        let look = || inputs::look(config, &steering.source, &*parts.connect);
+        retry(parts, deadline, "asking for partitions", look)
+    };
+    let steering = stream.inputs.steering.as_ref().map(look).transpose()?;
+    Ok((Opened { progress, inputs, is_new, truth: None, stations: None, steering }, ledger))
 }
 
 /// The name of a stream's ledger: instances may share a broker, a progress topic, and the names of their streams.

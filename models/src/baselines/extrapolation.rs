@@ -30,8 +30,9 @@ pub struct ExtrapolationParams {
     pub motion: MotionParams,
     /// How the members' motions differ.
     pub perturbation: PerturbationParams,
-    /// Where no rain can be tracked and frames carry a wind, the rain moves with the domain's mean wind
-    /// times this. Without it, it stands still. (Rain moves with the wind aloft: for a wind at 10 m about 2.)
+    /// Where no rain can be tracked it moves with the domain's mean wind times this, which is that of the window's
+    /// [steering](Window::steering) or else of its frames. Without it, it moves with the steering as it is, and stands
+    /// still where there is none. (Rain moves with the wind aloft: for a wind at 10 m about 2.)
     pub steering_wind_factor: Option<f32>,
 }
 

@@ -14,6 +14,7 @@ pub mod motion;
 pub mod persistence;
 pub mod perturbation;
 mod source;
+mod steering;
 pub mod steps;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -7,7 +7,7 @@ use squall_fields::{Frame, LeadTime, Variable, Window, ZRelation};
 
 use super::{
     motion::{MotionField, MotionParams, estimate},
-    perturbation::Scale,
+    steering,
 };
 use crate::ModelError;
 
@@ -67,7 +67,7 @@ impl<'a> Source<'a> {
             .collect();
         let views: Vec<_> = frames.iter().map(|(time, field)| (*time, field.view())).collect();
         estimate(&views, params)
-            .or_else(|| self.steering(steering_wind_factor?))
+            .or_else(|| steering::motion(self.window, &self.newest.grid, steering_wind_factor))
             .unwrap_or_else(|| MotionField::zero(shape))
     }
 
@@ -121,20 +121,6 @@ impl<'a> Source<'a> {
             ),
         })
     }
-
-    /// The mean wind of the newest frame that has one, in cells per step.
-    fn steering(&self, factor: f32) -> Option<MotionField> {
-        let step_seconds = self.window.cadence.step_seconds();
-        let pairs = [(Variable::XWind, Variable::YWind), (Variable::EastwardWind, Variable::NorthwardWind)];
-        let [x, y] = self.window.frames.iter().rev().flatten().find_map(|frame| {
-            pairs.iter().find_map(|(x, y)| Some([mean(frame.plane(*x)?)?, mean(frame.plane(*y)?)?]))
-        })?;
-        let [dx, dy] = Scale::new(&self.newest.grid, step_seconds).cell_km;
-        let km_per_step = f64::from(factor) * step_seconds as f64 / 1000.0;
-        // Rows run from north to south.
-        let (u, v) = (x * km_per_step / dx, -y * km_per_step / dy);
-        Some(MotionField::uniform(self.newest.grid.shape(), u as f32, v as f32))
-    }
 }
 
 /// What a variable's values say of the rain rate.
@@ -173,11 +159,4 @@ impl RateUnit {
             Self::Amount { per_hour } => rate_mm_h / per_hour,
         }
     }
-}
-
-/// Mean of the valid cells.
-fn mean(plane: ArrayView2<'_, f32>) -> Option<f64> {
-    let valid = plane.iter().filter(|v| v.is_finite());
-    let (sum, n) = valid.fold((0f64, 0u64), |(sum, n), v| (sum + f64::from(*v), n + 1));
-    (n > 0).then(|| sum / n as f64)
 }

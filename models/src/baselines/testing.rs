@@ -44,6 +44,7 @@ pub(crate) fn request(frames: Vec<Option<Frame>>, leads: usize, members: usize) 
         issue_time: IssueTime::from_unix_seconds(1_475_000_100),
         cadence,
         frames: frames.into_iter().map(|f| f.map(Arc::new)).collect(),
+        steering: None,
     };
     Request { stream: "test".into(), window: Arc::new(window), leads: cadence.leads(leads), members, steps: None }
 }

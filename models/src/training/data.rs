@@ -72,7 +72,12 @@ impl Event {
     pub fn window(&self, start: usize, context: usize) -> Window {
         let frames = (start..start + context).map(|i| Some(Arc::new(self.frame(i)))).collect();
         let newest = self.cadence.step(self.start, (start + context) as i64 - 1);
-        Window { issue_time: IssueTime::from_unix_seconds(newest.unix_seconds()), cadence: self.cadence, frames }
+        Window {
+            issue_time: IssueTime::from_unix_seconds(newest.unix_seconds()),
+            cadence: self.cadence,
+            frames,
+            steering: None,
+        }
     }
 
     /// One frame, in f32.

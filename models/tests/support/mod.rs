@@ -76,6 +76,7 @@ impl Event {
             issue_time: IssueTime::from_unix_seconds(300 * newest as i64),
             cadence,
             frames: (newest - 3..=newest).map(frame).collect(),
+            steering: None,
         };
         Request { stream: "event".into(), window: Arc::new(window), leads: cadence.leads(leads), members, steps: None }
     }

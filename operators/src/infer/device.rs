@@ -338,7 +338,8 @@ pub(crate) mod tests {
             input: InputRef { topic: "obs".into(), partition: 0, offset: 0, digest: "".into() },
         };
         let cadence = Cadence::every_seconds(300).unwrap();
-        let window = Window { issue_time: frame.slot.into(), cadence, frames: vec![Some(frame.into())] };
+        let issue_time = frame.slot.into();
+        let window = Window { issue_time, cadence, frames: vec![Some(frame.into())], steering: None };
         let leads = vec![LeadTime::from_seconds(300), LeadTime::from_seconds(600)];
         Request { stream: "rain".into(), window: window.into(), leads, members: 2, steps: None }
     }

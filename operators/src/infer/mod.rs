@@ -147,7 +147,8 @@ pub fn assemble(config: &InferConfig, fired: &Fired, answer: Answer) -> Result<F
     let newest = window.newest().ok_or(InferError::Empty)?;
     let missing = window.missing();
     let missing = (!missing.is_empty()).then_some(Degradation::MissingFrames { slots: missing });
-    let inputs: Vec<InputRef> = window.frames.iter().flatten().map(|frame| frame.input.clone()).collect();
+    let frames = window.frames.iter().chain([&window.steering]).flatten();
+    let inputs: Vec<InputRef> = frames.map(|frame| frame.input.clone()).collect();
     let issue_time = window.issue_time;
     let provenance = Provenance {
         inputs,

@@ -27,7 +27,7 @@ use crate::order::frontier_of;
 use crate::ports::{Outgoing, PartitionId};
 use crate::progress::{Progress, StreamState};
 use crate::stream::StreamContext;
-use crate::window::{Mark, Observed, OldestRecords};
+use crate::window::{Mark, Observed, OldestRecords, note_oldest};
 
 /// Which valid times are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +113,8 @@ pub enum Arrival {
     Observed(Observed),
     /// A frame that forecasts are made of, and not compared with.
     Used(Observed),
+    /// A wind that steers the forecasts of windows up to a time.
+    Wind(Observed, ValidTime),
     /// What stations say of a valid time from now on.
     Places(i64, Arc<Places>),
     /// A record of reports of stations, which are valid from a time on.
@@ -215,6 +217,14 @@ impl Gather {
         note_oldest(self.records.entry(slot).or_default(), (id, origin.topic_id.clone()), record);
     }
 
+    /// Notes the record of a wind that windows may take up to a time.
+    pub fn note_wind(&mut self, observed: &Observed, until: ValidTime) {
+        let Observed { frame, origin } = observed;
+        let id = PartitionId { topic: frame.input.topic.clone(), partition: frame.input.partition };
+        let record = (frame.input.offset, origin.clock);
+        note_oldest(self.records.entry(until).or_default(), (id, origin.topic_id.clone()), record);
+    }
+
     /// Notes a record of reports.
     pub fn note_reports(
         &mut self,
@@ -300,13 +310,6 @@ impl Gather {
     }
 }
 
-fn note_oldest(records: &mut OldestRecords, of: (PartitionId, Option<Arc<str>>), record: (i64, PartitionClock)) {
-    let known = records.entry(of).or_insert(record);
-    if record.0 < known.0 {
-        *known = record;
-    }
-}
-
 /// What belongs to a field that is on its way to the thread.
 type Under = (Capability<Tick>, Change);
 
@@ -383,6 +386,10 @@ impl Shell {
             }
             Arrival::Used(observed) => {
                 self.core.note_record(&observed);
+                self.mark(capability);
+            }
+            Arrival::Wind(observed, until) => {
+                self.core.note_wind(&observed, until);
                 self.mark(capability);
             }
             Arrival::Places(valid, places) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use squall_fields::{Frame, Grid, IssueTime, KnowledgeTime, ValidTime, Window};
 
-use super::{Fired, OldestRecords, WindowConfig};
+use super::{Fired, OldestRecords, WindowConfig, note_oldest};
 use crate::ports::PartitionId;
 use crate::progress::{Issued, Progress, StreamState};
 use crate::source::Origin;
@@ -166,11 +166,7 @@ impl WindowBuffer {
         let mut oldest = OldestRecords::new();
         for Held { frame, origin, .. } in self.frames.values() {
             let id = PartitionId { topic: frame.input.topic.clone(), partition: frame.input.partition };
-            let record = (frame.input.offset, origin.clock);
-            let known = oldest.entry((id, origin.topic_id.clone())).or_insert(record);
-            if record.0 < known.0 {
-                *known = record;
-            }
+            note_oldest(&mut oldest, (id, origin.topic_id.clone()), (frame.input.offset, origin.clock));
         }
         oldest
     }
@@ -180,7 +176,7 @@ impl WindowBuffer {
         let WindowConfig { frames, cadence, .. } = self.config;
         let slots = (0..frames as i64).map(|i| cadence.step(self.config.oldest_slot(issue_time), i));
         let frames = slots.map(|slot| self.frames.get(&slot).map(|held| held.frame.clone())).collect();
-        Window { issue_time, cadence, frames }
+        Window { issue_time, cadence, frames, steering: None }
     }
 
     /// Whether a window may fire at all: it has the frame of its issue time, which would otherwise not be the slot of the

@@ -27,7 +27,7 @@ pub use self::operator::window;
 use crate::dead_letter::DeadLetter;
 use crate::knowledge::PartitionClock;
 use crate::ports::PartitionId;
-use crate::progress::StreamState;
+use crate::progress::{Position, Progress, StreamState};
 use crate::source::Origin;
 
 /// The shape of a stream's windows.
@@ -54,14 +54,19 @@ impl WindowConfig {
         self.after(issue_time.slot(), self.patience_ms)
     }
 
+    /// How long after its issue time a window may fire, in milliseconds.
+    pub fn revised_ms(&self) -> i64 {
+        self.horizon_ms.max(self.patience_ms)
+    }
+
     /// The last knowledge time at which a window is revised.
     pub fn last_revision(&self, issue_time: IssueTime) -> KnowledgeTime {
-        self.after(issue_time.slot(), self.horizon_ms.max(self.patience_ms))
+        self.after(issue_time.slot(), self.revised_ms())
     }
 
     /// How long after its slot a frame is held, in milliseconds: until no window that has it is revised.
     pub fn memory_ms(&self) -> i64 {
-        (self.frames as i64 - 1) * self.cadence.step_seconds() * 1000 + self.horizon_ms.max(self.patience_ms)
+        (self.frames as i64 - 1) * self.cadence.step_seconds() * 1000 + self.revised_ms()
     }
 
     fn oldest_slot(&self, issue_time: IssueTime) -> ValidTime {
@@ -94,12 +99,36 @@ pub struct Fired {
 pub type OldestRecords = BTreeMap<(PartitionId, Option<Arc<str>>), (i64, PartitionClock)>;
 
 /// What the operator tells the sink: the state after everything known up to a time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Mark {
     /// What a restart must know.
     pub state: StreamState,
     /// The oldest records to read again.
     pub oldest_records: OldestRecords,
+}
+
+impl Mark {
+    /// What a committed progress rests on.
+    pub(crate) fn of(progress: &Progress) -> Self {
+        let mut oldest_records = OldestRecords::new();
+        for Position { partition, rewind, knowledge, taken, topic_id, .. } in &progress.positions {
+            let record = (*rewind, PartitionClock::going_on(*knowledge, *taken));
+            note_oldest(&mut oldest_records, (partition.clone(), topic_id.clone()), record);
+        }
+        Self { state: progress.state.clone(), oldest_records }
+    }
+}
+
+/// Keeps the older of two records of a partition.
+pub(crate) fn note_oldest(
+    records: &mut OldestRecords,
+    of: (PartitionId, Option<Arc<str>>),
+    record: (i64, PartitionClock),
+) {
+    let known = records.entry(of).or_insert(record);
+    if record.0 < known.0 {
+        *known = record;
+    }
 }
 
 /// A frame that passed quality control: what came, whatever windows make of it.

@@ -36,6 +36,8 @@ pub(crate) struct Opened {
     pub(crate) truth: Option<Inputs>,
     /// Of a verification: the topic of reports of stations.
     pub(crate) stations: Option<Inputs>,
+    /// The topic of the wind that steers.
+    pub(crate) steering: Option<Inputs>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -23,6 +23,10 @@ grid = { proj = "+proj=utm +zone=35", x = { first = 0, step = 1, len = 16 }, y =
 name = "adjusted"
 variables = ["rain_rate"]
 cadence = "5 min"
+[[sources]]
+name = "wind"
+variables = ["x_wind", "y_wind"]
+cadence = "1 h"
 [[streams]]
 name = "a"
 source = "radar"
@@ -39,6 +43,8 @@ model = { name = "persistence" }
 truth = "adjusted"
 [streams.inputs.stations]
 topic = "stations"
+[streams.inputs.steering]
+source = "wind"
 [streams.verification]
 regions = { NAME = [0, 50, 10, 60] }
 topics = { scores = "scores" }

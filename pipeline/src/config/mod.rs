@@ -53,7 +53,9 @@ pub use resolved::{
     Clock, Config, LogConfig, LogKind, MetricsConfig, ModelConfig, QualityConfig, RuntimeConfig, SourceConfig,
     StoreConfig, StreamConfig, TopicsConfig,
 };
-pub use verification::{Companion, RolesConfig, StationsConfig, VerificationConfig, VerificationTopics};
+pub use verification::{
+    Companion, RolesConfig, StationsConfig, SteeringConfig, VerificationConfig, VerificationTopics,
+};
 
 impl Config {
     /// The configuration as TOML, secrets as `***`; apart from those, loading it gives the same configuration.

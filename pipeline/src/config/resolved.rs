@@ -241,7 +241,7 @@ pub enum ModelConfig {
     },
 }
 
-fn as_name<S: Serializer>(source: &SourceConfig, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_name<S: Serializer>(source: &SourceConfig, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&source.name)
 }
 

@@ -255,7 +255,7 @@ fn a_verification_has_scores_by_what_there_is_and_loads_as_it_is_printed() {
     assert!(load(RIGHT).streams.iter().all(|stream| stream.verification.is_none()));
     let tables = "[streams.companions.still]\nmodel = { name = \"persistence\" }\n\
                   [streams.companions.next]\nmodel = { name = \"steps\" }\ndevice = \"cpu:3\"\nmembers = 4\n\
-                  topics = { index = \"next.index\" }\n[streams.inputs.stations]\n[streams.verification]\nscales = [3]\nregions = { north = [5, 60, 30, 70] }";
+                  topics = { index = \"next.index\" }\n[streams.inputs.steering]\nsource = \"arpege-wind\"\n[streams.inputs.stations]\n[streams.verification]\nscales = [3]\nregions = { north = [5, 60, 30, 70] }";
     let config = load(&verified("", tables));
     let stream = config.stream("rain").unwrap();
     let verification = stream.verification.clone().unwrap();
@@ -276,12 +276,16 @@ fn a_verification_has_scores_by_what_there_is_and_loads_as_it_is_printed() {
 
 #[test]
 fn what_cannot_be_verified_is_refused_all_at_once() {
-    let tables = "[streams.inputs]\ntruth = \"arpege-wind\"\n[streams.companions.published]\n\
+    let tables = "[streams.inputs]\ntruth = \"arpege-wind\"\nsteering = { source = \"SOURCE\" }\n[streams.companions.published]\n\
                   model = { name = \"extrapolation\" }\n[streams.verification]\nscores = [\"crsp\"]\nscales = [1.5]\n\
                   behind_after = \"90 min\"\nhorizon = \"1 min\"\nregions = { stations = [0, 1, 2] }";
-    let found = faults(&verified("products = [\"mean\"]", tables)).join("\n");
+    let found =
+        ["rain", "fmi-radar"].map(|source| verified("products = [\"mean\"]", &tables.replace("SOURCE", source)));
+    let found = found.map(|text| faults(&text).join("\n")).concat();
     for fault in [
         "inputs.truth: has another cadence, or other variables",
+        "inputs.steering.source: expected one of",
+        "inputs.steering.source: is the stream's own source",
         "companions.published: expected",
         "verification.scores: expected one of",
         "verification.scales: expected whole numbers",

@@ -39,6 +39,20 @@ pub struct RolesConfig {
     /// Reports of stations, which forecasts are compared with, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stations: Option<StationsConfig>,
+    /// A wind that moves the rain where its motion cannot be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steering: Option<SteeringConfig>,
+}
+
+/// A wind that moves the rain where its motion cannot be seen.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SteeringConfig {
+    /// The source of the wind; written as its name.
+    #[serde(serialize_with = "super::resolved::as_name")]
+    pub source: Arc<SourceConfig>,
+    /// How long a wind is good for.
+    #[serde(serialize_with = "as_duration")]
+    pub max_age: Duration,
 }
 
 /// Reports of stations.
@@ -61,6 +75,11 @@ impl RolesConfig {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether forecasts are compared with one of them.
+    pub fn has_truth(&self) -> bool {
+        self.truth.is_some() || self.stations.is_some()
     }
 }
 
@@ -209,6 +228,7 @@ pub(super) fn roles(
         }
         found
     });
+    let steering = steering(&section.section("steering"), sources, own);
     let table = section.section("stations");
     let stations = table.is_given().then(|| {
         let topic = topic(&table, "topic", "obs.stations.v1");
@@ -226,7 +246,36 @@ pub(super) fn roles(
         Some(read) => Some(read?),
         None => None,
     };
-    Some(RolesConfig { truth, stations })
+    Some(RolesConfig { truth, stations, steering: steering? })
+}
+
+/// The wind that moves a stream's rain; none where it is not asked for.
+fn steering(
+    section: &Section<'_>,
+    sources: &[Arc<SourceConfig>],
+    own: Option<&Arc<SourceConfig>>,
+) -> Option<Option<SteeringConfig>> {
+    if !section.is_given() {
+        return Some(None);
+    }
+    let name = section.text("source");
+    let max_age = section.optional_duration("max_age").unwrap_or(Duration::from_secs(6 * 3600));
+    section.finish();
+    let name = name?;
+    let source = sources.iter().find(|source| *source.name == *name).cloned();
+    let is_wind = |source: &SourceConfig| {
+        let has = |pair: [Variable; 2]| pair.iter().all(|variable| source.variables.contains(variable));
+        has([Variable::XWind, Variable::YWind]) || has([Variable::EastwardWind, Variable::NorthwardWind])
+    };
+    match &source {
+        None => section.fault("source", one_of(&name, sources.iter().map(|source| &*source.name))),
+        Some(found) if own.is_some_and(|own| own.name == found.name) => {
+            section.fault("source", "is the stream's own source, whose wind steers without being asked");
+        }
+        Some(found) if !is_wind(found) => section.fault("source", format!("\"{name}\" has no wind of two components")),
+        Some(_) => {}
+    }
+    Some(Some(SteeringConfig { source: source?, max_age }))
 }
 
 /// Scores that need no thresholds or windows.

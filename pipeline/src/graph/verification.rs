@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use squall_fields::ValidTime;
 use squall_operators::Tick;
 use squall_operators::dead_letter::DeadLetters;
 use squall_operators::decisions::{Keeper, Recorded};
@@ -13,39 +14,31 @@ use squall_operators::infer::infer;
 use squall_operators::local::Local;
 use squall_operators::note::Note;
 use squall_operators::ports::{Connect, Ledger, Outgoing};
-use squall_operators::progress::{Position, Progress};
+use squall_operators::progress::Progress;
 use squall_operators::publish::{Publisher, publish};
 use squall_operators::sink::{SinkConfig, SinkCore, sink};
 use squall_operators::source::budget::Budget;
 use squall_operators::source::{SourceConfig as SourceReading, source};
 use squall_operators::stations::{Control, ControlConfig, ReportReader};
+use squall_operators::steering::steer;
 use squall_operators::stream::StreamContext;
 use squall_operators::verify::{
     Arrival, Gather, Handover, Hours, Judge, Names, PUBLISHED, PlacesConfig, Report, Times, Verification, Whereabouts,
     places, published, since, verify,
 };
-use squall_operators::window::{WindowConfig, Windowed, window};
+use squall_operators::window::{Windowed, window};
 use timely::dataflow::operators::vec::{Map, ToStream};
 use timely::dataflow::operators::{Concat, Inspect, Probe};
 use timely::dataflow::{ProbeHandle, StreamVec};
 use timely::worker::Worker;
 
-use super::{infer_config, passed, progress_settings, quality_config, source_config, window_config};
+use super::{
+    BesidePlan, again, alone, infer_config, passed_of, progress_settings, quality_config, source_config, window_config,
+    winds_core,
+};
 use crate::config::{SourceConfig, StationsConfig, StreamConfig, VerificationConfig};
 use crate::inputs::Inputs;
 use crate::topics::STATION_BYTES;
-
-/// What forecasts are compared with in place of the frames that they are made of.
-pub struct TruthPlan {
-    /// The stream, with the source of these frames.
-    pub stream: StreamConfig,
-    /// The source's topic as it was found.
-    pub inputs: Inputs,
-    /// What decodes its records.
-    pub decoder: Decoder,
-    /// Whether nobody else writes its dead letters.
-    pub keeps_dead: bool,
-}
 
 /// Reports of stations that forecasts are compared with.
 pub struct StationsPlan {
@@ -68,9 +61,11 @@ pub struct VerificationPlan {
     /// Its source's topic as it was found.
     pub inputs: Inputs,
     /// What forecasts are compared with, if not its source.
-    pub truth: Option<TruthPlan>,
+    pub truth: Option<BesidePlan>,
     /// Stations that forecasts are compared with.
     pub stations: Option<StationsPlan>,
+    /// The wind that steers its companions' rain.
+    pub steering: Option<BesidePlan>,
     /// Topic of dead letters, on the worker that owns the sink.
     pub dead_letters: Option<DeadLetters>,
     /// What was committed before.
@@ -153,13 +148,6 @@ fn times(stream: &StreamConfig, config: &VerificationConfig) -> Times {
     }
 }
 
-/// The progress from which a source reads everything again that open hours rest on, as if for the first time.
-fn again(progress: &Progress) -> Progress {
-    let position = |position: &Position| Position { next: position.rewind, ..position.clone() };
-    let positions = progress.positions.iter().map(position).collect();
-    Progress { frontier: Default::default(), positions, ..progress.clone() }
-}
-
 /// Notes that count as in flight until they are committed.
 pub(super) fn counted<'scope>(
     notes: StreamVec<'scope, Tick, Local<Note>>,
@@ -193,9 +181,9 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
         let reading = source_config(stream, &plan.inputs, plan.recorded.as_ref());
         let records = source(scope, reading, Some(&again), plan.connect.clone(), context.clone(), probe.clone());
         let home = context.home as u64;
-        let read = passed(&records, home);
+        let read = passed_of(&records, home);
         let decoded = decode(records, plan.decoder.clone(), context.clone());
-        let windows =
+        let mut windows =
             window(decoded, accepted, window_config(stream), context.clone(), Some(&again).filter(|_| is_home));
         let is_truth = plan.truth.is_none();
         let observed = windows.clone().flat_map(move |Local(windowed)| match windowed {
@@ -214,23 +202,29 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
             let reading = SourceReading { first_holder, ..source_config(stream, inputs, plan.recorded.as_ref()) };
             source(scope, reading, Some(&again), plan.connect.clone(), context.clone(), probe.clone())
         };
-        if let Some(TruthPlan { stream, inputs, decoder, keeps_dead }) = &plan.truth {
-            let keeps_dead = *keeps_dead;
-            let records = more(inputs, stream);
-            beside.push(passed(&records, home));
-            let mut accepted = quality_config(stream);
-            accepted.memory_ms = accepted.memory_ms.max(hour_ms + times.hours.horizon_ms);
-            let decoded = decode(records, decoder.clone(), context.clone());
-            let alone = WindowConfig { frames: 1, ..window_config(stream) };
-            let frames = window(decoded, accepted, alone, context.clone(), None);
-            beside.push(frames.clone().flat_map(move |Local(windowed)| match windowed {
-                Windowed::Dead(letter) if keeps_dead => Some(Local(Note::Dead(letter))),
-                _ => None,
-            }));
+        if let Some(truth) = &plan.truth {
+            let records = more(&truth.inputs, &truth.stream);
+            beside.push(passed_of(&records, home));
+            let (frames, dead) = alone(records, truth, hour_ms + times.hours.horizon_ms, context.clone());
+            beside.push(dead);
             arrivals = arrivals.concat(frames.flat_map(|Local(windowed)| match windowed {
                 Windowed::Observed(observed) => Some(Local(Arrival::Observed(observed))),
                 Windowed::Dead(_) | Windowed::Fired(_) | Windowed::Mark(_) => None,
             }));
+        }
+        if let Some(steering) = &plan.steering {
+            let records = more(&steering.inputs, &steering.stream);
+            beside.push(passed_of(&records, home));
+            let (winds, _) = alone(records, steering, 0, context.clone());
+            let good_for = stream.inputs.steering.as_ref().map_or(0, |steering| steering.max_age.as_secs() as i64);
+            arrivals = arrivals.concat(winds.clone().flat_map(move |Local(windowed)| match windowed {
+                Windowed::Observed(observed) => {
+                    let until = ValidTime::from_unix_seconds(observed.frame.slot.unix_seconds() + good_for);
+                    Some(Local(Arrival::Wind(observed, until)))
+                }
+                Windowed::Dead(_) | Windowed::Fired(_) | Windowed::Mark(_) => None,
+            }));
+            windows = steer(windows, winds, winds_core(stream, None), context.clone());
         }
         if let Some(StationsPlan { config, inputs, reader, keeps_dead }) = &plan.stations {
             let from = SourceConfig {
@@ -239,7 +233,7 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
                 ..(*stream.source).clone()
             };
             let records = more(inputs, &StreamConfig { source: from.into(), ..stream.clone() });
-            beside.push(passed(&records, home));
+            beside.push(passed_of(&records, home));
             let taken = PlacesConfig {
                 variables: stream.source.variables.clone(),
                 cadence: times.cadence,

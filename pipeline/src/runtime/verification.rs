@@ -19,10 +19,10 @@ use squall_operators::verify::{
     Archive, Handover, Judge, Ledger as Sums, PublishedFile, Report, Scorer, Skill, Tools, Whereabouts,
 };
 
-use super::{Base, Claim, LARGEST_FILE, Opened, Parts, STOP_WITHIN, budget, decoder, recorded, retry};
+use super::{Base, Claim, LARGEST_FILE, Opened, Parts, Role, STOP_WITHIN, beside, budget, decoder, recorded, retry};
 use crate::config::{Config, StreamConfig, VerificationConfig};
 use crate::devices::{self, Devices, ModelFactory};
-use crate::graph::{self, StationsPlan, StreamPlan, TruthPlan, VerificationPlan};
+use crate::graph::{self, StationsPlan, StreamPlan, VerificationPlan};
 use crate::inputs::{self, Inputs};
 use crate::topics::{STATION_BYTES, dead_letters};
 use crate::watch;
@@ -112,7 +112,7 @@ pub(super) fn plan(
 ) -> anyhow::Result<VerificationPlan> {
     let Base { config, parts, shared, deadline, processes } = base;
     let stream = &of_stream.stream;
-    let Opened { progress, inputs, is_new, truth, stations } = opened;
+    let Opened { progress, inputs, is_new, truth, stations, steering } = opened;
     let (topic, instance, name) = (&config.topics.progress, &config.name, stream.scores_name());
     let context = StreamContext {
         budget: Budget::new(budget(config, processes)).into(),
@@ -164,15 +164,8 @@ pub(super) fn plan(
             *device = Some(thread.clone());
         }
     }
-    let truth = stream.inputs.truth.as_ref().zip(truth).map(|(source, inputs)| {
-        let of_truth = StreamConfig { source: source.clone(), ..stream.clone() };
-        let decoder = decoder(&of_truth, parts, shared);
-        let is_read = config.streams.iter().any(|other| other.source.name == source.name);
-        let first =
-            config.streams.iter().find(|other| other.inputs.truth.as_ref().is_some_and(|t| t.name == source.name));
-        let keeps_dead = !is_read && first.is_some_and(|first| first.name == stream.name);
-        TruthPlan { stream: of_truth, inputs, decoder, keeps_dead }
-    });
+    let truth = beside(base, stream, Role::Truth, truth);
+    let steering = beside(base, stream, Role::SteeringAgain, steering);
     let publishers = stream.companions.iter().map(|(name, companion)| {
         companion.topics.as_ref().map(|_| {
             let of = stream.of_companion(name, companion);
@@ -191,6 +184,7 @@ pub(super) fn plan(
         dead_letters: if judge.is_some() { Some(dead_letters(config, &*parts.connect)?) } else { None },
         truth,
         stations,
+        steering,
         config: verification.clone(),
         inputs,
         progress,

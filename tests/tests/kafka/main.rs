@@ -20,6 +20,7 @@ mod processes;
 mod scores;
 mod security;
 mod stations;
+mod steering;
 mod store;
 mod time;
 mod topics;

@@ -149,8 +149,7 @@ impl DiffusionForecaster {
 
     /// The window of the context alone, which is what a model is trained with.
     fn context_window(&self, request: &Request, frames: &[Option<Arc<Frame>>]) -> Window {
-        let Window { issue_time, cadence, .. } = *request.window;
-        Window { issue_time, cadence, frames: frames.to_vec() }
+        Window { frames: frames.to_vec(), ..(*request.window).clone() }
     }
 
     /// Transformed frames `[1, frame, channel, y, x]`, NaN where missing.

@@ -84,7 +84,12 @@ fn request(rows: usize, columns: usize, members: usize, wet: bool) -> Request {
         let variables = Arc::from([Variable::RainRate]);
         Some(Arc::new(Frame { grid: grid.clone(), slot, variables, values, quality: None, input }))
     };
-    let window = Window { issue_time: IssueTime::from_unix_seconds(300), cadence, frames: vec![frame(0), frame(1)] };
+    let window = Window {
+        issue_time: IssueTime::from_unix_seconds(300),
+        cadence,
+        frames: vec![frame(0), frame(1)],
+        steering: None,
+    };
     Request { stream: "test".into(), window: Arc::new(window), leads: cadence.leads(3), members, steps: None }
 }
 

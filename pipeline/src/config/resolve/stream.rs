@@ -9,7 +9,7 @@ use super::model::model;
 use super::{own_name, topic, topic_or};
 use crate::config::resolved::{SourceConfig, StreamConfig};
 use crate::config::section::Section;
-use crate::config::verification::{Defaults, companions, roles, verification};
+use crate::config::verification::{Defaults, RolesConfig, companions, roles, verification};
 use crate::config::{check, products};
 
 /// A stream; one whose source has faults of its own is read to its end, for its other faults.
@@ -35,7 +35,7 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
         let defaults = Defaults { variables, thresholds: products.levels_of(&PROBABILITIES), horizon };
         let table = section.section("verification");
         let is_wanted = companions.as_ref().is_some_and(|companions| !companions.is_empty())
-            || inputs.as_ref().is_some_and(|inputs| !inputs.is_empty());
+            || inputs.as_ref().is_some_and(RolesConfig::has_truth);
         let is_given = table.is_given() || is_wanted;
         let verification = verification(&table, is_wanted, &defaults, topic_or);
         if is_given && !products.wants(&ENSEMBLE) {
