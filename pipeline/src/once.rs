@@ -1,5 +1,6 @@
 //! One forecast from files: the pure cores of the stream, without the stream.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -11,7 +12,8 @@ use squall_operators::quality::{Cleaner, Quality};
 use squall_operators::source::Origin;
 use squall_operators::window::{Fired, Fresh, WindowBuffer};
 
-use crate::archive::Archive;
+use crate::archive::{Archive, read_options};
+use crate::commands::Usage;
 use crate::config::StreamConfig;
 use crate::{devices, graph};
 
@@ -21,6 +23,7 @@ pub struct Once<'a> {
     config: InferConfig,
     cleaner: Cleaner,
     model: ModelSlot,
+    winds: Option<Arc<Archive>>,
 }
 
 impl<'a> Once<'a> {
@@ -35,6 +38,7 @@ impl<'a> Once<'a> {
             config: graph::infer_config(stream),
             cleaner: Cleaner::new(&graph::quality_config(stream)),
             model,
+            winds: None,
         })
     }
 
@@ -64,6 +68,12 @@ impl<'a> Once<'a> {
         assemble(&self.config, &fired, answer).with_context(|| format!("no forecast for {issue_time}"))
     }
 
+    /// Takes the wind that steers the stream's rain from an archive; without one there is none.
+    #[must_use]
+    pub fn steered_by(self, winds: Option<Arc<Archive>>) -> Self {
+        Self { winds, ..self }
+    }
+
     /// Asks for another number of members from now on.
     pub fn set_members(&mut self, members: usize) {
         self.config.members = members;
@@ -90,14 +100,16 @@ impl<'a> Once<'a> {
             if !wanted.contains(&slot) {
                 continue;
             }
-            match self.accept(&mut quality, frame) {
+            match accept(&self.cleaner, &mut quality, frame) {
                 Ok(frame) => {
                     windows.push(known_at(slot), vec![Fresh { frame, origin: Origin::default(), read_at_us: 0 }]);
                 }
                 Err((reason, detail)) => refused.push(format!("{slot}: {reason}, {detail}")),
             }
         }
-        let window = Arc::new(windows.window(issue_time));
+        let mut window = windows.window(issue_time);
+        window.steering = self.wind(issue_time)?;
+        let window = Arc::new(window);
         for reason in &refused {
             tracing::warn!("frame refused: {reason}");
         }
@@ -110,9 +122,50 @@ impl<'a> Once<'a> {
         Ok(Fired { window, revision: 0, known_at: known_at(issue_time.slot()), read_at_us: 0, trace: None })
     }
 
-    fn accept(&self, quality: &mut Quality, frame: Arc<Frame>) -> Result<Arc<Frame>, (Reason, String)> {
-        let known_at = known_at(frame.slot);
-        quality.check(self.cleaner.clean(frame), known_at).map(|(frame, _)| frame)
+    /// The newest usable wind for a window.
+    fn wind(&self, issue_time: IssueTime) -> anyhow::Result<Option<Arc<Frame>>> {
+        let Some((winds, steering)) = self.winds.as_ref().zip(self.stream.inputs.steering.as_ref()) else {
+            return Ok(None);
+        };
+        let of_wind = StreamConfig { source: steering.source.clone(), ..self.stream.clone() };
+        let config = graph::quality_config(&of_wind);
+        let (cleaner, mut quality) = (Cleaner::new(&config), Quality::new(config));
+        let oldest = ValidTime::from_unix_seconds(issue_time.unix_seconds() - steering.max_age.as_secs() as i64);
+        let wanted = oldest..=issue_time.slot();
+        let mut newest = None;
+        for (place, _) in winds.slots().enumerate().filter(|(_, slot)| wanted.contains(slot)) {
+            match accept(&cleaner, &mut quality, winds.frame(place)?.into()) {
+                Ok(frame) => newest = Some(frame),
+                Err((reason, detail)) => tracing::warn!("wind refused: {reason}, {detail}"),
+            }
+        }
+        Ok(newest)
+    }
+}
+
+fn accept(cleaner: &Cleaner, quality: &mut Quality, frame: Arc<Frame>) -> Result<Arc<Frame>, (Reason, String)> {
+    let known_at = known_at(frame.slot);
+    quality.check(cleaner.clean(frame), known_at).map(|(frame, _)| frame)
+}
+
+/// The files of the wind that steers a stream's rain, opened; a stream that is steered can do without.
+///
+/// # Errors
+/// A file cannot be read, or nothing steers the stream.
+pub fn winds(stream: &StreamConfig, files: &[PathBuf]) -> anyhow::Result<Option<Arc<Archive>>> {
+    match (&stream.inputs.steering, files) {
+        (Some(_), []) => {
+            tracing::warn!(
+                stream = &*stream.name,
+                "no --steering: rain whose motion cannot be seen stands still, where the stream moves it with a wind"
+            );
+            Ok(None)
+        }
+        (Some(steering), files) => {
+            Ok(Some(Archive::open(files, &read_options(&steering.source)).context("--steering")?.into()))
+        }
+        (None, []) => Ok(None),
+        (None, _) => Err(Usage(format!("--steering: stream {} has no inputs.steering", stream.name)).into()),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{ConfigFile, Usage, print, write_file};
 use crate::archive::{Archive, read_options};
 use crate::config::{Config, StreamConfig};
 use crate::maps;
-use crate::once::Once;
+use crate::once::{self, Once};
 use crate::runtime;
 
 /// Examples that `--help` shows.
@@ -33,6 +33,9 @@ pub struct Arguments {
     /// Files with the frames of the window (more does no harm).
     #[arg(short, long, required = true, num_args = 1.., value_name = "FILE")]
     input: Vec<PathBuf>,
+    /// Files with the wind that steers the stream's rain (`inputs.steering`).
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    steering: Vec<PathBuf>,
     /// Issue time: slot of the newest frame, such as 2016-09-28T16:00:00Z; default: the newest slot of the files.
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
@@ -60,7 +63,8 @@ impl Arguments {
                 Usage(format!("--at {issue_time}: not a slot of source {}, every {every} s", source.name)).into()
             );
         }
-        let forecast = Once::new(stream)?.forecast(&archive, issue_time)?;
+        let winds = once::winds(stream, &self.steering)?;
+        let forecast = Once::new(stream)?.steered_by(winds).forecast(&archive, issue_time)?;
         for reason in &forecast.provenance.degraded {
             tracing::warn!("less than it should be: {reason:?}");
         }

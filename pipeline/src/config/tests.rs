@@ -279,8 +279,7 @@ fn what_cannot_be_verified_is_refused_all_at_once() {
     let tables = "[streams.inputs]\ntruth = \"arpege-wind\"\nsteering = { source = \"SOURCE\" }\n[streams.companions.published]\n\
                   model = { name = \"extrapolation\" }\n[streams.verification]\nscores = [\"crsp\"]\nscales = [1.5]\n\
                   behind_after = \"90 min\"\nhorizon = \"1 min\"\nregions = { stations = [0, 1, 2] }";
-    let found =
-        ["rain", "fmi-radar"].map(|source| verified("products = [\"mean\"]", &tables.replace("SOURCE", source)));
+    let found = ["nowhere", "radar"].map(|source| verified("products = [\"mean\"]", &tables.replace("SOURCE", source)));
     let found = found.map(|text| faults(&text).join("\n")).concat();
     for fault in [
         "inputs.truth: has another cadence, or other variables",
