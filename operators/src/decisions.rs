@@ -42,6 +42,17 @@ impl Keeper {
         &self.prefix
     }
 
+    /// The record of what was decided about a window, by itself: for decisions that no transaction has a record of.
+    pub fn of_window(&self, decision: &Decision) -> Option<Outgoing> {
+        let (Decision::Degraded { issue_time, revision, .. } | Decision::Skipped { issue_time, revision }) = decision
+        else {
+            return None;
+        };
+        let kept = Kept { frontier: KnowledgeTime::default(), decisions: vec![decision.clone()] };
+        let key = format!("{}{}/{revision}", self.prefix, issue_time.unix_seconds());
+        Some(kept::record(&self.topic, key, Some(&kept)))
+    }
+
     /// The records of what was decided before a frontier and after the one committed before it.
     pub fn records(&self, frontier: KnowledgeTime, decisions: &[Decision]) -> Vec<Outgoing> {
         let record = |(part, decisions): (usize, &[Decision])| {

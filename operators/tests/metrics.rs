@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder, SharedString, Unit};
 use ndarray::{Array2, Array3};
-use squall_fields::{ForecastId, IssueTime, KnowledgeTime, ValidTime, Variable};
+use squall_fields::{ForecastId, IssueTime, KnowledgeTime, Quantity, ValidTime, Variable, Verdict};
 use squall_models::scores::list::{self, Settings};
 use squall_models::scores::{Field, of_fields};
 use squall_operators::dead_letter::{DeadLetter, Reason};
@@ -113,6 +113,8 @@ fn models_and_devices() {
 
 fn scores_and_standings() {
     NotJudged { stream: STREAM, reason: "x" }.emit();
+    let readings = BTreeMap::from([((Quantity::WindSpeed, Verdict::Good), 2)]);
+    ReadingsJudged { stream: STREAM, readings: &readings, without_place: 1, ignored: 1 }.emit();
     let empty = list::start(&["mae"], &Settings::default()).unwrap();
     let (members, observed) = (Array3::zeros((1, 2, 2)), Array2::zeros((2, 2)));
     let field = Field { variable: Variable::RainRate, members: members.view(), observed: observed.view() };

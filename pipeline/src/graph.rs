@@ -38,7 +38,9 @@ use timely::worker::Worker;
 use crate::config;
 use crate::inputs::Inputs;
 
-pub use self::verification::{StationsPlan, VerificationPlan, build_verification, hours, verification_settings};
+pub use self::verification::{
+    CompanionPlan, StationsPlan, VerificationPlan, build_verification, hours, verification_settings,
+};
 
 /// Forecasts of one stream that may be in memory at once: one being made, one being published, one waiting.
 const FORECASTS_ALIVE: usize = 3;

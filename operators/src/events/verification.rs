@@ -1,6 +1,9 @@
 //! What becomes of forecasts once it is known what came.
 
+use std::collections::BTreeMap;
+
 use metrics::{counter, gauge};
+use squall_fields::{Quantity, Verdict};
 use squall_models::scores::{AnyScore, numbers};
 
 use crate::verify::{DOMAIN, Key, Period, Standing, Sums};
@@ -19,6 +22,39 @@ impl NotJudged<'_> {
         let Self { stream, reason } = self;
         tracing::warn!(stream, reason, "a forecast cannot be scored");
         counter!("squall_not_judged_total", "stream" => stream.to_owned()).increment(1);
+    }
+}
+
+/// A record of reports of stations was read, and what it says was judged.
+pub struct ReadingsJudged<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// Readings, by their quantity and what is thought of them.
+    pub readings: &'a BTreeMap<(Quantity, Verdict), u64>,
+    /// Of these, those whose station's place is not known: they are compared with nothing.
+    pub without_place: u64,
+    /// Readings of what Squall does not know.
+    pub ignored: u64,
+}
+
+impl ReadingsJudged<'_> {
+    /// Counts them.
+    pub fn emit(self) {
+        let Self { stream, readings, without_place, ignored } = self;
+        for ((quantity, verdict), count) in readings {
+            let labels = [
+                ("stream", stream.to_owned()),
+                ("quantity", quantity.standard_name().to_owned()),
+                ("verdict", verdict.name().to_owned()),
+            ];
+            counter!("squall_readings_total", &labels).increment(*count);
+        }
+        for (reason, count) in [("no place", without_place), ("unknown quantity", ignored)] {
+            if count > 0 {
+                let labels = [("stream", stream.to_owned()), ("reason", reason.to_owned())];
+                counter!("squall_readings_unused_total", &labels).increment(count);
+            }
+        }
     }
 }
 

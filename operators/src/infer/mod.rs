@@ -26,6 +26,7 @@ use squall_models::{ModelError, Prediction, Request};
 
 pub use self::operator::infer;
 pub use self::permits::{Inferred, Made, Permit, Permits};
+use crate::Tick;
 use crate::decisions::Recorded;
 use crate::infer::ladder::{Ladder, Step};
 use crate::window::Fired;
@@ -55,6 +56,19 @@ pub enum Rules {
     Recorded(Arc<Recorded>),
     /// What a live stream is set to.
     Live(Live),
+    /// Of a companion whose windows are forecast again after a restart.
+    Resumed(Resumed),
+}
+
+/// What was decided stays decided, and what comes after that is decided anew.
+#[derive(Clone, Debug)]
+pub struct Resumed {
+    /// What was decided about windows that fired before a time.
+    pub recorded: Arc<Recorded>,
+    /// That time.
+    pub before: Tick,
+    /// As in [`Live`].
+    pub skip_older_than: Duration,
 }
 
 /// What a live stream is set to do where time is short.

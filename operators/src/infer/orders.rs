@@ -9,7 +9,8 @@ use timely::dataflow::operators::Capability;
 use super::device::{Ask, Device};
 use super::ladder::{Foresight, Full, StandIn, Step, choose};
 use super::permits::{Inferred, Made, Permit, Permits};
-use super::{Answer, InferConfig, Live, Rules, assemble, request_for};
+use super::{Answer, InferConfig, Live, Resumed, Rules, assemble, request_for};
+use crate::decisions::Recorded;
 use crate::offload::{Desk, Lost, Refused};
 use crate::progress::Decision;
 use crate::source::reader::now_us;
@@ -225,20 +226,29 @@ impl Orders {
     fn skip(&mut self) {
         while let Some(first) = self.waiting.front() {
             let (issue_time, revision) = (first.fired.window.issue_time, first.fired.revision);
+            let was_skipped = |recorded: &Recorded| {
+                matches!(recorded.of_window(issue_time, revision), Some(Decision::Skipped { .. }))
+            };
+            let is_stale = |limit: Duration| {
+                let newer = self.waiting.iter().any(|other| other.fired.window.issue_time > issue_time);
+                newer && is_older(issue_time, now_us() / 1000, limit)
+            };
             let skips = match &self.config.rules {
                 Rules::Clean => false,
-                Rules::Recorded(recorded) => {
-                    matches!(recorded.of_window(issue_time, revision), Some(Decision::Skipped { .. }))
+                Rules::Recorded(recorded) => was_skipped(recorded),
+                Rules::Live(Live { skip_older_than, .. }) => skip_older_than.is_some_and(is_stale),
+                Rules::Resumed(Resumed { recorded, before, skip_older_than }) => {
+                    if first.capability.time() < before {
+                        was_skipped(recorded)
+                    } else {
+                        is_stale(*skip_older_than)
+                    }
                 }
-                Rules::Live(Live { skip_older_than, .. }) => skip_older_than.is_some_and(|limit| {
-                    let newer = self.waiting.iter().any(|other| other.fired.window.issue_time > issue_time);
-                    newer && is_older(issue_time, now_us() / 1000, limit)
-                }),
             };
             if !skips {
                 return;
             }
-            events::WindowSkipped { stream: &self.stream.name, issue_time, revision }.emit();
+            events::WindowSkipped { stream: &self.config.stream, issue_time, revision }.emit();
             let Some(Waiting { capability, .. }) = self.waiting.pop_front() else { return };
             self.out.push((capability, Inferred::Skipped(Decision::Skipped { issue_time, revision })));
         }

@@ -118,12 +118,14 @@ struct Reading {
     /// Keys that are in the collection.
     keys: BTreeMap<ValidTime, BTreeSet<ReadingKey>>,
     source: Arc<str>,
+    stream: Arc<str>,
 }
 
 impl Reading {
     /// Reads all records that became known at one time, in the order of the log.
     fn take(&mut self, time: Tick, records: Vec<Arrived>) -> Vec<Read> {
         let (mut out, mut reports) = (Vec::new(), Vec::<StationReport>::new());
+        let mut ignored = 0;
         let mut by_place = BTreeMap::new();
         let known_at = KnowledgeTime::at(time);
         let dead = |arrived: &Arrived, reason: Reason, detail: &str| {
@@ -136,6 +138,7 @@ impl Reading {
             if let Some((reason, detail)) = &read.fault {
                 out.push(dead(&arrived, *reason, detail));
             }
+            ignored += read.ignored as u64;
             let of = (arrived.record.partition.clone(), arrived.origin.topic_id.clone());
             if let Some(first) = read.reports.iter().map(|report| report.valid).min() {
                 out.push(Read::Arrival(Arrival::Reported(first, of, (arrived.record.offset, arrived.origin.clock))));
@@ -150,6 +153,7 @@ impl Reading {
                 out.push(dead(arrived, reason, &detail));
             }
         }
+        self.announce(&judgement.readings, ignored);
         let open = ValidTime::from_unix_seconds(self.config.open(time));
         for (key, judged) in judgement.readings {
             if key.valid >= open && self.config.takes(&key) {
@@ -165,6 +169,17 @@ impl Reading {
     }
 }
 
+impl Reading {
+    fn announce(&self, readings: &[(ReadingKey, JudgedReading)], ignored: u64) {
+        let mut counts = BTreeMap::new();
+        for (key, judged) in readings {
+            *counts.entry((key.quantity, judged.reading.flags.overall())).or_default() += 1;
+        }
+        let without_place = readings.iter().filter(|(_, judged)| judged.station.place.is_none()).count() as u64;
+        events::ReadingsJudged { stream: &self.stream, readings: &counts, without_place, ignored }.emit();
+    }
+}
+
 /// Reads reports on the home worker, checks them, keeps the latest of each as a collection, and says what they say of each
 /// valid time; dead letters are for the sink.
 pub fn places<'scope>(
@@ -177,7 +192,8 @@ pub fn places<'scope>(
 ) -> (StreamVec<'scope, Tick, Local<Arrival>>, StreamVec<'scope, Tick, Local<Note>>) {
     let home = stream.home as u64;
     let together = Exchange::new(move |_: &Arrived| home);
-    let mut reading = Reading { reader, control, config: config.clone(), keys: BTreeMap::new(), source };
+    let mut reading =
+        Reading { reader, control, config: config.clone(), keys: BTreeMap::new(), source, stream: stream.name.clone() };
     let of_reading = stream.clone();
     let records = records.map(|Local(arrived)| arrived);
     let read = records.unary_frontier(together, "Reports", move |_capability, _info| {

@@ -43,6 +43,7 @@ model = { name = "persistence" }
 truth = "adjusted"
 [streams.inputs.stations]
 topic = "stations"
+quality = { wind_speed = { possible = [0, 80], buddy = { radius_m = 1, least_neighbours = 1, most = 1, spreads = 1 } } }
 [streams.inputs.steering]
 source = "wind"
 [streams.verification]

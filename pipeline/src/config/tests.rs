@@ -1,6 +1,7 @@
 //! What a person reads when a configuration is wrong, and what a right one means.
 
 use squall_connectors::kafka::Property;
+use squall_fields::Quantity;
 use squall_models::baselines::Baseline;
 use squall_operators::products::{ENSEMBLE, MEAN, PROBABILITIES};
 
@@ -255,7 +256,7 @@ fn a_verification_has_scores_by_what_there_is_and_loads_as_it_is_printed() {
     assert!(load(RIGHT).streams.iter().all(|stream| stream.verification.is_none()));
     let tables = "[streams.companions.still]\nmodel = { name = \"persistence\" }\n\
                   [streams.companions.next]\nmodel = { name = \"steps\" }\ndevice = \"cpu:3\"\nmembers = 4\n\
-                  topics = { index = \"next.index\" }\n[streams.inputs.steering]\nsource = \"arpege-wind\"\n[streams.inputs.stations]\n[streams.verification]\nscales = [3]\nregions = { north = [5, 60, 30, 70] }";
+                  topics = { index = \"next.index\" }\n[streams.inputs.steering]\nsource = \"arpege-wind\"\n[streams.inputs.stations]\n                  quality = { wind_speed = { possible = [0, 80] } }\n[streams.verification]\nscales = [3]\nregions = { north = [5, 60, 30, 70] }";
     let config = load(&verified("", tables));
     let stream = config.stream("rain").unwrap();
     let verification = stream.verification.clone().unwrap();
@@ -269,6 +270,9 @@ fn a_verification_has_scores_by_what_there_is_and_loads_as_it_is_printed() {
     assert_eq!((&*next.topics.index, topic("quantiles")), ("next.index", "fcst.quantile.v1.next".to_owned()));
     assert_eq!(stream.baselines().len(), 2);
     assert_eq!(&*stream.inputs.stations.as_ref().unwrap().topic, "obs.stations.v1");
+    let limits = &stream.inputs.stations.as_ref().unwrap().quality;
+    assert_eq!((limits[&Quantity::WindSpeed].possible, limits[&Quantity::WindSpeed].usual), ((0.0, 80.0), None));
+    assert!(limits[&Quantity::RainRate].buddy.is_some());
     let mut again = load(&config.to_toml());
     again.log.properties.clone_from(&config.log.properties);
     assert_eq!(again, config);
@@ -276,7 +280,8 @@ fn a_verification_has_scores_by_what_there_is_and_loads_as_it_is_printed() {
 
 #[test]
 fn what_cannot_be_verified_is_refused_all_at_once() {
-    let tables = "[streams.inputs]\ntruth = \"arpege-wind\"\nsteering = { source = \"SOURCE\" }\n[streams.companions.published]\n\
+    let tables = "[streams.inputs]\ntruth = \"arpege-wind\"\nsteering = { source = \"SOURCE\" }\n\
+                  stations = { quality = { wind_speed = { possible = [2, 1] }, wind = { possible = [0, 1] } } }\n[streams.companions.published]\n\
                   model = { name = \"extrapolation\" }\n[streams.verification]\nscores = [\"crsp\"]\nscales = [1.5]\n\
                   behind_after = \"90 min\"\nhorizon = \"1 min\"\nregions = { stations = [0, 1, 2] }";
     let found = ["nowhere", "radar"].map(|source| verified("products = [\"mean\"]", &tables.replace("SOURCE", source)));
@@ -284,6 +289,8 @@ fn what_cannot_be_verified_is_refused_all_at_once() {
     for fault in [
         "inputs.truth: has another cadence, or other variables",
         "inputs.steering.source: expected one of",
+        "inputs.stations.quality.wind_speed: possible: expected a least and a greatest value, got 2 to 1",
+        "inputs.stations.quality.wind: expected one of",
         "inputs.steering.source: is the stream's own source",
         "companions.published: expected",
         "verification.scores: expected one of",

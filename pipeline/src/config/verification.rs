@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-use squall_fields::{Unit, Variable};
+use squall_fields::{Quantity, Unit, Variable};
 use squall_models::scores::list::{self, Settings};
+use squall_operators::stations::Thresholds;
 use squall_operators::verify::{DOMAIN, PUBLISHED, Region, STATIONS};
 
 use super::check;
 use super::fault::one_of;
 use super::products::{self, StreamTopics};
-use super::quantity::as_duration;
+use super::quantity::{as_duration, as_optional_duration};
 use super::resolved::{ModelConfig, SourceConfig, StreamConfig};
 use super::section::Section;
 
@@ -25,6 +26,10 @@ pub struct Companion {
     pub device: Arc<str>,
     /// Members of its ensemble.
     pub members: usize,
+    /// Of a live stream: a window with an issue time longer ago than this is not forecast if a newer one waits; `None`
+    /// forecasts all, and has the scores wait for them.
+    #[serde(serialize_with = "as_optional_duration", skip_serializing_if = "Option::is_none")]
+    pub skip_older_than: Option<Duration>,
     /// Where its forecasts are published, as those of a stream `STREAM/NAME`; `None` publishes none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topics: Option<StreamTopics>,
@@ -65,6 +70,16 @@ pub struct StationsConfig {
     /// A report valid later than it was known by more than this is a dead letter.
     #[serde(serialize_with = "as_duration")]
     pub future_tolerance: Duration,
+    /// What the checks of readings allow; all quantities are there.
+    #[serde(serialize_with = "as_standard_names")]
+    pub quality: BTreeMap<Quantity, Thresholds>,
+}
+
+fn as_standard_names<S: Serializer>(
+    quality: &BTreeMap<Quantity, Thresholds>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(quality.iter().map(|(quantity, limits)| (quantity.standard_name(), limits)))
 }
 
 fn as_name<S: Serializer>(source: &Option<Arc<SourceConfig>>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -133,7 +148,7 @@ impl VerificationConfig {
 impl StreamConfig {
     /// A companion as a stream: with the same windows and leads, and nothing to be in time for.
     pub fn of_companion(&self, name: &str, companion: &Companion) -> Self {
-        let Companion { model, device, members, topics } = companion.clone();
+        let Companion { model, device, members, skip_older_than, topics } = companion.clone();
         Self {
             name: self.companion_name(name),
             model,
@@ -141,7 +156,7 @@ impl StreamConfig {
             members,
             deadline: None,
             degrade: Vec::new(),
-            skip_older_than: None,
+            skip_older_than,
             companions: BTreeMap::new(),
             verification: None,
             inputs: RolesConfig::default(),
@@ -191,6 +206,7 @@ pub(super) fn companions(
         };
         let model = model(&table.section("model"), device.as_deref());
         let own = table.optional_count("members", 1..=10_000);
+        let skip_older_than = table.optional_duration("skip_older_than");
         let published = table.section("topics");
         let published = published.is_given().then(|| {
             products::topics(&published, |section, key| topic(section, key, &format!("{}.{name}", topics?.named(key)?)))
@@ -201,7 +217,7 @@ pub(super) fn companions(
             Some(read) => Some(read?),
             None => None,
         };
-        Some((name.into(), Companion { model: model?, device: device?, members, topics }))
+        Some((name.into(), Companion { model: model?, device: device?, members, skip_older_than, topics }))
     };
     let all: Vec<_> = section.keys().into_iter().map(companion).collect();
     all.into_iter().collect()
@@ -234,8 +250,10 @@ pub(super) fn roles(
         let topic = topic(&table, "topic", "obs.stations.v1");
         let partitions = table.optional_count("partitions", 1..=10_000).unwrap_or(1);
         let future_tolerance = table.optional_duration("future_tolerance").unwrap_or(Duration::from_secs(600));
+        let quality = limits(&table.section("quality"));
         table.finish();
-        Some(StationsConfig { topic: topic?, partitions: i32::try_from(partitions).ok()?, future_tolerance })
+        let partitions = i32::try_from(partitions).ok()?;
+        Some(StationsConfig { topic: topic?, partitions, future_tolerance, quality: quality? })
     });
     section.finish();
     let truth = match truth {
@@ -247,6 +265,27 @@ pub(super) fn roles(
         None => None,
     };
     Some(RolesConfig { truth, stations, steering: steering? })
+}
+
+/// What the checks of readings allow: of a quantity that is named, what is said and nothing else.
+fn limits(section: &Section<'_>) -> Option<BTreeMap<Quantity, Thresholds>> {
+    let mut limits: BTreeMap<_, _> = Quantity::ALL.iter().map(|of| (*of, Thresholds::of(*of))).collect();
+    let mut is_right = true;
+    for name in section.keys() {
+        let read = section.optional_typed::<Thresholds>(name);
+        let Some(quantity) = Quantity::of_standard_name(name) else {
+            section.fault(name, one_of(name, Quantity::ALL.iter().map(|of| of.standard_name())));
+            continue;
+        };
+        match read {
+            Some(own) => {
+                own.faults().iter().for_each(|fault| section.fault(name, fault));
+                limits.insert(quantity, own);
+            }
+            None => is_right = false,
+        }
+    }
+    is_right.then_some(limits)
 }
 
 /// The wind that moves a stream's rain; none where it is not asked for.

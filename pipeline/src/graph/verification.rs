@@ -10,7 +10,7 @@ use squall_operators::dead_letter::DeadLetters;
 use squall_operators::decisions::{Keeper, Recorded};
 use squall_operators::decode::{Decoder, decode};
 use squall_operators::infer::device::Device;
-use squall_operators::infer::infer;
+use squall_operators::infer::{InferConfig, Inferred, Rules, infer};
 use squall_operators::local::Local;
 use squall_operators::note::Note;
 use squall_operators::ports::{Connect, Ledger, Outgoing};
@@ -27,7 +27,7 @@ use squall_operators::verify::{
     places, published, since, verify,
 };
 use squall_operators::window::{Windowed, window};
-use timely::dataflow::operators::vec::{Map, ToStream};
+use timely::dataflow::operators::vec::{Filter, Map, ToStream};
 use timely::dataflow::operators::{Concat, Inspect, Probe};
 use timely::dataflow::{ProbeHandle, StreamVec};
 use timely::worker::Worker;
@@ -50,6 +50,22 @@ pub struct StationsPlan {
     pub reader: ReportReader,
     /// Whether nobody else writes its dead letters.
     pub keeps_dead: bool,
+}
+
+/// A companion.
+pub struct CompanionPlan {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The companion as a stream.
+    pub stream: StreamConfig,
+    /// What runs it; `None` where the stream is not at home.
+    pub device: Option<Device>,
+    /// What publishes its forecasts; `None` for one that is only scored.
+    pub publisher: Option<Publisher>,
+    /// What the machine's clock decides about it.
+    pub rules: Rules,
+    /// Where that is kept.
+    pub keeper: Keeper,
 }
 
 /// Everything that the verification of one stream needs, on any worker.
@@ -80,10 +96,8 @@ pub struct VerificationPlan {
     pub connect: Arc<dyn Connect>,
     /// What decodes its records.
     pub decoder: Decoder,
-    /// What runs the companions, in the order of their names; `None` where the stream is not at home.
-    pub devices: Vec<Option<Device>>,
-    /// What publishes their forecasts, in the same order; `None` for one that is only scored.
-    pub publishers: Vec<Option<Publisher>>,
+    /// The companions, in the order of their names.
+    pub companions: Vec<CompanionPlan>,
     /// What was decided in the run that is replayed.
     pub recorded: Option<Arc<Recorded>>,
     /// Where its decisions are kept.
@@ -109,6 +123,7 @@ pub fn verification_settings(stream: &StreamConfig, config: &VerificationConfig)
         ("leads", stream.leads.to_string()),
         ("inputs.truth", topic_or_none(stream.inputs.truth.as_ref().map(|source| &source.topic))),
         ("inputs.stations", topic_or_none(stream.inputs.stations.as_ref().map(|stations| &stations.topic))),
+        ("inputs.stations.quality", stream.inputs.stations.as_ref().map_or("none".to_owned(), checks)),
         ("verification.scores", config.scores.join(" ")),
         ("verification.thresholds", texts(&config.thresholds)),
         ("verification.scales", list(config.scales.iter().map(ToString::to_string).collect())),
@@ -117,6 +132,14 @@ pub fn verification_settings(stream: &StreamConfig, config: &VerificationConfig)
     ];
     settings.extend(own.map(|(name, value)| (name.to_owned(), value)));
     settings
+}
+
+/// What readings are checked for.
+fn checks(stations: &StationsConfig) -> String {
+    let usual = ControlConfig::default().thresholds;
+    let own = stations.quality.iter().filter(|(quantity, limits)| usual.get(*quantity) != Some(*limits));
+    let own: Vec<_> = own.map(|(quantity, limits)| format!("{}={limits:?}", quantity.standard_name())).collect();
+    if own.is_empty() { "usual".to_owned() } else { own.join(" ") }
 }
 
 fn topic_or_none(topic: Option<&Arc<str>>) -> String {
@@ -128,7 +151,7 @@ fn control(stations: &StationsConfig, hours: Hours) -> ControlConfig {
     ControlConfig {
         horizon_seconds: 3600 + (hours.horizon_ms / 1000) as u32,
         future_tolerance_seconds: stations.future_tolerance.as_secs() as u32,
-        ..ControlConfig::default()
+        thresholds: stations.quality.clone(),
     }
 }
 
@@ -254,16 +277,23 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
             _ => None,
         });
         let mut contestants: Vec<Arc<str>> = vec![PUBLISHED.into()];
-        let of_companions = plan.devices.iter().zip(&plan.publishers);
-        for ((name, companion), (device, publisher)) in stream.companions.iter().zip(of_companions) {
-            let number = contestants.len() as u32;
+        for (number, companion) in (1..).zip(&plan.companions) {
+            let CompanionPlan { name, stream: of_companion, device, publisher, rules, keeper } = companion;
             contestants.push(name.clone());
-            let asked = infer_config(&stream.of_companion(name, companion));
+            let asked = InferConfig { rules: rules.clone(), ..infer_config(of_companion) };
             let made = infer(fired.clone(), asked, device.clone(), BTreeMap::new(), context.clone());
             if let Some(publisher) = publisher {
-                let new = since(made.clone(), committed);
+                let whole = made.clone().filter(|Local(made)| matches!(made, Inferred::Made(_)));
+                let new = since(whole, committed);
                 beside.push(counted(publish(new, publisher.clone(), context.clone()), &context.budget));
             }
+            let keeper = keeper.clone();
+            beside.push(made.clone().flat_map(move |Local(made)| match made {
+                Inferred::Skipped(decision) => {
+                    keeper.of_window(&decision).map(|record| Local(Note::Records(vec![record])))
+                }
+                Inferred::Made(_) => None,
+            }));
             arrivals = arrivals.concat(made.map(move |Local(made)| Local(Arrival::Made(number, made))));
         }
         let handover = plan.handover.clone().filter(|_| is_home);

@@ -1,17 +1,21 @@
 //! Starts the verification of streams: their ledgers, companions and what was kept.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::Context as _;
 use squall_connectors::station::StationDecoder;
+use squall_fields::KnowledgeTime;
 use squall_models::scores::list;
-use squall_operators::decisions::Keeper;
+use squall_operators::decisions::{Keeper, Recorded};
 use squall_operators::infer::device::Device;
+use squall_operators::infer::{Resumed, Rules};
 use squall_operators::kept;
 use squall_operators::offload::Service;
 use squall_operators::ports::{Ledger, LedgerError, ReportDecoder};
 use squall_operators::progress::{Progress, StreamState};
+use squall_operators::source::Clock;
 use squall_operators::source::budget::Budget;
 use squall_operators::stations::ReportReader;
 use squall_operators::stream::StreamContext;
@@ -22,7 +26,7 @@ use squall_operators::verify::{
 use super::{Base, Claim, LARGEST_FILE, Opened, Parts, Role, STOP_WITHIN, beside, budget, decoder, recorded, retry};
 use crate::config::{Config, StreamConfig, VerificationConfig};
 use crate::devices::{self, Devices, ModelFactory};
-use crate::graph::{self, StationsPlan, StreamPlan, VerificationPlan};
+use crate::graph::{self, CompanionPlan, StationsPlan, StreamPlan, VerificationPlan};
 use crate::inputs::{self, Inputs};
 use crate::topics::{STATION_BYTES, dead_letters};
 use crate::watch;
@@ -98,6 +102,27 @@ fn read<T: serde::de::DeserializeOwned>(base: &Base<'_>, prefix: &str) -> anyhow
     kept.iter().map(entry).collect()
 }
 
+/// What the machine's clock decides about a companion: what was decided before is decided again.
+fn rules(
+    base: &Base<'_>,
+    companion: &StreamConfig,
+    keeper: &Keeper,
+    (clock, committed): (Clock, KnowledgeTime),
+) -> anyhow::Result<Rules> {
+    if let Some(recorded) = recorded(base.config, &companion.name, base.parts, base.deadline)? {
+        return Ok(Rules::Recorded(recorded.into()));
+    }
+    let (Clock::Wall { .. }, Some(skip_older_than)) = (clock, companion.skip_older_than) else {
+        return Ok(Rules::Clean);
+    };
+    let topic = &base.config.topics.progress;
+    let prefix = keeper.prefix();
+    let kept = retry(base.parts, base.deadline, "reading decisions", || Ok(base.parts.connect.kept(topic, prefix)?))?;
+    let recorded = Recorded::read(kept.iter().map(|(_, value)| &**value));
+    let recorded = recorded.map_err(|error| LedgerError::progress(prefix, error))?.into();
+    Ok(Rules::Resumed(Resumed { recorded, before: committed.unix_ms(), skip_older_than }))
+}
+
 /// Everything that the verification of a stream needs; the stream's own plan is told to whom it hands over.
 ///
 /// # Errors
@@ -122,7 +147,7 @@ pub(super) fn plan(
     let whereabouts = Whereabouts::new(topic.clone(), instance, &stream.name);
     let archive = Archive::new(topic.clone(), instance, &stream.name);
     let (mut judge, mut handover, mut stale) = (None, None, Vec::new());
-    let mut devices: Vec<Option<Device>> = vec![None; stream.companions.len()];
+    let mut devices: BTreeMap<Arc<str>, Device> = BTreeMap::new();
     if ledger.is_some() {
         let mut sums = read(base, archive.prefix())?;
         let mut standings = read(base, archive.standings())?;
@@ -156,23 +181,29 @@ pub(super) fn plan(
             archive,
             skill: Skill::new(empty.clone(), stream.baselines(), patience, standings),
         });
-        for ((name, companion), device) in stream.companions.iter().zip(&mut devices) {
+        for (name, companion) in &stream.companions {
             let stream = stream.of_companion(name, companion);
             let thread = companions.0.threads.get(&stream.device).context("every companion has a device")?;
             let has_model = !companions.0.without_model.contains(&stream.name);
             watch::start(&stream, config.runtime.clock, thread.clone(), context.control.clone(), has_model)?;
-            *device = Some(thread.clone());
+            devices.insert(name.clone(), thread.clone());
         }
     }
+    let beside_it = stream.companions.iter().map(|(name, companion)| {
+        let of_companion = stream.of_companion(name, companion);
+        let keeper = Keeper::new(topic.clone(), instance, &of_companion.name);
+        let device = devices.remove(name);
+        let rules = match device {
+            Some(_) => rules(base, &of_companion, &keeper, (inputs.clock, progress.frontier))?,
+            None => Rules::Clean,
+        };
+        let publish = || super::publisher(instance, &of_companion, parts.store.clone(), parts.encoder.clone());
+        let publisher = companion.topics.as_ref().map(|_| publish());
+        Ok(CompanionPlan { name: name.clone(), publisher, device, rules, keeper, stream: of_companion })
+    });
+    let beside_it: Vec<CompanionPlan> = beside_it.collect::<anyhow::Result<_>>()?;
     let truth = beside(base, stream, Role::Truth, truth);
     let steering = beside(base, stream, Role::SteeringAgain, steering);
-    let publishers = stream.companions.iter().map(|(name, companion)| {
-        companion.topics.as_ref().map(|_| {
-            let of = stream.of_companion(name, companion);
-            super::publisher(instance, &of, parts.store.clone(), parts.encoder.clone())
-        })
-    });
-    let publishers = publishers.collect();
     let decoders = || -> Vec<Arc<dyn ReportDecoder>> { vec![Arc::new(StationDecoder::default())] };
     let stations = stream.inputs.stations.clone().zip(stations);
     let stations = stations.map(|(of, inputs)| {
@@ -193,8 +224,7 @@ pub(super) fn plan(
         stale,
         connect: parts.connect.clone(),
         decoder: decoder(stream, parts, shared),
-        devices,
-        publishers,
+        companions: beside_it,
         recorded: recorded(config, &name, parts, *deadline)?.map(Arc::new),
         keeper: Keeper::new(topic.clone(), instance, &name),
         handover,

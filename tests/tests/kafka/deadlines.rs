@@ -240,3 +240,59 @@ fn memory_is_flat_over_a_long_replay_with_a_model_slower_than_the_log() {
     assert!(most <= warm.1 + warm.1 / 10, "{seen:?}");
     running.success(limit);
 }
+
+/// Contestant, lead, valid time and sums of each record of raw statistics that counts.
+fn judged(topic: &str) -> BTreeMap<String, String> {
+    let records = Kafka::shared().read(topic).into_iter();
+    let json = records.map(|seen| serde_json::from_slice::<Value>(&seen.value).unwrap_or_default());
+    let of = |json: Value| {
+        let key = ["contestant", "lead_minutes", "valid_time"].map(|field| json[field].to_string()).join(" ");
+        (key, json["sums"].to_string())
+    };
+    json.filter(|json| !json.is_null()).map(of).collect()
+}
+
+#[test]
+fn a_companion_that_is_too_slow_passes_over_windows_which_stay_passed_over_after_a_restart_and_in_a_replay() {
+    let setting = Setting::new("slow-companion");
+    let (frames, slots) = frames(9, 300, RAIN, &["--size", "48x48", "--variables", "rain"]);
+    let weights = models::small_model(setting.folder());
+    let run = |name: &str, clock: &str| {
+        let run = Run::new(&setting, name);
+        let [scores, statistics] = ["scores", "statistics"].map(|kind| setting.topic(&format!("{name}.{kind}")));
+        let stream = format!(
+            "model = {{ name = \"persistence\" }}\nwindow_frames = 2\nleads = 3\nmembers = 1\nhorizon = \"2 d\"\n\
+             companions.slow = {{ members = 2, skip_older_than = \"1 min\", model = {{ file = \"{}\", \
+             sampler.solver = {{ method = \"ddim\", grid = \"uniform-t\", steps = 120 }} }} }}\n\
+             verification = {{ scores = [\"crps\"], topics = {{ scores = \"{scores}\", statistics = \"{statistics}\" }} }}",
+            weights.display()
+        );
+        let config = run.config(clock, RAIN, &stream);
+        (config, statistics, run.name.clone())
+    };
+    let (config, statistics, name) = run("live", "wall");
+    let mut running = setting.start(&["run", &config, "--log-format", "json"]);
+    let address = models::address(&mut running);
+    let skipped = |address: &str| models::metric(address, "squall_windows_skipped_total", &[("stream", "now/slow")]);
+    let published = |frames: usize| 3 * (frames - 1) - 3 * 4 / 2;
+    send(&setting, &frames);
+    // Eight windows: one that it begins with, and the newest.
+    running.until(LIMIT, "windows are passed over", || skipped(&address) >= Some(5.0));
+    running.until(LIMIT, "forecasts are scored", || judged(&statistics).len() > published(slots.len()));
+    let output = stop(running);
+    let before = judged(&statistics);
+    let of_slow = |all: &BTreeMap<String, String>| all.keys().filter(|key| key.contains("slow")).count();
+    assert!((1..=6).contains(&of_slow(&before)), "{before:?}\n{output}");
+    assert_eq!(before.len() - of_slow(&before), published(slots.len()));
+
+    // Begun anew it forecasts again what it forecast, and nothing else.
+    let mut running = setting.start(&["run", &config, "--log-format", "json"]);
+    let address = models::address(&mut running);
+    running.until(LIMIT, "they are passed over again", || skipped(&address) >= Some(5.0));
+    stop(running);
+    assert_eq!(judged(&statistics), before);
+
+    let (config, statistics, _) = run("again", "log");
+    setting.start(&["run", &config, &format!("--as-recorded={name}")]).success(LIMIT);
+    assert_eq!(judged(&statistics), before);
+}
