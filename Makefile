@@ -12,7 +12,7 @@ INPUT ?=
 OUT ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup build check format fuzz chaos latency examples bench bench-models bench-scores clean
+.PHONY: help demo test setup build check format fuzz chaos latency examples bench bench-models bench-scores replay clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -50,6 +50,11 @@ latency: build ## From the last needed frame to the committed forecast (FRAMES=1
 	@$(SETUP) test
 	$(NATIVE) $(CARGO) build --release --locked --workspace --bins
 	@target/release/latency
+
+replay: build ## How fast an archive is replayed, and what scoring it costs (INPUT=FILE.nc, LEADS=12)
+	@$(SETUP) test
+	$(NATIVE) $(CARGO) build --release --locked --workspace --bins
+	@INPUT="$(INPUT)" target/release/replay
 
 chaos: build ## Kill the program and the broker while an event streams in (KILLS=30, INPUT=FILE.nc, SEED=1)
 	@$(SETUP) test

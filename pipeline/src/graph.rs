@@ -20,7 +20,7 @@ use squall_operators::infer::ladder::{Ladder, StandIn};
 use squall_operators::infer::{InferConfig, Live, Rules, infer};
 use squall_operators::local::Local;
 use squall_operators::note::{Note, Passed};
-use squall_operators::ports::{Connect, Ledger};
+use squall_operators::ports::{Connect, Ledger, Outgoing};
 use squall_operators::progress::{Position, Progress};
 use squall_operators::publish::{Publisher, publish};
 use squall_operators::quality::QualityConfig;
@@ -30,9 +30,9 @@ use squall_operators::steering::{Winds, steer};
 use squall_operators::stream::StreamContext;
 use squall_operators::verify::{Handover, Whereabouts, since};
 use squall_operators::window::{WindowConfig, Windowed, window};
-use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::vec::{Map, ToStream};
 use timely::dataflow::operators::{Concat, Exchange, Probe};
-use timely::dataflow::{ProbeHandle, StreamVec};
+use timely::dataflow::{ProbeHandle, Scope, StreamVec};
 use timely::worker::Worker;
 
 use crate::config;
@@ -77,6 +77,8 @@ pub struct StreamPlan {
     pub recorded: Option<Arc<Recorded>>,
     /// Where its decisions are kept.
     pub keeper: Keeper,
+    /// What the first transaction forgets: decisions of before a reset.
+    pub stale: Vec<Outgoing>,
     /// What publishes its forecasts.
     pub publisher: Publisher,
     /// Who is told what is committed, and where forecasts lie, if they are verified.
@@ -251,6 +253,11 @@ fn winds_core(stream: &config::StreamConfig, progress: Option<&Progress>) -> Win
     Winds::new(max_age, window_config(stream).revised_ms(), progress)
 }
 
+/// Records that lie before all times.
+fn stale<'scope>(scope: Scope<'scope, Tick>, records: &[Outgoing]) -> StreamVec<'scope, Tick, Local<Note>> {
+    (!records.is_empty()).then(|| Local(Note::Records(records.to_vec()))).to_stream(scope)
+}
+
 /// Wires the dataflow of a stream on a worker.
 pub fn build(worker: &mut Worker, plan: &StreamPlan) {
     let index = worker.index();
@@ -300,6 +307,7 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
         let published = publish(forecasts, plan.publisher.clone(), context());
         let published = verification::counted(published, &plan.context.budget);
         let notes = beside.into_iter().fold(passed.concat(said).concat(published), Concat::concat);
+        let notes = notes.concat(stale(scope, if is_home { &plan.stale } else { &[] }));
         let config = SinkConfig { stop_within: plan.stop_within, holders, handover: handover.clone() };
         sink(notes, config, core, ledger, context()).probe_with(&probe);
     });

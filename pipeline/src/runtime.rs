@@ -24,9 +24,10 @@ use squall_fields::{Chain, ErrorKind, Failure};
 use squall_operators::decisions::{Keeper, Recorded};
 use squall_operators::decode::{Decoder, SharedFrames};
 use squall_operators::infer::device::Device;
+use squall_operators::kept;
 use squall_operators::ports::{
     Connect, FieldStore, ForecastDecoder, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, Opening,
-    Scratch,
+    Outgoing, Scratch,
 };
 use squall_operators::publish::Publisher;
 use squall_operators::quality::Cleaner;
@@ -279,7 +280,10 @@ fn plan(
     let source = &stream.source;
     let first = config.streams.iter().find(|s| s.source.name == source.name);
     let writes_dead = ledger.is_some() && first.is_some_and(|first| first.name == stream.name);
-    let Opened { progress, inputs, steering, .. } = opened;
+    let Opened { progress, inputs, steering, is_new, .. } = opened;
+    let keeper = Keeper::new(config.topics.progress.clone(), &config.name, &stream.name);
+    // Of a stream that has begun anew what was decided before is about other forecasts.
+    let stale = if is_new && ledger.is_some() { forgotten(base, &[&keeper])? } else { Vec::new() };
     let budget = budget(config, processes);
     let recorded = recorded(config, &stream.name, parts, *deadline)?;
     let may_stand_in = recorded.is_some() || (stream.deadline.is_some() && matches!(inputs.clock, Clock::Wall { .. }));
@@ -300,7 +304,8 @@ fn plan(
         device,
         stand_ins,
         recorded: recorded.map(Arc::new),
-        keeper: Keeper::new(config.topics.progress.clone(), &config.name, &stream.name),
+        keeper,
+        stale,
         publisher: publisher(&config.name, stream, parts.store.clone(), parts.encoder.clone()),
         handover: None,
         stop_within: STOP_WITHIN,
@@ -391,6 +396,19 @@ fn recorded(config: &Config, name: &str, parts: &Parts, deadline: Instant) -> an
         .with_context(|| format!("the decisions of stream {name}"))?;
     tracing::info!(stream = name, instance, decisions = recorded.len(), "repeats what was decided");
     Ok(Some(recorded))
+}
+
+/// The records that forget what was decided before.
+fn forgotten(base: &Base<'_>, keepers: &[&Keeper]) -> anyhow::Result<Vec<Outgoing>> {
+    let Base { config, parts, deadline, .. } = base;
+    let topic = &config.topics.progress;
+    let mut records = Vec::new();
+    for keeper in keepers {
+        let kept = retry(parts, *deadline, "reading decisions", || Ok(parts.connect.kept(topic, keeper.prefix())?))?;
+        let key = |key: &bytes::Bytes| String::from_utf8_lossy(key).into_owned();
+        records.extend(kept.iter().map(|(of, _)| kept::record(topic, key(of), None::<&()>)));
+    }
+    Ok(records)
 }
 
 /// What a ledger is called among those of an instance, and what its progress rests on.

@@ -15,6 +15,7 @@ pub mod models;
 pub mod program;
 pub mod proxy;
 pub mod rain;
+pub mod replay;
 pub mod setting;
 pub mod topics;
 

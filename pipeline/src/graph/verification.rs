@@ -27,14 +27,14 @@ use squall_operators::verify::{
     places, published, since, verify,
 };
 use squall_operators::window::{Windowed, window};
-use timely::dataflow::operators::vec::{Filter, Map, ToStream};
+use timely::dataflow::operators::vec::{Filter, Map};
 use timely::dataflow::operators::{Concat, Inspect, Probe};
 use timely::dataflow::{ProbeHandle, StreamVec};
 use timely::worker::Worker;
 
 use super::{
-    BesidePlan, again, alone, infer_config, passed_of, progress_settings, quality_config, source_config, window_config,
-    winds_core,
+    BesidePlan, again, alone, infer_config, passed_of, progress_settings, quality_config, source_config, stale,
+    window_config, winds_core,
 };
 use crate::config::{SourceConfig, StationsConfig, StreamConfig, VerificationConfig};
 use crate::inputs::Inputs;
@@ -198,7 +198,6 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
     let committed = progress.frontier.unix_ms();
     let dead_letters = plan.dead_letters.clone().unwrap_or_else(|| "".into());
     let core = SinkCore::new(dead_letters, Some(progress)).keeping(plan.keeper.clone());
-    let stale = if is_home { plan.stale.clone() } else { Vec::new() };
     worker.dataflow_named::<Tick, _, _>(&format!("verification {}", stream.name), |scope| {
         let probe = ProbeHandle::new();
         let reading = source_config(stream, &plan.inputs, plan.recorded.as_ref());
@@ -309,10 +308,8 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
         };
         let scored = verify(arrivals, verification, context.clone());
         let scored = counted(scored, &context.budget);
-        let stale = (!stale.is_empty()).then_some(Local(Note::Records(stale))).to_stream(scope);
         let said = beside.into_iter().fold(read.concat(scored), Concat::concat);
-        // What is stale lies before all times.
-        let notes = since(said, committed).concat(stale);
+        let notes = since(said, committed).concat(stale(scope, if is_home { &plan.stale } else { &[] }));
         let config = SinkConfig { stop_within: plan.stop_within, holders, handover: None };
         sink(notes, config, core, ledger, context.clone()).probe_with(&probe);
     });

@@ -155,6 +155,10 @@ pub(super) fn plan(
             // What a verification summed to that has begun anew since.
             let keys = sums.drain(..).map(|(key, _)| key).chain(standings.drain(..).map(|(key, _)| key));
             stale = keys.map(|key| kept::record(topic, key, None::<&()>)).collect();
+            let of = |name: &Arc<str>| Keeper::new(topic.clone(), instance, name);
+            let companions = stream.companions.keys().map(|companion| of(&stream.companion_name(companion)));
+            let keepers: Vec<Keeper> = companions.chain([of(&name)]).collect();
+            stale.extend(super::forgotten(base, &keepers.iter().collect::<Vec<_>>())?);
         }
         let committed = of_stream.progress.as_ref().map(|progress| progress.frontier).unwrap_or_default();
         let files: Vec<(String, PublishedFile)> = read(base, whereabouts.prefix())?;

@@ -295,4 +295,19 @@ fn a_companion_that_is_too_slow_passes_over_windows_which_stay_passed_over_after
     let (config, statistics, _) = run("again", "log");
     setting.start(&["run", &config, &format!("--as-recorded={name}")]).success(LIMIT);
     assert_eq!(judged(&statistics), before);
+
+    // Begun anew in full, nothing of what was decided is left.
+    let decisions = || {
+        let records = Kafka::shared().read(&setting.topic("progress")).into_iter();
+        let key = |seen: Seen| (String::from_utf8_lossy(&seen.key).into_owned(), !seen.value.is_empty());
+        let newest: BTreeMap<String, bool> = records.map(key).collect();
+        let of_live = |key: &str| key.starts_with(&format!("{name}/now/slow/decisions/"));
+        newest.iter().filter(|(key, is_there)| of_live(key) && **is_there).count()
+    };
+    assert!(decisions() >= 5);
+    let (config, statistics, _) = run("live", "log");
+    let reset = ["--reset-progress", "now", "--reset-progress", "now/scores"];
+    setting.start(&[&["run", &config], &reset[..]].concat()).success(LIMIT);
+    assert_eq!(decisions(), 0);
+    assert_eq!(of_slow(&judged(&statistics)), published(slots.len()));
 }
