@@ -17,7 +17,7 @@ fn main() {
         }),
     };
     let leads = number("LEADS", 12);
-    for (products, scores) in [("ensemble", Some("mae"))] {
+    for (products, scores) in [("mean", None), ("ensemble", None), ("ensemble", Some("mae")), ("ensemble", Some(""))] {
         println!("{}", measure(&rain, Replay { leads, products, scores }));
     }
 }
