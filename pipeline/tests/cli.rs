@@ -89,6 +89,38 @@ fn completions_complete() {
 }
 
 #[test]
+fn a_file_of_stations_is_described() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gauges.nc");
+    let mut file = netcdf::create(&path).unwrap();
+    file.add_dimension("station", 2).unwrap();
+    file.add_dimension("time", 3).unwrap();
+    let mut add = |name: &str, dimensions: &[&str], values: &[f64], attributes: &[(&str, &str)]| {
+        let mut variable = file.add_variable::<f64>(name, dimensions).unwrap();
+        attributes.iter().for_each(|(name, value)| drop(variable.put_attribute(name, *value).unwrap()));
+        variable.put_values(values, ..).unwrap();
+    };
+    add("time", &["time"], &[0.0, 10.0, 20.0], &[("units", "minutes since 2020-01-01 00:00:00")]);
+    add("latitude", &["station"], &[57.0, 58.0], &[("units", "degrees_north")]);
+    add("longitude", &["station"], &[12.0, 13.0], &[("units", "degrees_east")]);
+    let wind = [("standard_name", "wind_speed"), ("units", "m s-1")];
+    add("wind", &["station", "time"], &[1.0, 2.0, f64::NAN, 4.0, 5.0, f64::NAN], &wind);
+    drop(file);
+    let path = path.display().to_string();
+    let (code, text, errors) = told(&run(&["inspect", "file", &path]));
+    assert_eq!(code, Some(0), "{errors}");
+    insta::assert_snapshot!(text.replace(&path, "gauges.nc"), @"
+gauges.nc
+  stations 2, the place of 2 is known
+  names    stations have no identifiers: they are numbered from 0
+  slots    3, 2020-01-01T00:00:00Z to 2020-01-01T00:20:00Z, every 10 min
+  values
+    quantity                                           missing    lowest      mean   highest
+    wind_speed (m s-1)                                   33.3%      1.00     3.000      5.00
+");
+}
+
+#[test]
 fn a_file_is_described() {
     let folder = tempfile::tempdir().unwrap();
     let storm = storm(folder.path());

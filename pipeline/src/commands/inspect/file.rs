@@ -1,5 +1,6 @@
 //! `squall inspect file`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,10 +11,10 @@ use ndarray::ArrayView2;
 use squall_connectors::archive::{Format, format_of};
 use squall_connectors::error::FileError;
 use squall_connectors::gridded::Notes;
-use squall_connectors::netcdf::Reader;
+use squall_connectors::netcdf::{Reader, StationSeries};
 use squall_connectors::odim::{self, Odim};
 use squall_connectors::options::ReadOptions;
-use squall_fields::{Frame, Grid, InputRef, ValidTime};
+use squall_fields::{Frame, Grid, InputRef, Quantity, ValidTime};
 
 use crate::commands::print;
 use crate::config::format_duration;
@@ -21,7 +22,7 @@ use crate::config::format_duration;
 /// Arguments of `squall inspect file`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// NetCDF or ODIM file.
+    /// NetCDF or ODIM file: fields, or series of stations.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Show every slot, not only the first and the last.
@@ -44,7 +45,13 @@ fn summary(path: &Path, every_slot: bool) -> anyhow::Result<String> {
     let options = ReadOptions::default();
     match format_of(path)? {
         Format::Odim => of_composite(odim::read(path, &options)?),
-        Format::Netcdf => of_netcdf(&Reader::open(path, &options)?, every_slot),
+        Format::Netcdf => match Reader::open(path, &options) {
+            Ok(reader) => of_netcdf(&reader, every_slot),
+            Err(no_grid) => match StationSeries::open(path, &options.limits) {
+                Ok(series) => of_stations(&series, every_slot),
+                Err(_) => Err(no_grid.into()),
+            },
+        },
     }
 }
 
@@ -79,6 +86,32 @@ fn of_netcdf(reader: &Reader<'_>, every_slot: bool) -> anyhow::Result<String> {
     };
     shown.dedup();
     values(&mut text, shown.into_iter().map(|index| reader.member(index, 0, no_input())))?;
+    Ok(text)
+}
+
+/// What series of stations hold, over all of their times.
+fn of_stations(series: &StationSeries, every_slot: bool) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let (stations, times) = (series.stations(), series.times());
+    let placed = stations.iter().filter(|station| station.place.is_some()).count();
+    writeln!(text, "  stations {}, the place of {placed} is known", stations.len())?;
+    assumptions(&mut text, series.notes())?;
+    slots(&mut text, times, every_slot)?;
+    let mut readings: BTreeMap<(Quantity, Option<u32>), Vec<f32>> = BTreeMap::new();
+    for index in 0..times.len() {
+        for reading in series.reports(index)?.iter().flat_map(|report| &report.readings) {
+            readings.entry((reading.quantity, reading.period_seconds)).or_default().push(reading.value);
+        }
+    }
+    writeln!(text, "  values")?;
+    let head = ["missing", "lowest", "mean", "highest"].map(|name| format!("{name:>10}")).concat();
+    writeln!(text, "    {:<48}{head}", "quantity")?;
+    for ((quantity, period), mut values) in readings {
+        let over = period.map_or_else(String::new, |seconds| format!(" over {seconds} s"));
+        let name = format!("{} ({}){over}", quantity.standard_name(), quantity.unit());
+        values.resize(values.len().max(stations.len() * times.len()), f32::NAN);
+        writeln!(text, "    {name:<48}{}", statistics(ArrayView2::from_shape((1, values.len()), &values)?))?;
+    }
     Ok(text)
 }
 
