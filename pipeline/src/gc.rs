@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use squall_connectors::store::Stored;
 use squall_fields::IssueTime;
 
-pub use self::index::{Index, IndexError, Pointer, read};
+pub use self::index::{Index, IndexError, MAX_RECORD_BYTES, Pointer, for_each_record, read};
 
 /// What is to be kept.
 #[derive(Clone, Debug)]

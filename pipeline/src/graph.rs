@@ -4,6 +4,7 @@
 //! and a restart rewinds one stream without touching another. Two streams of one source read it twice, which buys that
 //! independence, but share what is decoded. Dead letters of a source are written by the first of its streams.
 
+mod reading;
 mod verification;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ use timely::worker::Worker;
 use crate::config;
 use crate::inputs::Inputs;
 
+pub use self::reading::{ReadingPlan, build_reading};
 pub use self::verification::{
     CompanionPlan, StationsPlan, VerificationPlan, build_verification, hours, verification_settings,
 };

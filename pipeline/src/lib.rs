@@ -77,6 +77,7 @@ pub mod demo;
 pub mod devices;
 pub mod exit;
 pub mod font;
+pub mod frames;
 pub mod gc;
 pub mod graph;
 pub mod http;

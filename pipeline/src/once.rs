@@ -63,9 +63,18 @@ impl<'a> Once<'a> {
         issue_time: IssueTime,
     ) -> anyhow::Result<Forecast> {
         let fired = self.window(frames, issue_time)?;
-        let asked = request(&self.config, &fired);
+        self.forecast_fired(&fired)
+    }
+
+    /// The forecast of a window that fired.
+    ///
+    /// # Errors
+    /// Neither the model nor its fallback gave a forecast.
+    pub fn forecast_fired(&mut self, fired: &Fired) -> anyhow::Result<Forecast> {
+        let asked = request(&self.config, fired);
         let answer = self.model.answer(&self.stream.device, &[asked]).pop().context("the model gave no answer")?;
-        assemble(&self.config, &fired, answer).with_context(|| format!("no forecast for {issue_time}"))
+        let issue_time = fired.window.issue_time;
+        assemble(&self.config, fired, answer).with_context(|| format!("no forecast for {issue_time}"))
     }
 
     /// Takes the wind that steers the stream's rain from an archive; without one there is none.
@@ -148,6 +157,16 @@ fn accept(cleaner: &Cleaner, quality: &mut Quality, frame: Arc<Frame>) -> Result
     quality.check(cleaner.clean(frame), known_at).map(|(frame, _)| frame)
 }
 
+/// Says that a stream which is steered is forecast without its wind.
+pub fn warn_unsteered(stream: &StreamConfig) {
+    if stream.inputs.steering.is_some() {
+        tracing::warn!(
+            stream = &*stream.name,
+            "without the wind of inputs.steering: rain whose motion cannot be seen stands still, where the stream moves it"
+        );
+    }
+}
+
 /// The files of the wind that steers a stream's rain, opened; a stream that is steered can do without.
 ///
 /// # Errors
@@ -155,10 +174,7 @@ fn accept(cleaner: &Cleaner, quality: &mut Quality, frame: Arc<Frame>) -> Result
 pub fn winds(stream: &StreamConfig, files: &[PathBuf]) -> anyhow::Result<Option<Arc<Archive>>> {
     match (&stream.inputs.steering, files) {
         (Some(_), []) => {
-            tracing::warn!(
-                stream = &*stream.name,
-                "no --steering: rain whose motion cannot be seen stands still, where the stream moves it with a wind"
-            );
+            warn_unsteered(stream);
             Ok(None)
         }
         (Some(steering), files) => {

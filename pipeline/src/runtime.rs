@@ -6,6 +6,7 @@
 
 mod monitor;
 mod processes;
+mod reading;
 mod verification;
 mod workers;
 
@@ -47,6 +48,7 @@ use crate::{topics, watch};
 use self::processes::Processes;
 
 pub use self::monitor::{Handle, Monitor};
+pub use self::reading::read_to_end;
 use self::verification::Companions;
 
 /// How long the start waits for a broker that is away or loading.
@@ -54,7 +56,7 @@ const START: Duration = Duration::from_secs(120);
 /// Bytes of decoded values that the streams of one source keep for each other, at most.
 const SHARED_BYTES: u64 = 128 << 20;
 /// Most bytes of the file of a forecast.
-const LARGEST_FILE: u64 = 4 << 30;
+pub const LARGEST_FILE: u64 = 4 << 30;
 /// How long a stream that is asked to stop waits for what is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 

@@ -89,7 +89,7 @@ fn a_forecast_file_has_the_scores_that_a_backtest_of_its_issue_time_has() {
     let table = stdout(&verify);
     assert!(table.starts_with("lead (min)") && table.contains("fss >=1 window 3"), "{table}");
     let csv = stdout(&[&verify[..], &["--format", "csv"]].concat());
-    assert!(csv.lines().count() > 20 && csv.lines().all(|line| line.split(',').count() == 9), "{csv}");
+    assert!(csv.lines().count() > 20 && csv.lines().all(|line| line.split(',').count() == 10), "{csv}");
 }
 
 #[test]
@@ -279,4 +279,91 @@ fn ensembles_of_pysteps_and_improver_are_read_as_they_are_written() {
             near(name, value);
         }
     }
+}
+
+/// A file of one station at the centre of the storm's grid that measured so much at each of some slots.
+fn station(folder: &Path, name: &str, slots: &[f64], mm_h: f64) -> String {
+    let path = folder.join(name);
+    let mut file = netcdf::create(&path).unwrap();
+    file.add_dimension("station", 1).unwrap();
+    file.add_dimension("time", slots.len()).unwrap();
+    let mut id = file.add_string_variable("station_id", &["station"]).unwrap();
+    id.put_attribute("cf_role", "timeseries_id").unwrap();
+    id.put_string("centre", 0).unwrap();
+    for (name, degrees) in [("lat", 60.0), ("lon", 25.0)] {
+        file.add_variable::<f64>(name, &["station"]).unwrap().put_values(&[degrees], ..).unwrap();
+    }
+    let mut time = file.add_variable::<f64>("time", &["time"]).unwrap();
+    time.put_values(slots, ..).unwrap();
+    time.put_attribute("standard_name", "time").unwrap();
+    time.put_attribute("units", SINCE_1970).unwrap();
+    let mut rain = file.add_variable::<f64>("rain", &["station", "time"]).unwrap();
+    rain.put_values(&vec![mm_h; slots.len()], ..).unwrap();
+    rain.put_attribute("standard_name", "rainfall_rate").unwrap();
+    rain.put_attribute("units", "mm h-1").unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn regions_and_stations_are_scored_beside_the_whole_grid() {
+    let folder = tempfile::tempdir().unwrap();
+    let storm = storm(folder.path(), "a.nc", "10", "3");
+    // Slots of the last frames, all but one.
+    let slots: Vec<f64> = (4..9).map(|slot| ISSUED + 300.0 * f64::from(slot)).collect();
+    let readings = station(folder.path(), "stations.nc", &slots, 150.0);
+    let report = folder.path().join("b").display().to_string();
+    let places = ["--region", "all=0,40,50,80", "--region", "west=0,40,25,80", "--region", "nowhere=-60,0,-50,10"];
+    let places = [&places[..], &["--stations", &readings, "--scores", "crps,mae,fss"]].concat();
+    stdout(&backtest(&[&storm], &report, &places));
+    let json = read(Path::new(&report));
+    let row = |region: &str, model: &str, name: &str, lead: f64| {
+        let wanted = |row: &&Value| {
+            (&row["region"], &row["model"], &row["score"]) == (&region.into(), &model.into(), &name.into())
+                && (row["lead_minutes"] == lead && row["event"] == "all")
+        };
+        scores(&json).iter().find(wanted).map(|row| (row["value"].as_f64(), row["count"].as_f64().unwrap()))
+    };
+    for name in ["crps", "mae", "fss"] {
+        let whole = row("domain", "steps-4", name, 10.0);
+        assert!(whole.is_some() && whole == row("all", "steps-4", name, 10.0), "{name}");
+    }
+    let (whole, west) = (row("domain", "persistence", "mae", 5.0), row("west", "persistence", "mae", 5.0));
+    let share = west.unwrap().1 / whole.unwrap().1;
+    assert!((0.4..0.6).contains(&share) && west.unwrap().0 != whole.unwrap().0, "{share}");
+    assert_eq!(row("nowhere", "persistence", "mae", 5.0), None);
+    // Issue times are slots 3 to 8, readings of slots 4 to 8.
+    for (lead, cases) in [(5.0, 5.0), (10.0, 4.0), (15.0, 3.0), (20.0, 2.0)] {
+        let (bias, count) = row("stations", "persistence", "bias", lead).unwrap();
+        assert!(count == cases && (-150.0..-50.0).contains(&bias.unwrap()), "{lead}: {bias:?} of {count}");
+    }
+    assert_eq!(row("stations", "persistence", "fss", 5.0), None, "a place has no neighbours");
+    let notes = json["notes"].to_string();
+    assert!(notes.contains("all, nowhere, west, stations"), "{notes}");
+    let page = std::fs::read_to_string(Path::new(&report).join("report.html")).unwrap();
+    assert!(page.contains("steps-4"));
+    let wrong = [&places[..], &["--region", "west=0,40,24,80"]].concat();
+    let output = run(&backtest(&[&storm], &report, &wrong));
+    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("two meanings"));
+}
+
+#[test]
+fn events_on_several_devices_say_what_they_say_on_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let storms = [storm(folder.path(), "a.nc", "6", "3"), storm(folder.path(), "b.nc", "6", "8")];
+    let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/weights/cogdpm-rain.safetensors");
+    let models = format!("extrapolation,{}:2", weights.display());
+    let report = |name: &str, more: &[&str]| {
+        let path = folder.path().join(name).display().to_string();
+        let files: Vec<&str> = storms.iter().map(String::as_str).collect();
+        let models = ["--models", &models, "--leads", "2", "--every", "9", "--scores", "crps"];
+        stdout(&[&["backtest", "--input"][..], &files, &models, &["--report", &path], more].concat());
+        std::fs::read(Path::new(&path).join("report.json")).unwrap()
+    };
+    let one = report("one", &[]);
+    assert_eq!(report("two", &["--devices", "cpu,cpu:1"]), one, "to the byte");
+    let json: Value = serde_json::from_slice(&one).unwrap();
+    assert!(scores(&json).iter().any(|row| row["model"] == "cogdpm-rain-2" && row["value"].is_number()), "{json:#}");
+    let path = folder.path().join("none").display().to_string();
+    let output = run(&backtest(&[&storms[0]], &path, &["--devices", "cpu,abacus"]));
+    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("cuda"));
 }

@@ -50,7 +50,8 @@ pub use self::gather::{Arrival, Closing, Gather, Gathered, Hours, Times, gather}
 pub use self::handover::{Handover, PublishedFile, Reached, Whereabouts, published};
 pub use self::judge::{Judge, Judged, Names, judge};
 pub use self::matching::{Change, Handle, Match, Truth, matches};
-pub use self::places::{Places, PlacesConfig, Spot, places};
+pub use self::packed::{pack, unpack};
+pub use self::places::{OnGrid, Places, PlacesConfig, Spot, latest_places, places};
 pub use self::region::Region;
 pub use self::report::{Report, report};
 pub use self::scorer::{Done, Scored, Scorer, Source, Task, Tools};

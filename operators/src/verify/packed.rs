@@ -7,7 +7,10 @@ const LEVEL: i32 = 1;
 const WIDTH: usize = size_of::<f32>();
 
 /// Packs values.
-pub(super) fn pack(values: &[f32]) -> std::io::Result<Vec<u8>> {
+///
+/// # Errors
+/// The memory does not suffice.
+pub fn pack(values: &[f32]) -> std::io::Result<Vec<u8>> {
     let bytes: &[u8] = cast_slice(values);
     let mut shuffled = vec![0; bytes.len()];
     for (place, plane) in shuffled.chunks_mut(values.len().max(1)).enumerate() {
@@ -17,7 +20,10 @@ pub(super) fn pack(values: &[f32]) -> std::io::Result<Vec<u8>> {
 }
 
 /// The values that were packed, of which there are so many.
-pub(super) fn unpack(packed: &[u8], count: usize) -> std::io::Result<Vec<f32>> {
+///
+/// # Errors
+/// The bytes are others, or of another number of values.
+pub fn unpack(packed: &[u8], count: usize) -> std::io::Result<Vec<f32>> {
     let shuffled = zstd::bulk::decompress(packed, count * WIDTH)?;
     if shuffled.len() != count * WIDTH {
         let (got, wanted) = (shuffled.len() / WIDTH, count);

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use squall_fields::{Cadence, KnowledgeTime, Quantity, StationReport, ValidTime, Variable};
+use ndarray::{Array2, Array3, ArrayView3};
+use squall_fields::{Cadence, Grid, KnowledgeTime, Quantity, StationReport, ValidTime, Variable};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -36,6 +37,33 @@ pub struct Spot {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Places(pub Vec<Spot>);
 
+/// Spots that stand on a grid, each with its cell. A forecast is judged there as a field of one row.
+pub struct OnGrid<'p>(Vec<((usize, usize), &'p Spot)>);
+
+impl Places {
+    /// Those that stand on a grid; none where its places are not known.
+    pub fn on(&self, grid: &Grid) -> OnGrid<'_> {
+        let cell = |spot: &Spot| grid.cell_at(spot.latitude, spot.longitude).ok().flatten();
+        OnGrid(self.0.iter().filter_map(|spot| Some((cell(spot)?, spot))).collect())
+    }
+}
+
+impl OnGrid<'_> {
+    /// `[member, 1, spot]` of an ensemble `[member, y, x]`.
+    pub fn members(&self, ensemble: ArrayView3<'_, f32>) -> Array3<f32> {
+        Array3::from_shape_fn((ensemble.dim().0, 1, self.0.len()), |(member, _, spot)| {
+            let (row, column) = self.0[spot].0;
+            ensemble[[member, row, column]]
+        })
+    }
+
+    /// `[1, spot]`: what was measured of a variable, NaN where it was not.
+    pub fn observed(&self, variable: Variable) -> Array2<f32> {
+        let value = |spot: &Spot| spot.values.iter().find(|(of, _)| *of == variable).map_or(f32::NAN, |(_, v)| *v);
+        Array2::from_shape_fn((1, self.0.len()), |(_, spot)| value(self.0[spot].1))
+    }
+}
+
 /// Which readings are truth.
 #[derive(Clone, Debug)]
 pub struct PlacesConfig {
@@ -50,6 +78,11 @@ pub struct PlacesConfig {
 }
 
 impl PlacesConfig {
+    /// Of forecasts of these variables, at any time.
+    pub fn at_any_time(variables: Vec<Variable>, cadence: Cadence) -> Self {
+        Self { variables, cadence, hours: Hours { horizon_ms: 0 }, open_at_start: i64::MIN }
+    }
+
     fn open(&self, time: Tick) -> i64 {
         self.hours.open_from(time).max(self.open_at_start)
     }
@@ -101,6 +134,27 @@ impl Board {
         }
         Places(spots.into_values().collect())
     }
+}
+
+/// What all reports of an archive say in the end: `reports` gives those of one time after the other, each with when they
+/// became known.
+///
+/// What fails a check counts no more than in a stream, and of two reports of one reading the later one counts.
+pub fn latest_places(
+    reports: impl IntoIterator<Item = (KnowledgeTime, Vec<StationReport>)>,
+    mut control: Control,
+    config: &PlacesConfig,
+) -> BTreeMap<ValidTime, Places> {
+    let mut latest: BTreeMap<ReadingKey, JudgedReading> = BTreeMap::new();
+    for (known_at, reports) in reports {
+        let judged = control.push(known_at, reports).readings;
+        latest.extend(judged.into_iter().filter(|(key, _)| config.takes(key)));
+    }
+    let mut board = Board::default();
+    for (key, judged) in &latest {
+        board.change(key, judged, true);
+    }
+    board.readings.keys().map(|valid| (*valid, board.at(*valid))).collect()
 }
 
 /// What the operator that reads reports gives.
@@ -322,5 +376,26 @@ mod tests {
         assert_eq!(values(&board), [2.0, 4.0]);
         let (key, judged) = of("a", 2.0, Flags::default(), Some(300));
         assert!(board.change(&key, &judged, false) && values(&board) == [4.0]);
+    }
+
+    #[test]
+    fn of_an_archive_the_latest_usable_readings_on_slots_count() {
+        let report = |station: &str, seconds: i64, offset: i64, value: f32| StationReport {
+            station: Arc::new(Station { id: station.into(), name: None, place: Place::new(57.0, 12.0, None).ok() }),
+            valid: ValidTime::from_unix_seconds(seconds),
+            readings: vec![Reading::new(Quantity::RainRate, Some(60), value)],
+            input: InputRef { topic: "a.nc".into(), partition: 0, offset, digest: "".into() },
+        };
+        let known = KnowledgeTime::from_unix_ms;
+        let cadence = Cadence::every_seconds(300).unwrap();
+        let config = PlacesConfig::at_any_time(vec![Variable::RainRate], cadence);
+        let reports = [
+            (known(600_000), vec![report("a", 600, 0, 1.0), report("b", 600, 1, -5.0), report("c", 660, 2, 1.0)]),
+            (known(660_000), vec![report("a", 600, 3, 2.0)]),
+        ];
+        let all = latest_places(reports, Control::new(Default::default()), &config);
+        assert_eq!(all.keys().map(|valid| valid.unix_seconds()).collect::<Vec<_>>(), [600]);
+        let values: Vec<_> = all.values().flat_map(|places| &places.0).map(|spot| spot.values[0].1).collect();
+        assert_eq!(values, [2.0], "corrected, and what is impossible is none");
     }
 }

@@ -11,7 +11,7 @@ use squall_models::scores::{AnyScore, Field, Statistics, of_fields, of_places};
 use super::PublishedFile;
 use super::matching::{Handle, Match, Truth};
 use super::packed::{pack, unpack};
-use super::places::{Places, Spot};
+use super::places::Places;
 use super::region::Region;
 use super::series::{DOMAIN, STATIONS};
 use crate::control::Control;
@@ -245,20 +245,13 @@ impl Scorer {
     fn score_places(&mut self, pair: &Match) -> Result<Vec<Scored>, HoldError> {
         let places = self.places.get(&pair.observation);
         let (Some(places), Some(forecast)) = (places, self.held.get_mut(&pair.forecast)) else { return Ok(Vec::new()) };
-        let cell = |spot: &Spot| forecast.grid.cell_at(spot.latitude, spot.longitude).ok().flatten();
-        let spots: Vec<_> = places.0.iter().filter_map(|spot| Some((cell(spot)?, spot))).collect();
+        let grid = forecast.grid.clone();
+        let spots = places.on(&grid);
         let members = forecast.part(pair.lead as usize)?;
-        let count = members.len_of(Axis(1));
-        let at = |place: usize, variable: Variable| {
-            let ensemble = Array3::from_shape_fn((count, 1, spots.len()), |(member, _, spot)| {
-                let (row, column) = spots[spot].0;
-                members[[place, member, row, column]]
-            });
-            let value = |spot: &Spot| spot.values.iter().find(|(of, _)| *of == variable).map_or(f32::NAN, |(_, v)| *v);
-            let observed = Array2::from_shape_fn((1, spots.len()), |(_, spot)| value(spots[spot].1));
-            (variable, ensemble, observed)
+        let at = |(place, variable): (usize, &Variable)| {
+            (*variable, spots.members(members.index_axis(Axis(0), place)), spots.observed(*variable))
         };
-        let all: Vec<_> = forecast.variables.iter().enumerate().map(|(place, variable)| at(place, *variable)).collect();
+        let all: Vec<_> = forecast.variables.iter().enumerate().map(at).collect();
         let fields: Vec<_> = all
             .iter()
             .map(|(variable, members, observed)| Field {

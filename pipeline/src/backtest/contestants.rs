@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use squall_fields::{Cadence, Variable};
 use squall_models::baselines::Kind;
+use squall_models::diffusion::Options;
 use squall_models::weights;
 
 use crate::commands::Usage;
@@ -94,6 +95,22 @@ impl Contestants {
     /// The streams.
     pub fn streams(&self) -> &[StreamConfig] {
         &self.config.streams
+    }
+
+    /// The streams with their models on a device.
+    pub fn on(&self, device: &str) -> Vec<StreamConfig> {
+        let on = |stream: &StreamConfig| {
+            let model = match &stream.model {
+                ModelConfig::Named(baseline) => ModelConfig::Named(baseline.clone()),
+                ModelConfig::File { file, watch, options } => ModelConfig::File {
+                    file: file.clone(),
+                    watch: *watch,
+                    options: Options { device: device.to_owned(), ..options.clone() },
+                },
+            };
+            StreamConfig { device: device.into(), model, ..stream.clone() }
+        };
+        self.streams().iter().map(on).collect()
     }
 
     /// What is said of each in a report: name, what it is, members.

@@ -1,45 +1,117 @@
-//! A file of an archive as an event that is forecast.
+//! A file of an archive, or a topic, as an event that is forecast.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use squall_connectors::options::ReadOptions;
 use squall_fields::{Cadence, Frame, Grid, IssueTime, ValidTime};
+use squall_operators::window::Fired;
 
+use super::topic::TopicEvent;
 use crate::archive::Archive;
 use crate::demo::event::{cut, cut_grid, wettest};
+use crate::frames::Frames;
+use crate::verify::stem;
 
-/// Frames of a file, read as they are needed.
+/// What an event is read from.
+#[derive(Clone)]
+pub enum Input {
+    /// A file, every frame of which counts as known at its slot, or a delay after it.
+    File(PathBuf),
+    /// A topic, whose frames are known when the timestamps of its records say.
+    Topic(Arc<TopicEvent>),
+}
+
+impl Input {
+    /// The name of the event: that of the file without its ending, or of the source.
+    pub fn name(&self) -> Arc<str> {
+        match self {
+            Self::File(path) => stem(path).into(),
+            Self::Topic(topic) => topic.name.clone(),
+        }
+    }
+
+    /// Where it lies, for people.
+    pub fn place(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Topic(topic) => format!("topic {}", topic.topic),
+        }
+    }
+
+    /// What tells it from what it was before: another has other results.
+    ///
+    /// # Errors
+    /// The file is not there.
+    pub fn identity(&self) -> anyhow::Result<String> {
+        match self {
+            Self::File(path) => {
+                let file = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+                Ok(format!("{:?}", (file.len(), file.modified().ok())))
+            }
+            Self::Topic(topic) => Ok(topic.identity.clone()),
+        }
+    }
+
+    /// Opens it; of a large field the square of `side` cells is forecast where it rains most in the middle of the event.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open(&self, options: &ReadOptions, side: Option<usize>) -> anyhow::Result<Event> {
+        match self {
+            Self::File(path) => Event::open(path, options, side),
+            Self::Topic(topic) => {
+                Event::of(topic.name.clone(), topic.clone(), topic.newest.clone(), side, Some(topic.clone()))
+            }
+        }
+    }
+}
+
+/// Frames of a file or a topic, read as they are needed.
 pub struct Event {
-    /// The file's name without its ending.
+    /// What it is called.
     pub name: Arc<str>,
-    archive: Archive,
+    frames: Arc<dyn Frames>,
+    /// The frame of each slot: of several the newest.
     places: BTreeMap<ValidTime, usize>,
+    /// When windows fired, of a topic.
+    topic: Option<Arc<TopicEvent>>,
     /// The part of the grid that is forecast, and where it begins.
     part: Option<(Arc<Grid>, (usize, usize))>,
     /// Frames that were read and may be needed again.
-    kept: BTreeMap<ValidTime, Arc<Frame>>,
+    kept: BTreeMap<(ValidTime, usize), Arc<Frame>>,
 }
 
 impl Event {
-    /// Opens a file; of a large field the square of `side` cells is forecast where it rains most in the middle of the event.
+    /// Opens a file.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn open(path: &Path, options: &ReadOptions, side: Option<usize>) -> anyhow::Result<Self> {
         let archive = Archive::open(&[path], options)?.without_duplicates();
         let places: BTreeMap<_, _> = archive.slots().enumerate().map(|(place, slot)| (slot, place)).collect();
+        Self::of(stem(path).into(), Arc::new(archive), places, side, None)
+    }
+
+    fn of(
+        name: Arc<str>,
+        frames: Arc<dyn Frames>,
+        places: BTreeMap<ValidTime, usize>,
+        side: Option<usize>,
+        topic: Option<Arc<TopicEvent>>,
+    ) -> anyhow::Result<Self> {
+        let middle = places.values().nth(places.len() / 2).context("there is no frame")?;
         let part = match side {
             Some(side) => {
-                let middle = archive.frame(archive.len() / 2)?;
+                let middle = frames.frame(*middle)?;
                 let corner = wettest(&middle, side);
                 Some((Arc::new(cut_grid(&middle.grid, corner, side)), corner))
             }
             None => None,
         };
-        Ok(Self { name: crate::verify::stem(path).into(), archive, places, part, kept: BTreeMap::new() })
+        Ok(Self { name, frames, places, topic, part, kept: BTreeMap::new() })
     }
 
     /// The cadence of its slots: the least step between two.
@@ -74,21 +146,45 @@ impl Event {
     /// # Errors
     /// It cannot be read.
     pub fn frame(&mut self, slot: ValidTime) -> anyhow::Result<Option<Arc<Frame>>> {
-        if let Some(frame) = self.kept.get(&slot) {
-            return Ok(Some(frame.clone()));
-        }
         let Some(place) = self.places.get(&slot) else { return Ok(None) };
-        let frame = self.archive.frame(*place).with_context(|| format!("cannot read {slot} of {}", self.name))?;
+        self.at(slot, *place).map(Some)
+    }
+
+    fn at(&mut self, slot: ValidTime, place: usize) -> anyhow::Result<Arc<Frame>> {
+        if let Some(frame) = self.kept.get(&(slot, place)) {
+            return Ok(frame.clone());
+        }
+        let frame = self.frames.frame(place).with_context(|| format!("cannot read {slot} of {}", self.name))?;
         let frame = Arc::new(match &self.part {
             Some((grid, corner)) => cut(frame, grid, *corner),
             None => frame,
         });
-        self.kept.insert(slot, frame.clone());
-        Ok(Some(frame))
+        self.kept.insert((slot, place), frame.clone());
+        Ok(frame)
+    }
+
+    /// Whether windows fire when its records say, and not a delay after their issue time.
+    pub fn is_of_topic(&self) -> bool {
+        self.topic.is_some()
+    }
+
+    /// The window of a stream, by its number, as it fired first; of a file none does.
+    ///
+    /// # Errors
+    /// A frame cannot be read.
+    pub fn fired(&mut self, stream: usize, time: IssueTime, cadence: Cadence) -> anyhow::Result<Option<Fired>> {
+        let Some(topic) = self.topic.clone() else { return Ok(None) };
+        let Some(window) = topic.windows.get(stream).and_then(|windows| windows.get(&time)) else { return Ok(None) };
+        let count = window.frames.len() as i64;
+        let mut frames = Vec::new();
+        for (step, place) in (1 - count..=0).zip(&window.frames) {
+            frames.push(place.map(|place| self.at(cadence.step(time.slot(), step), place)).transpose()?);
+        }
+        Ok(Some(window.fired(time, cadence, frames)))
     }
 
     /// Forgets the frames before a slot.
     pub fn forget_before(&mut self, slot: ValidTime) {
-        self.kept = self.kept.split_off(&slot);
+        self.kept = self.kept.split_off(&(slot, 0));
     }
 }

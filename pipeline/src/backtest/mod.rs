@@ -2,7 +2,8 @@
 //!
 //! The forecasts are those of a stream, through its pure cores ([`crate::once`]): what a live run of the same frames would have
 //! published, bit for bit. All models forecast the same issue times and are judged on the same cells; a lead counts only if its
-//! valid time lay ahead when the newest frame became known. What is kept of a forecast are its [`Statistics`], exact sums,
+//! valid time lay ahead when the newest frame became known. Of a topic everything is known when the timestamps of its records
+//! say, and a window is forecast as it fired first. What is kept of a forecast are its [`Statistics`], exact sums,
 //! so that the result depends on no order: events may run beside each other, and a run that was killed goes on.
 //!
 //! [`Statistics`]: squall_models::scores::Statistics
@@ -10,12 +11,16 @@
 pub mod contestants;
 pub mod engine;
 pub mod event;
+pub mod judge;
 pub mod outcome;
 pub mod report;
 pub mod state;
+pub mod topic;
 pub mod verdict;
 
 pub use contestants::Contestants;
 pub use engine::{Engine, Options};
-pub use event::Event;
+pub use event::{Event, Input};
+pub use judge::Areas;
 pub use outcome::Outcome;
+pub use topic::TopicEvent;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde::Serialize;
 use squall_fields::{Grid, IssueTime, LeadTime, ValidTime};
 use squall_models::scores::{AnyScore, Probability, RankHistogram, Score, SpectrumRatio, Statistics};
+use squall_operators::verify::DOMAIN;
 
 use super::contestants::Contestants;
 use super::report::{self, Report};
-use super::state::Done;
+use super::state::{Done, Sum};
 use super::verdict::{FEWEST_BLOCKS, draws, interval, number};
 use crate::config::format_duration;
 use crate::verify::tally::{ALL_EVENTS, Subject};
@@ -25,6 +26,8 @@ pub struct Event {
     pub period: (ValidTime, ValidTime),
     /// What was forecast.
     pub grid: Arc<Grid>,
+    /// How long after each issue time its windows were known, in milliseconds.
+    pub delays_ms: Vec<i64>,
     /// Every issue time, ascending.
     pub done: Vec<Done>,
 }
@@ -35,7 +38,7 @@ pub struct Outcome {
     /// The quantity that verdicts are about.
     variable: Arc<str>,
     unit: String,
-    delay: Duration,
+    areas: Vec<String>,
     cadence_seconds: f64,
     tally: Tally,
     events: Vec<Event>,
@@ -72,7 +75,7 @@ impl Outcome {
     /// Of the models, in their order, and events by name.
     pub(super) fn new(
         contestants: &Contestants,
-        delay: Duration,
+        areas: Vec<String>,
         empty: Vec<Box<dyn AnyScore>>,
         events: Vec<Event>,
     ) -> Self {
@@ -90,14 +93,15 @@ impl Outcome {
             for done in &event.done {
                 for (model, of) in models.iter_mut().zip(&done.models) {
                     model.digest.clone_from(&of.digest);
-                    for (variable, lead, sums) in &of.statistics {
+                    for Sum { variable, region, lead, statistics } in &of.statistics {
                         let subject = Subject {
                             event: event.name.clone(),
                             model: model.name.as_str().into(),
                             variable: variable.as_str().into(),
+                            region: region.as_str().into(),
                             lead: LeadTime::from_seconds(*lead),
                         };
-                        tally.add(subject, sums);
+                        tally.add(subject, statistics);
                     }
                 }
             }
@@ -108,7 +112,7 @@ impl Outcome {
             models,
             variable: variable.name().into(),
             unit: variable.unit().label().to_owned(),
-            delay,
+            areas,
             cadence_seconds: source.cadence.step_seconds() as f64,
             tally: tally.with_all_events(),
             events,
@@ -120,6 +124,7 @@ impl Outcome {
         let rows = self.tally.rows();
         let (intervals, verdicts) = self.judged();
         let own = rows.iter().filter(|row| row.variable == self.variable || &*row.variable == "wind");
+        let own = own.filter(|row| &*row.region == DOMAIN);
         // A window of one cell says again what the score without windows says.
         let is_new = |row: &&Row| {
             let windowed = row.score.starts_with("crps_pooled") || row.score == "csi_neighbourhood";
@@ -191,14 +196,19 @@ impl Outcome {
             .iter()
             .flat_map(|event| event.done.iter().map(move |done| (event, done)))
             .filter_map(|(event, done)| {
-                let of = done.models.last()?.statistics.iter().filter(|(v, ..)| **v == *self.variable);
-                let sums = of.fold(Statistics::default(), |all, (_, _, sums)| all.plus(&sums.only(place)));
+                let of = done.models.last()?.statistics.iter().filter(|sum| self.is_judged(sum));
+                let sums = of.fold(Statistics::default(), |all, sum| all.plus(&sum.statistics.only(place)));
                 let time = IssueTime::from_unix_seconds(done.issue_time);
                 Some((event.name.clone(), time, number(&sums, &empty, "crps")?))
             })
             .collect();
         all.sort_by(|a, b| a.2.total_cmp(&b.2));
         all
+    }
+
+    /// Whether verdicts are about it.
+    fn is_judged(&self, sum: &Sum) -> bool {
+        *sum.variable == *self.variable && sum.region == DOMAIN
     }
 
     /// Each score that is judged: its place, and its name.
@@ -218,8 +228,8 @@ impl Outcome {
                 let sums = blocks.entry(block).or_insert_with(|| vec![Statistics::default(); self.models.len()]);
                 for (sum, of) in sums.iter_mut().zip(&done.models) {
                     let wanted = |own: i64| lead.is_none_or(|lead| lead == own);
-                    for (_, _, more) in of.statistics.iter().filter(|(v, l, _)| **v == *self.variable && wanted(*l)) {
-                        *sum = sum.plus(&more.only(place));
+                    for more in of.statistics.iter().filter(|more| self.is_judged(more) && wanted(more.lead)) {
+                        *sum = sum.plus(&more.statistics.only(place));
                     }
                 }
             }
@@ -281,7 +291,8 @@ impl Outcome {
     /// The sums of a model over all events and leads.
     fn pooled(&self, model: &str) -> Vec<Box<dyn AnyScore>> {
         let own = |subject: &&Subject| {
-            &*subject.event == ALL_EVENTS && &*subject.model == model && subject.variable == self.variable
+            let is_whole = &*subject.event == ALL_EVENTS && &*subject.region == DOMAIN;
+            is_whole && &*subject.model == model && subject.variable == self.variable
         };
         let mut all = self.tally.empty().to_vec();
         for subject in self.tally.subjects().filter(own) {
@@ -351,11 +362,22 @@ impl Outcome {
     }
 
     fn notes(&self) -> Vec<String> {
-        let mut notes = vec![match self.delay.is_zero() {
-            true => "Idealised: every frame counts as known at its valid time.".to_owned(),
-            false => format!(
+        let mut delays: Vec<i64> = self.events.iter().flat_map(|event| event.delays_ms.iter().copied()).collect();
+        delays.sort_unstable();
+        let duration = |ms: i64| format_duration(Duration::from_millis(ms.max(0) as u64));
+        let mut notes = vec![match (delays.first(), delays.last()) {
+            (Some(0), Some(0)) | (None, _) | (_, None) => {
+                "Idealised: every frame counts as known at its valid time.".to_owned()
+            }
+            (Some(least), Some(most)) if least == most => format!(
                 "A frame counts as known {} after its valid time; leads that had passed by then do not count.",
-                format_duration(self.delay)
+                duration(*least)
+            ),
+            (_, Some(most)) => format!(
+                "By the timestamps of the records, forecasts could be made {} after their issue time in the middle, and {} at \
+                 most; leads that had passed by then do not count.",
+                duration(delays[delays.len() / 2]),
+                duration(*most)
             ),
         }];
         notes.push(
@@ -364,6 +386,12 @@ impl Outcome {
              blocks decide nothing. A forecast is late if it takes longer than the cadence."
                 .to_owned(),
         );
+        if !self.areas.is_empty() {
+            notes.push(format!(
+                "Scores of {} are in report.json; all others are of the whole grid, as are intervals and verdicts.",
+                self.areas.join(", ")
+            ));
+        }
         for event in &self.events {
             let left_out: Vec<_> = event.done.iter().filter_map(|done| done.left_out.as_ref()).collect();
             if let Some(reason) = left_out.first() {

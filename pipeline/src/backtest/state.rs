@@ -29,8 +29,21 @@ pub struct DoneModel {
     pub digest: String,
     /// How long it took.
     pub seconds: f64,
-    /// Statistics by variable and lead in seconds.
-    pub statistics: Vec<(String, i64, Statistics)>,
+    /// What counts, of each variable, region and lead.
+    pub statistics: Vec<Sum>,
+}
+
+/// What counts of one variable in one region at one lead.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sum {
+    /// The quantity.
+    pub variable: String,
+    /// Where.
+    pub region: String,
+    /// How far ahead, in seconds.
+    pub lead: i64,
+    /// Its sums.
+    pub statistics: Statistics,
 }
 
 /// The state of one event.

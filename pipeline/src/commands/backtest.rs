@@ -1,18 +1,28 @@
 //! `squall backtest`: models against each other over an archive.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use squall_connectors::options::ReadOptions;
+use squall_connectors::options::{Limits, ReadOptions};
+use squall_fields::{KnowledgeTime, StationReport, ValidTime};
+use squall_operators::stations::{Control, ControlConfig};
+use squall_operators::verify::{PlacesConfig, Region, latest_places};
 
 use super::verify::ScoreArguments;
-use super::{Overrides, Usage, duration, print, write_file};
+use super::{Expected, Overrides, Usage, duration, print, write_file};
 use crate::archive::read_options;
 use crate::backtest::report::html;
-use crate::backtest::{Contestants, Engine, Event, Options};
+use crate::backtest::{Areas, Contestants, Engine, Event, Input, Options, TopicEvent};
+use crate::config::{LogKind, are_bounds, is_device, is_region, region};
+use crate::connect;
 use crate::dashboard::Dashboard;
+use crate::once;
+use crate::publish::StationArchive;
+use crate::runtime::{Parts, isolated_decoders};
 use crate::signals::Stop;
 
 /// Examples that `--help` shows.
@@ -20,8 +30,10 @@ pub const EXAMPLES: &str = "Examples:
   squall backtest --input may.nc june.nc --models persistence,extrapolation,steps:24 --leads 12 --report out/backtest
   squall backtest --input event.nc --models steps:24,models/weights/cogdpm-rain.safetensors --side 256 --report out/b
   squall backtest configs/rain.toml --input event.nc --delay '2 min' --report out/backtest
+  squall backtest configs/rain.toml --report out/backtest
+  squall backtest --input event.nc --models extrapolation,steps:24 --region north=20,62,30,66 --stations synop.nc --report out/b
 
-Every file is an event. Writes report.html, for people, and report.json, with all scores. A backtest that was killed or
+Every file is an event; without any, what the topic of the configuration's source holds is one. Writes report.html, for people, and report.json, with all scores. A backtest that was killed or
 stopped goes on when the same command is given again; what it has done lies in the folder state of the report.";
 
 /// Arguments of `squall backtest`.
@@ -32,8 +44,8 @@ pub struct Arguments {
     config: Option<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
-    /// Files with observations; an event each.
-    #[arg(short, long, required = true, num_args = 1.., value_name = "FILE")]
+    /// Files with observations, an event each; without any the topic of the configuration's source is read to its end.
+    #[arg(short, long, required_unless_present = "config", num_args = 1.., value_name = "FILE")]
     input: Vec<PathBuf>,
     /// Models: baselines by name and weights by file, with members behind a colon, such as steps:24.
     #[arg(long, value_delimiter = ',', value_name = "MODELS")]
@@ -50,12 +62,21 @@ pub struct Arguments {
     /// Issue a forecast every so many slots.
     #[arg(long, default_value_t = 1, value_name = "SLOTS")]
     every: usize,
-    /// From a slot to the arrival of its frame; what lies before that is no forecast.
-    #[arg(long, default_value = "0 s", value_name = "DURATION", value_parser = duration)]
-    delay: Duration,
-    /// Events that run beside each other.
-    #[arg(long, default_value_t = 1)]
-    jobs: usize,
+    /// From a slot to the arrival of its frame in a file; what lies before that is no forecast. Default: none.
+    #[arg(long, requires = "input", value_name = "DURATION", value_parser = duration)]
+    delay: Option<Duration>,
+    /// Events that run beside each other; default: one for each of the devices.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Devices of the models: of events that run beside each other each has the next one. Default: as configured.
+    #[arg(long, value_delimiter = ',', value_name = "DEVICES", value_parser = device)]
+    devices: Vec<Arc<str>>,
+    /// Score a part of the grid by itself, too (may be repeated); those of the configuration are scored anyway.
+    #[arg(long = "region", value_name = "NAME=WEST,SOUTH,EAST,NORTH", value_parser = named_region)]
+    regions: Vec<Region>,
+    /// Files with series of stations (CF-NetCDF), whose readings are truth at their places, too.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    stations: Vec<PathBuf>,
     #[command(flatten)]
     scores: ScoreArguments,
 }
@@ -63,16 +84,19 @@ pub struct Arguments {
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         anyhow::ensure!(self.side != Some(0), Usage("--side: a square has at least one cell".to_owned()));
-        let (contestants, read) = self.contestants()?;
+        let (contestants, read, inputs) = self.contestants()?;
+        contestants.streams().iter().for_each(once::warn_unsteered);
         let unit = contestants.streams()[0].source.variables[0].unit();
         let scores = self.scores.start(unit, true)?;
         let options = Options {
-            inputs: self.input.clone(),
+            inputs,
             read,
             side: self.side,
             every: self.every,
-            delay: self.delay,
-            jobs: self.jobs,
+            delay: self.delay.unwrap_or_default(),
+            jobs: self.jobs.unwrap_or(self.devices.len()),
+            devices: self.devices.clone(),
+            areas: self.areas(&contestants)?,
             folder: self.report.clone(),
         };
         let engine = Engine::new(contestants, options, scores);
@@ -88,11 +112,13 @@ impl Arguments {
         Ok(())
     }
 
-    fn contestants(&self) -> anyhow::Result<(Contestants, ReadOptions)> {
+    fn contestants(&self) -> anyhow::Result<(Contestants, ReadOptions, Vec<Input>)> {
+        let files = self.input.iter().cloned().map(Input::File).collect();
         if let Some(path) = &self.config {
             let contestants = Contestants::of_config(self.overrides.load(path)?)?;
             let read = read_options(&contestants.streams()[0].source);
-            return Ok((contestants, read));
+            let inputs = if self.input.is_empty() { vec![topic(&contestants)?] } else { files };
+            return Ok((contestants, read, inputs));
         }
         let read = ReadOptions::default();
         let mut first = Event::open(&self.input[0], &read, None)?;
@@ -102,6 +128,88 @@ impl Arguments {
         let thresholds = self.scores.thresholds_of(frame.variables[0].unit())?;
         let contestants = Contestants::of_names(&self.models, &frame.variables, cadence, self.leads, &thresholds)?;
         let read = read_options(&contestants.streams()[0].source);
-        Ok((contestants, read))
+        Ok((contestants, read, files))
+    }
+
+    /// The regions of the configuration and of the command line, and what stations said.
+    fn areas(&self, contestants: &Contestants) -> anyhow::Result<Areas> {
+        let streams = contestants.streams();
+        let of_config = streams.iter().filter_map(|stream| stream.verification.as_ref()).flat_map(|of| of.regions());
+        let mut regions: BTreeMap<Arc<str>, Region> = BTreeMap::new();
+        for region in of_config.chain(self.regions.iter().cloned()) {
+            let other = regions.insert(region.name.clone(), region.clone());
+            if other.is_some_and(|other| other != region) {
+                return Err(Usage(format!("region {} has two meanings", region.name)).into());
+            }
+        }
+        let regions = regions.into_values().collect();
+        if self.stations.is_empty() {
+            return Ok(Areas { regions, ..Areas::default() });
+        }
+        let source = &streams[0].source;
+        let archive = StationArchive::open(&self.stations, &Limits::default())?;
+        for (file, note) in archive.notes() {
+            tracing::warn!("{file}: {note}");
+        }
+        let mut reports: BTreeMap<ValidTime, Vec<StationReport>> = BTreeMap::new();
+        for (place, valid) in archive.times().enumerate() {
+            reports.entry(valid).or_default().extend(archive.reports(place)?);
+        }
+        let known = |(valid, reports): (ValidTime, Vec<StationReport>)| {
+            (KnowledgeTime::from_unix_ms(valid.unix_seconds() * 1000), reports)
+        };
+        let taken = PlacesConfig::at_any_time(source.variables.clone(), source.cadence);
+        let control = Control::new(ControlConfig::default());
+        let stations = latest_places(reports.into_iter().map(known), control, &taken);
+        let files = self.stations.iter().map(|path| Input::File(path.clone()).identity());
+        let identity = files.collect::<anyhow::Result<Vec<_>>>()?.join(" ");
+        Ok(Areas { regions, stations, identity })
+    }
+}
+
+/// What the topic of the source holds.
+fn topic(contestants: &Contestants) -> anyhow::Result<Input> {
+    let config = &contestants.config;
+    if config.log.kind == LogKind::Memory {
+        return Err(
+            Usage("log.kind is \"memory\", which holds nothing to begin with: give files by --input".into()).into()
+        );
+    }
+    let parts = Parts {
+        decoders: Box::new(isolated_decoders),
+        ..Parts::new(config, connect::log(config), connect::store(config)?)
+    };
+    Ok(Input::Topic(Arc::new(TopicEvent::read(contestants, &parts)?)))
+}
+
+/// Reads a device on the command line.
+fn device(text: &str) -> Result<Arc<str>, Expected> {
+    is_device(text).then(|| text.into()).ok_or(Expected("cpu, cpu:N, cuda or cuda:N"))
+}
+
+/// Reads a region on the command line.
+fn named_region(text: &str) -> Result<Region, Expected> {
+    let wrong = Expected("a name and degrees, such as north=20,62,30,66, and neither domain nor stations");
+    let (name, bounds) = text.split_once('=').ok_or(wrong)?;
+    let bounds: Vec<f32> = bounds.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong)?;
+    let bounds: [f32; 4] = bounds.try_into().map_err(|_| wrong)?;
+    if is_region(name) && are_bounds(&bounds) { Ok(region(name, bounds)) } else { Err(wrong) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_and_devices_are_read_or_refused() {
+        let north = named_region("north=20,62,30.5,66").unwrap();
+        assert_eq!((&*north.name, north.west, north.north, north.east), ("north", 20.0, 66.0, 30.5));
+        for wrong in
+            ["north", "north=1,2,3", "domain=20,62,30,66", "north=20,66,30,62", "no/rth=20,62,30,66", "a=b,1,2,3"]
+        {
+            assert!(named_region(wrong).is_err(), "{wrong}");
+        }
+        assert!(["cpu", "cuda:1", "cpu:3"].iter().all(|text| device(text).is_ok()));
+        assert!(["tpu", "cuda:", "cpu:x"].iter().all(|text| device(text).is_err()));
     }
 }

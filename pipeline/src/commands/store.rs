@@ -67,7 +67,7 @@ impl Gc {
         let files = store.list()?;
         let topics: std::collections::BTreeSet<&str> =
             config.streams.iter().flat_map(StreamConfig::all_topics).map(|of| &*of.index).collect();
-        let index = gc::read(&*connect, &topics.into_iter().collect::<Vec<_>>())?;
+        let index = gc::read(&*connect, &topics.into_iter().collect::<Vec<_>>()).context("nothing is removed")?;
         let plan = gc::plan(files, &index, &rules, SystemTime::now());
         if !self.dry_run {
             take_back(&*connect, &plan.tombstones)?;

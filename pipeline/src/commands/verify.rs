@@ -8,23 +8,28 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use squall_connectors::netcdf::{Points, read_points};
 use squall_connectors::options::{Limits, ReadOptions};
-use squall_fields::{IssueTime, Unit, Variable};
+use squall_fields::{Chain, IssueTime, Unit, ValidTime, Variable};
 use squall_models::scores::AnyScore;
 use squall_models::scores::list::{self, Settings};
 
-use super::{Usage, print};
+use super::{Overrides, Usage, print};
+use crate::config::{Config, LogKind, StreamConfig};
+use crate::connect;
+use crate::runtime::{LARGEST_FILE, Parts, isolated_decoders};
 use crate::verify::files::{ForecastFile, Observations};
 use crate::verify::points::add_points;
-use crate::verify::{Row, Tally, stem, text};
+use crate::verify::{Row, Tally, stem, text, topic};
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
   squall verify --forecast out/rain/20160928T160000Z/*.nc --observation radar.nc
   squall verify --forecast pysteps.nc --observation radar.nc --thresholds 0.5,1,5 --scales 1,9,33 --format json
   squall verify --forecast ens_meps.nc --observation ens_meps.nc --thresholds 5,10,15 --format csv
+  squall verify --config configs/radar.toml --stream rain --from 2017-05-09T00:00:00Z
 
 A forecast is a NetCDF file with times and a grid, and members if it is an ensemble: Squall's own, IMPROVER's, pysteps'; or
-a file of cases and members at places. Scores are by lead, on the cells that have a value in the forecast and in the
+a file of cases and members at places. With --config they are those that a stream has published, from its topics: the newest
+revision of each, against the newest frame of each slot. Scores are by lead, on the cells that have a value in the forecast and in the
 observation; several forecasts of one model are pooled by their sums. Names of scores: docs/verification.md.";
 
 /// How scores are printed.
@@ -96,11 +101,25 @@ impl ScoreArguments {
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Forecast (NetCDF; several may be given).
-    #[arg(short, long, required = true, num_args = 1.., value_name = "FILE")]
+    #[arg(short, long, required_unless_present = "config", num_args = 1.., value_name = "FILE")]
     forecast: Vec<PathBuf>,
     /// What came (NetCDF or ODIM_H5; several may be given).
-    #[arg(short, long, required = true, num_args = 1.., value_name = "FILE")]
+    #[arg(short, long, required_unless_present = "config", num_args = 1.., value_name = "FILE")]
     observation: Vec<PathBuf>,
+    /// Configuration of a stream whose topics are read in place of files.
+    #[arg(long, conflicts_with_all = ["forecast", "observation", "issue_time"], value_name = "CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// The stream; may be left out if there is only one.
+    #[arg(long, requires = "config", value_name = "NAME")]
+    stream: Option<String>,
+    /// Forecasts that were issued from this time on.
+    #[arg(long, requires = "config", value_name = "TIME", value_parser = super::time)]
+    from: Option<ValidTime>,
+    /// Forecasts that were issued up to this time.
+    #[arg(long, requires = "config", value_name = "TIME", value_parser = super::time)]
+    until: Option<ValidTime>,
     #[command(flatten)]
     scores: ScoreArguments,
     /// What to call the model; default: what the file calls it.
@@ -108,7 +127,7 @@ pub struct Arguments {
     model: Option<String>,
     /// When the forecasts were issued, if their files do not say.
     #[arg(long, value_name = "TIME", value_parser = super::time)]
-    issue_time: Option<squall_fields::ValidTime>,
+    issue_time: Option<ValidTime>,
     /// Take a grid of the same shape for the same grid.
     #[arg(long)]
     any_grid: bool,
@@ -124,9 +143,12 @@ impl Arguments {
             let read = if is_netcdf(path) { read_points(path, &limits) } else { Ok(None) };
             read.with_context(|| format!("cannot read {}", path.display()))
         };
-        let tally = match points(&self.forecast[0])? {
-            Some(first) => self.at_places(first, &points)?,
-            None => self.on_a_grid()?,
+        let tally = match &self.config {
+            Some(config) => self.of_topics(&self.overrides.load(config)?)?,
+            None => match points(&self.forecast[0])? {
+                Some(first) => self.at_places(first, &points)?,
+                None => self.on_a_grid()?,
+            },
         };
         let rows = tally.with_all_events().rows();
         match self.format {
@@ -191,6 +213,53 @@ impl Arguments {
             }
         }
         Ok(tally.context("there is no forecast")?.1)
+    }
+
+    fn of_topics(&self, config: &Config) -> anyhow::Result<Tally> {
+        if config.log.kind == LogKind::Memory {
+            return Err(Usage("log.kind is \"memory\": its topics are gone with the process".into()).into());
+        }
+        let stream = self.stream(config)?;
+        let parts = Parts {
+            decoders: Box::new(isolated_decoders),
+            ..Parts::new(config, connect::log(config), connect::store(config)?)
+        };
+        let published = topic::published(&*parts.connect, config, stream, (self.from, self.until))?;
+        let (name, index) = (&stream.name, &stream.topics.index);
+        anyhow::ensure!(!published.is_empty(), "topic {index} has no forecast of stream {name} issued in that time");
+        let wanted = published.iter().flat_map(|forecast| forecast.valid.iter().copied()).collect();
+        let observations = topic::observations(config, &parts, stream, wanted, self.any_grid)?;
+        let limits = Limits { max_bytes: LARGEST_FILE as usize, ..Limits::default() };
+        let options = ReadOptions { limits, ..ReadOptions::of(&stream.source.variables) };
+        let mut tally = Tally::new(self.scores.start(stream.source.variables[0].unit(), true)?);
+        for forecast in &published {
+            let what = || format!("the forecast of {}", forecast.issue_time);
+            // One that is gone from the store does not keep the others from being scored.
+            let bytes = match forecast.file(&*parts.store) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    tracing::warn!("{} is left out: {}", what(), Chain(error.as_ref()));
+                    continue;
+                }
+            };
+            let file = ForecastFile::of_stream(&bytes, name, &options).with_context(what)?;
+            let model = self.model(|| file.model().to_string());
+            if file.add_to(&mut tally, &model, &observations).with_context(what)? == 0 {
+                tracing::warn!("{}: nothing was observed at any of its valid times", what());
+            }
+        }
+        Ok(tally)
+    }
+
+    fn stream<'c>(&self, config: &'c Config) -> anyhow::Result<&'c StreamConfig> {
+        let names = || config.streams.iter().map(|stream| &*stream.name).collect::<Vec<_>>().join(", ");
+        match (&self.stream, config.streams.as_slice()) {
+            (Some(name), _) => {
+                config.stream(name).ok_or_else(|| Usage(format!("--stream {name}: there is {}", names())).into())
+            }
+            (None, [stream]) => Ok(stream),
+            (None, _) => Err(Usage(format!("--stream: choose one of {}", names())).into()),
+        }
     }
 
     fn model(&self, other: impl FnOnce() -> String) -> Arc<str> {

@@ -22,6 +22,12 @@ pub(super) fn is_name(text: &str) -> bool {
     is_topic(text) && text.len() <= 64 && !text.starts_with(['.', '-'])
 }
 
+/// Whether a text is a device: `cpu` or `cuda`, either with an index.
+pub(crate) fn is_device(text: &str) -> bool {
+    let (kind, index) = text.split_once(':').unwrap_or((text, "0"));
+    ["cpu", "cuda"].contains(&kind) && index.parse::<u16>().is_ok()
+}
+
 pub(super) fn ascending(section: &Section<'_>, key: &str, values: &[f32]) {
     if let Some(pair) = values.windows(2).find(|pair| pair[0] >= pair[1]) {
         section.fault(key, format!("expected ascending values, got {} before {}", pair[0], pair[1]));

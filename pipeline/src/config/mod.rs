@@ -45,6 +45,7 @@ mod tests;
 mod typed;
 mod verification;
 
+pub(crate) use check::is_device;
 pub use fault::{Fault, Faults};
 pub use layers::Layers;
 pub use products::{StreamProducts, StreamTopics};
@@ -56,6 +57,7 @@ pub use resolved::{
 pub use verification::{
     Companion, RolesConfig, StationsConfig, SteeringConfig, VerificationConfig, VerificationTopics,
 };
+pub(crate) use verification::{are_bounds, is_region, region};
 
 impl Config {
     /// The configuration as TOML, secrets as `***`; apart from those, loading it gives the same configuration.

@@ -13,6 +13,7 @@ use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
 use squall_fields::{Cadence, Variable};
 
+use super::check;
 pub(crate) use super::context::Context;
 use super::fault::one_of;
 use super::file::{index, join};
@@ -171,10 +172,7 @@ impl<'a> Section<'a> {
     /// `cpu`, `cuda`, either with an index.
     pub(crate) fn device(&self, key: &str) -> Option<Arc<str>> {
         let text = self.text(key)?;
-        let index = text
-            .split_once(':')
-            .is_some_and(|(kind, index)| ["cpu", "cuda"].contains(&kind) && index.parse::<u16>().is_ok());
-        if text == "cpu" || text == "cuda" || index {
+        if check::is_device(&text) {
             return Some(text.into());
         }
         self.fault(key, format!("expected \"cpu\", \"cpu:N\", \"cuda\" or \"cuda:N\", got \"{text}\""));

@@ -137,12 +137,24 @@ impl VerificationConfig {
 
     /// Parts of the grid that are scored by themselves.
     pub fn regions(&self) -> Vec<Region> {
-        let region = |(name, bounds): (&Arc<str>, &[f32; 4])| {
-            let [west, south, east, north] = bounds.map(f64::from);
-            Region { name: name.clone(), west, south, east, north }
-        };
-        self.regions.iter().map(region).collect()
+        self.regions.iter().map(|(name, bounds)| region(name, *bounds)).collect()
     }
+}
+
+/// A part of the grid, from `[west, south, east, north]` in degrees.
+pub(crate) fn region(name: &str, bounds: [f32; 4]) -> Region {
+    let [west, south, east, north] = bounds.map(f64::from);
+    Region { name: name.into(), west, south, east, north }
+}
+
+/// Whether `[west, south, east, north]` are bounds of a region.
+pub(crate) fn are_bounds([west, south, east, north]: &[f32; 4]) -> bool {
+    south < north && south.abs() <= 90.0 && north.abs() <= 90.0 && [west, east].iter().all(|l| l.abs() <= 360.0)
+}
+
+/// Whether a region may have that name.
+pub(crate) fn is_region(name: &str) -> bool {
+    check::is_name(name) && ![DOMAIN, STATIONS].contains(&name)
 }
 
 impl StreamConfig {
@@ -416,21 +428,18 @@ fn scores(
 }
 
 fn regions(section: &Section<'_>) -> Option<BTreeMap<Arc<str>, [f32; 4]>> {
-    let region = |name: &str| {
+    let one = |name: &str| {
         let bounds: Option<[f32; 4]> = section.numbers(name)?.try_into().ok();
-        let good = |[west, south, east, north]: &[f32; 4]| {
-            south < north && south.abs() <= 90.0 && north.abs() <= 90.0 && [west, east].iter().all(|l| l.abs() <= 360.0)
-        };
-        let bounds = bounds.filter(good);
+        let bounds = bounds.filter(are_bounds);
         if bounds.is_none() {
             section.fault(name, "expected [west, south, east, north] in degrees");
         }
-        if !check::is_name(name) || [DOMAIN, STATIONS].contains(&name) {
+        if !is_region(name) {
             section
                 .fault(name, format!("expected 1 to 64 of A-Z a-z 0-9 . _ -, and not \"{DOMAIN}\" or \"{STATIONS}\""));
         }
         Some((name.into(), bounds?))
     };
-    let all: Vec<_> = section.keys().into_iter().map(region).collect();
+    let all: Vec<_> = section.keys().into_iter().map(one).collect();
     all.into_iter().collect()
 }

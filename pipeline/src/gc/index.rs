@@ -10,7 +10,7 @@ use squall_operators::encode::folder_name;
 use squall_operators::ports::{Connect, LogError, LogReader, PartitionId, Record};
 
 /// Larger records are no index records.
-const MAX_RECORD_BYTES: u64 = 64 << 20;
+pub const MAX_RECORD_BYTES: u64 = 64 << 20;
 /// How long a partition may give nothing before its end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -40,8 +40,8 @@ pub enum IndexError {
     /// The log could not be read.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A record that is none of Squall's: what it points at is not known, so nothing may be removed.
-    #[error("the record at {partition}/{offset} is no index record ({reason}); nothing is removed")]
+    /// A record that is none of Squall's: what it points at is not known.
+    #[error("the record at {partition}/{offset} is no index record ({reason})")]
     Foreign {
         /// Where it lies.
         partition: PartitionId,
@@ -51,7 +51,7 @@ pub enum IndexError {
         reason: String,
     },
     /// The end of a partition was not reached.
-    #[error("{partition} gave nothing for {} s before its end; nothing is removed", PATIENCE.as_secs())]
+    #[error("{partition} gave nothing for {} s before its end", PATIENCE.as_secs())]
     Silent {
         /// Which one.
         partition: PartitionId,
@@ -106,15 +106,22 @@ pub fn read(connect: &dyn Connect, topics: &[&str]) -> Result<Index, IndexError>
     Ok(index)
 }
 
-fn read_partition(reader: &mut dyn LogReader, partition: &PartitionId, index: &mut Index) -> Result<(), IndexError> {
+/// Gives every record of a partition, from its beginning to what is committed now.
+///
+/// # Errors
+/// It cannot be read to its end, or the first error of `take`.
+pub fn for_each_record(
+    reader: &mut dyn LogReader,
+    partition: &PartitionId,
+    mut take: impl FnMut(&Record) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
     let (begin, end) = (reader.begin_offset(partition)?, reader.end_offset(partition)?);
     reader.assign(&[(partition.clone(), begin)])?;
-    let mut pointers: BTreeMap<Bytes, Vec<String>> = BTreeMap::new();
     let mut moved = Instant::now();
     let mut position = begin;
     while position < end {
         if let Some(record) = reader.poll(Duration::from_millis(100))? {
-            index.take(&record, &mut pointers)?;
+            take(&record)?;
         }
         let at = reader.position(partition)?;
         if at > position {
@@ -123,6 +130,12 @@ fn read_partition(reader: &mut dyn LogReader, partition: &PartitionId, index: &m
             return Err(IndexError::Silent { partition: partition.clone() });
         }
     }
+    Ok(())
+}
+
+fn read_partition(reader: &mut dyn LogReader, partition: &PartitionId, index: &mut Index) -> Result<(), IndexError> {
+    let mut pointers: BTreeMap<Bytes, Vec<String>> = BTreeMap::new();
+    for_each_record(reader, partition, |record| index.take(record, &mut pointers))?;
     let pointer = |key: &Bytes, file| Pointer { partition: partition.clone(), key: key.clone(), file };
     index.pointers.extend(
         pointers.into_iter().flat_map(|(key, files)| files.into_iter().map(|f| pointer(&key, f)).collect::<Vec<_>>()),

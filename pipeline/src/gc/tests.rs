@@ -139,5 +139,5 @@ fn the_index_is_read_with_its_tombstones() {
     assert_eq!(index.newest_known_ms["rain"], 1_499_998_200_000);
     append("c", Some("It will rain.".into()));
     let error = read(&log, &["index"]).unwrap_err();
-    assert!(error.to_string().contains("index[0]/4") && error.to_string().contains("nothing is removed"), "{error}");
+    assert!(error.to_string().contains("index[0]/4"), "{error}");
 }

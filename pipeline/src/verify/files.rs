@@ -11,13 +11,15 @@ use squall_connectors::netcdf::Reader;
 use squall_connectors::options::ReadOptions;
 use squall_fields::{Grid, InputRef, IssueTime, LeadTime, ValidTime, Variable};
 use squall_models::scores::{Field, of_fields};
+use squall_operators::verify::DOMAIN;
 
 use super::tally::{Subject, Tally};
 use crate::commands::Usage;
+use crate::frames::Frames;
 
 /// What was observed, kept while forecasts are compared with it.
 pub struct Observations {
-    archive: Archive,
+    frames: Box<dyn Frames>,
     grid: Arc<Grid>,
     places: BTreeMap<ValidTime, usize>,
     /// Whether a grid of the same shape is taken for the same.
@@ -32,25 +34,34 @@ impl Observations {
     pub fn open<P: AsRef<Path>>(files: &[P], options: &ReadOptions, any_grid: bool) -> anyhow::Result<Self> {
         let archive = Archive::open(files, options)?.without_duplicates();
         let places = archive.slots().enumerate().map(|(place, slot)| (slot, place)).collect();
-        let grid = archive.frame(0)?.grid;
-        Ok(Self { archive, grid, places, any_grid })
+        Self::of(Box::new(archive), places, any_grid)
+    }
+
+    /// Frames, of which each valid time has one.
+    ///
+    /// # Errors
+    /// There is none, or the first cannot be read.
+    pub fn of(frames: Box<dyn Frames>, places: BTreeMap<ValidTime, usize>, any_grid: bool) -> anyhow::Result<Self> {
+        let first = places.values().next().context("nothing was observed")?;
+        let grid = frames.frame(*first)?.grid;
+        Ok(Self { frames, grid, places, any_grid })
     }
 
     /// `[variable, y, x]` at a time, if it was observed.
     fn at(&self, time: ValidTime) -> anyhow::Result<Option<Array3<f32>>> {
         let Some(place) = self.places.get(&time) else { return Ok(None) };
-        Ok(Some(self.archive.frame(*place)?.values))
+        Ok(Some(self.frames.frame(*place)?.values))
     }
 }
 
-/// A forecast in a file.
-pub struct ForecastFile {
-    reader: Reader<'static>,
+/// A forecast in a file, or in the bytes of one.
+pub struct ForecastFile<'b> {
+    reader: Reader<'b>,
     issue_time: IssueTime,
     model: Arc<str>,
 }
 
-impl ForecastFile {
+impl ForecastFile<'static> {
     /// Opens a file.
     ///
     /// # Errors
@@ -64,6 +75,19 @@ impl ForecastFile {
         // Titles and sources of other programs' files are sentences.
         let named = reader.attribute("squall_model").filter(|name| !name.trim().is_empty());
         let model = named.map_or_else(|| super::stem(path), str::to_owned).into();
+        Ok(Self { reader, issue_time, model })
+    }
+}
+
+impl<'b> ForecastFile<'b> {
+    /// Reads the bytes of a file that a stream wrote.
+    ///
+    /// # Errors
+    /// They are none, or do not say when the forecast was issued.
+    pub fn of_stream(bytes: &'b [u8], stream: &str, options: &ReadOptions) -> anyhow::Result<Self> {
+        let reader = Reader::from_bytes(bytes, options)?;
+        let issue_time = reader.issue_time().context("the file has no forecast_reference_time")?;
+        let model = reader.attribute("squall_model").unwrap_or(stream).into();
         Ok(Self { reader, issue_time, model })
     }
 
@@ -127,11 +151,12 @@ impl ForecastFile {
 }
 
 fn subject(model: &Arc<str>, variable: &str, lead: LeadTime) -> Subject {
-    Subject { event: super::tally::ALL_EVENTS.into(), model: model.clone(), variable: variable.into(), lead }
+    let (event, region) = (super::tally::ALL_EVENTS.into(), DOMAIN.into());
+    Subject { event, model: model.clone(), variable: variable.into(), region, lead }
 }
 
 /// Adds the scores of each variable. Two components of wind are judged as a vector, too.
-pub fn add_fields(tally: &mut Tally, subject: impl Fn(&str) -> Subject, fields: &[Field<'_>]) {
+fn add_fields(tally: &mut Tally, subject: impl Fn(&str) -> Subject, fields: &[Field<'_>]) {
     for (variable, statistics) in of_fields(tally.empty(), fields) {
         tally.add(subject(variable), &statistics);
     }

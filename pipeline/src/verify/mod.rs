@@ -1,12 +1,13 @@
 //! Forecasts against what came: files in, scores out.
 //!
 //! Whatever the forecasts are of, they become sums of scores by model and lead, and those become the rows of a table:
-//! [`Tally`] is fed by `squall verify` from files and by `squall backtest` from the models themselves.
+//! [`Tally`] is fed by `squall verify` from files or topics, and by `squall backtest` from the models themselves.
 
 pub mod files;
 pub mod points;
 pub mod tally;
 pub mod text;
+pub mod topic;
 
 pub use tally::{Row, Tally};
 

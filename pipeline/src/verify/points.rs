@@ -8,6 +8,7 @@ use squall_connectors::netcdf::Points;
 use squall_fields::LeadTime;
 use squall_models::scores::Pair;
 use squall_models::scores::fields::of_pair;
+use squall_operators::verify::STATIONS;
 
 use super::tally::{ALL_EVENTS, Subject, Tally};
 
@@ -35,7 +36,8 @@ pub fn add_points(tally: &mut Tally, model: &Arc<str>, forecast: &Points, observ
         let pair = Pair::new(ensemble.view(), observed.view());
         let statistics = of_pair(tally.empty(), &pair, |score| !score.is_of_vectors());
         let variable = forecast.quantity.as_str().into();
-        tally.add(Subject { event: ALL_EVENTS.into(), model: model.clone(), variable, lead }, &statistics);
+        let (event, region) = (ALL_EVENTS.into(), STATIONS.into());
+        tally.add(Subject { event, model: model.clone(), variable, region, lead }, &statistics);
     }
     judged
 }

@@ -16,6 +16,8 @@ pub struct Subject {
     pub model: Arc<str>,
     /// The quantity.
     pub variable: Arc<str>,
+    /// Where: `domain` is the whole grid, `stations` the places of stations.
+    pub region: Arc<str>,
     /// How far ahead.
     #[serde(skip)]
     pub lead: LeadTime,
@@ -30,6 +32,8 @@ pub struct Row {
     pub model: Arc<str>,
     /// The quantity.
     pub variable: Arc<str>,
+    /// Where.
+    pub region: Arc<str>,
     /// Lead time in minutes.
     pub lead_minutes: f64,
     /// Name of the score.
@@ -64,11 +68,6 @@ impl Tally {
     pub fn add(&mut self, subject: Subject, statistics: &Statistics) {
         let sum = self.sums.entry(subject).or_default();
         *sum = sum.plus(statistics);
-    }
-
-    /// The sums by subject.
-    pub fn into_statistics(self) -> impl Iterator<Item = (Subject, Statistics)> {
-        self.sums.into_iter()
     }
 
     /// The subjects, in their order.
@@ -110,6 +109,7 @@ impl Tally {
                     event: subject.event.clone(),
                     model: subject.model.clone(),
                     variable: subject.variable.clone(),
+                    region: subject.region.clone(),
                     lead_minutes: subject.lead.seconds() as f64 / 60.0,
                     score,
                     threshold,
@@ -140,6 +140,7 @@ mod tests {
             event: event.into(),
             model: "dry".into(),
             variable: "rain_rate".into(),
+            region: "domain".into(),
             lead: LeadTime::from_seconds(300),
         };
         for (event, side, rain) in [("a", 2, 3.0), ("b", 4, 1.0)] {

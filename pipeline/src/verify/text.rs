@@ -50,15 +50,16 @@ pub fn csv(rows: &[Row]) -> String {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text.to_owned(),
     };
-    let mut text = String::from("event,model,variable,lead_minutes,score,threshold,scale,value,count\n");
+    let mut text = String::from("event,model,variable,region,lead_minutes,score,threshold,scale,value,count\n");
     for row in rows {
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         let _ = writeln!(
             text,
-            "{},{},{},{},{},{},{},{},{}",
+            "{},{},{},{},{},{},{},{},{},{}",
             quoted(&row.event),
             quoted(&row.model),
             quoted(&row.variable),
+            quoted(&row.region),
             row.lead_minutes,
             row.score,
             row.threshold.map_or_else(String::new, |value| value.to_string()),

@@ -25,4 +25,5 @@ mod store;
 mod time;
 mod topics;
 mod trace;
+mod verify;
 mod windows;

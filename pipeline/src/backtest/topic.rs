@@ -1,0 +1,140 @@
+//! The observations of a topic as an event: which windows fired when, and what came then.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+use squall_fields::{Cadence, Frame, IssueTime, KnowledgeTime, ValidTime, Window};
+use squall_operators::window::{Fired, Windowed};
+
+use super::contestants::Contestants;
+use crate::frames::{FrameFile, Frames};
+use crate::runtime::{Parts, read_to_end};
+
+/// What a topic held when it was read.
+pub struct TopicEvent {
+    /// Name of the source.
+    pub name: Arc<str>,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The newest frame of each slot.
+    pub newest: BTreeMap<ValidTime, usize>,
+    /// The windows of each stream, as they fired first.
+    pub windows: Vec<BTreeMap<IssueTime, FirstFired>>,
+    /// Tells it from what the topic holds later.
+    pub identity: String,
+    frames: FrameFile,
+}
+
+/// A window as it fired first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstFired {
+    /// When it did.
+    pub known_at: KnowledgeTime,
+    /// Oldest first.
+    pub frames: Vec<Option<usize>>,
+}
+
+impl FirstFired {
+    /// The same with its frames.
+    pub fn fired(&self, issue_time: IssueTime, cadence: Cadence, frames: Vec<Option<Arc<Frame>>>) -> Fired {
+        let window = Window { issue_time, cadence, frames, steering: None }.into();
+        Fired { window, revision: 0, known_at: self.known_at, read_at_us: 0, trace: None }
+    }
+}
+
+impl Frames for TopicEvent {
+    fn frame(&self, place: usize) -> anyhow::Result<Frame> {
+        self.frames.frame(place)
+    }
+}
+
+/// A frame of a record: partition, offset, slot.
+type Id = (i32, i64, ValidTime);
+
+struct Gathering {
+    frames: FrameFile,
+    places: HashMap<Id, usize>,
+    newest: BTreeMap<ValidTime, usize>,
+    windows: Vec<BTreeMap<IssueTime, FirstFired>>,
+    identity: Sha256,
+}
+
+fn id(frame: &Frame) -> Id {
+    (frame.input.partition, frame.input.offset, frame.slot)
+}
+
+impl Gathering {
+    fn take(&mut self, stream: usize, known_at: KnowledgeTime, windowed: &Windowed) -> anyhow::Result<()> {
+        match windowed {
+            Windowed::Observed(observed) => {
+                let frame = &observed.frame;
+                let place = match self.places.get(&id(frame)) {
+                    Some(place) => *place,
+                    None => {
+                        let place = self.frames.keep(frame)?;
+                        self.places.insert(id(frame), place);
+                        place
+                    }
+                };
+                if stream == 0 {
+                    self.newest.insert(frame.slot, place);
+                    let topic = observed.origin.topic_id.as_deref().unwrap_or_default();
+                    let what = format!("{topic} {:?} {} {}\n", id(frame), known_at.unix_ms(), frame.input.digest);
+                    self.identity.update(what);
+                }
+            }
+            Windowed::Fired(fired) if fired.revision == 0 => {
+                let place = |frame: &Option<Arc<Frame>>| frame.as_ref().and_then(|f| self.places.get(&id(f)).copied());
+                let frames = fired.window.frames.iter().map(place).collect();
+                let first = FirstFired { known_at: fired.known_at, frames };
+                self.windows[stream].entry(fired.window.issue_time).or_insert(first);
+            }
+            Windowed::Fired(_) | Windowed::Dead(_) | Windowed::Mark(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl TopicEvent {
+    /// Reads the topic of the source of all contestants.
+    ///
+    /// # Errors
+    /// The topic cannot be read, or has no frame that can be used.
+    pub fn read(contestants: &Contestants, parts: &Parts) -> anyhow::Result<Self> {
+        let (config, streams) = (&contestants.config, contestants.streams());
+        let source = &streams[0].source;
+        let gathering = Gathering {
+            frames: FrameFile::new()?,
+            places: HashMap::new(),
+            newest: BTreeMap::new(),
+            windows: vec![BTreeMap::new(); streams.len()],
+            identity: Sha256::new(),
+        };
+        let gathering = Arc::new(Mutex::new(gathering));
+        let of_each = gathering.clone();
+        read_to_end(config, parts, streams, move |stream, known_at, windowed| {
+            of_each.lock().unwrap_or_else(PoisonError::into_inner).take(stream, known_at, &windowed)
+        })?;
+        let gathering = Arc::into_inner(gathering).context("the reading of a topic that has ended")?;
+        let Gathering { frames, newest, windows, identity, .. } =
+            gathering.into_inner().unwrap_or_else(PoisonError::into_inner);
+        anyhow::ensure!(!newest.is_empty(), "topic {} has no frame that can be used", source.topic);
+        Ok(Self {
+            name: source.name.clone(),
+            topic: source.topic.clone(),
+            newest,
+            windows,
+            identity: hex::encode(identity.finalize()),
+            frames,
+        })
+    }
+
+    /// How long after its issue time the last of all streams had its window; `None` if one of them never had.
+    pub fn delay_ms(&self, time: IssueTime) -> Option<i64> {
+        let known = self.windows.iter().map(|windows| windows.get(&time).map(|first| first.known_at.unix_ms()));
+        let last = known.collect::<Option<Vec<u64>>>()?.into_iter().max()?;
+        Some(last as i64 - time.unix_seconds() * 1000)
+    }
+}
