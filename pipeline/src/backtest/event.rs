@@ -1,7 +1,6 @@
 //! A file of an archive, or a topic, as an event that is forecast.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -13,13 +12,14 @@ use super::topic::TopicEvent;
 use crate::archive::Archive;
 use crate::demo::event::{cut, cut_grid, wettest};
 use crate::frames::Frames;
+use crate::training::DataFile;
 use crate::verify::stem;
 
 /// What an event is read from.
 #[derive(Clone)]
 pub enum Input {
     /// A file, every frame of which counts as known at its slot, or a delay after it.
-    File(PathBuf),
+    File(DataFile),
     /// A topic, whose frames are known when the timestamps of its records say.
     Topic(Arc<TopicEvent>),
 }
@@ -28,7 +28,7 @@ impl Input {
     /// The name of the event: that of the file without its ending, or of the source.
     pub fn name(&self) -> Arc<str> {
         match self {
-            Self::File(path) => stem(path).into(),
+            Self::File(part) => stem(&part.file).into(),
             Self::Topic(topic) => topic.name.clone(),
         }
     }
@@ -36,7 +36,7 @@ impl Input {
     /// Where it lies, for people.
     pub fn place(&self) -> String {
         match self {
-            Self::File(path) => path.display().to_string(),
+            Self::File(part) => part.file.display().to_string(),
             Self::Topic(topic) => format!("topic {}", topic.topic),
         }
     }
@@ -47,9 +47,10 @@ impl Input {
     /// The file is not there.
     pub fn identity(&self) -> anyhow::Result<String> {
         match self {
-            Self::File(path) => {
-                let file = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-                Ok(format!("{:?}", (file.len(), file.modified().ok())))
+            Self::File(part) => {
+                let path = part.find()?;
+                let file = std::fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                Ok(format!("{:?}", (file.len(), file.modified().ok(), part.from, part.until)))
             }
             Self::Topic(topic) => Ok(topic.identity.clone()),
         }
@@ -61,7 +62,7 @@ impl Input {
     /// It cannot be read.
     pub fn open(&self, options: &ReadOptions, side: Option<usize>) -> anyhow::Result<Event> {
         match self {
-            Self::File(path) => Event::open(path, options, side),
+            Self::File(part) => Event::open(part, options, side),
             Self::Topic(topic) => {
                 Event::of(topic.name.clone(), topic.clone(), topic.newest.clone(), side, Some(topic.clone()))
             }
@@ -89,9 +90,11 @@ impl Event {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn open(path: &Path, options: &ReadOptions, side: Option<usize>) -> anyhow::Result<Self> {
+    pub fn open(file: &DataFile, options: &ReadOptions, side: Option<usize>) -> anyhow::Result<Self> {
+        let path = &file.find()?;
         let archive = Archive::open(&[path], options)?.without_duplicates();
-        let places: BTreeMap<_, _> = archive.slots().enumerate().map(|(place, slot)| (slot, place)).collect();
+        let slots = archive.slots().enumerate().filter(|(_, slot)| file.holds(*slot));
+        let places: BTreeMap<_, _> = slots.map(|(place, slot)| (slot, place)).collect();
         Self::of(stem(path).into(), Arc::new(archive), places, side, None)
     }
 

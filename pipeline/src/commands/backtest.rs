@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use squall_connectors::options::{Limits, ReadOptions};
-use squall_fields::{KnowledgeTime, StationReport, ValidTime};
+use squall_fields::{Cadence, KnowledgeTime, StationReport, ValidTime, Variable};
 use squall_operators::stations::{Control, ControlConfig};
 use squall_operators::verify::{PlacesConfig, Region, latest_places};
 
@@ -20,20 +20,23 @@ use crate::backtest::{Areas, Contestants, Engine, Event, Input, Options, TopicEv
 use crate::config::{LogKind, are_bounds, is_device, is_region, region};
 use crate::connect;
 use crate::dashboard::Dashboard;
+use crate::event_list::EventArguments;
 use crate::once;
 use crate::publish::StationArchive;
 use crate::runtime::{Parts, isolated_decoders};
 use crate::signals::Stop;
+use crate::training::DataFile;
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
   squall backtest --input may.nc june.nc --models persistence,extrapolation,steps:24 --leads 12 --report out/backtest
   squall backtest --input event.nc --models steps:24,models/weights/cogdpm-rain.safetensors --side 256 --report out/b
+  squall backtest --events configs/events.toml --split test --models persistence,steps:24 --side 256 --report out/t
   squall backtest configs/rain.toml --input event.nc --delay '2 min' --report out/backtest
   squall backtest configs/rain.toml --report out/backtest
   squall backtest --input event.nc --models extrapolation,steps:24 --region north=20,62,30,66 --stations synop.nc --report out/b
 
-Every file is an event; without any, what the topic of the configuration's source holds is one. Writes report.html, for people, and report.json, with all scores. A backtest that was killed or
+Every file is an event; without any, what the topic of the configuration's source holds is one. Of a list, without CONFIG, the events with the variables and cadence of the first one count. Writes report.html, for people, and report.json, with all scores. A backtest that was killed or
 stopped goes on when the same command is given again; what it has done lies in the folder state of the report.";
 
 /// Arguments of `squall backtest`.
@@ -45,8 +48,11 @@ pub struct Arguments {
     #[command(flatten)]
     overrides: Overrides,
     /// Files with observations, an event each; without any the topic of the configuration's source is read to its end.
-    #[arg(short, long, required_unless_present = "config", num_args = 1.., value_name = "FILE")]
+    /// What is not found from here is looked for in the folder SQUALL_DATA.
+    #[arg(short, long, required_unless_present_any = ["config", "events"], num_args = 1.., value_name = "FILE")]
     input: Vec<PathBuf>,
+    #[command(flatten)]
+    listed: EventArguments,
     /// Models: baselines by name and weights by file, with members behind a colon, such as steps:24.
     #[arg(long, value_delimiter = ',', value_name = "MODELS")]
     models: Vec<String>,
@@ -113,22 +119,37 @@ impl Arguments {
     }
 
     fn contestants(&self) -> anyhow::Result<(Contestants, ReadOptions, Vec<Input>)> {
-        let files = self.input.iter().cloned().map(Input::File).collect();
+        let given: Vec<DataFile> = self.input.iter().cloned().map(DataFile::from).collect();
+        let files = |listed: Vec<DataFile>| given.iter().cloned().chain(listed).map(Input::File).collect::<Vec<_>>();
         if let Some(path) = &self.config {
             let contestants = Contestants::of_config(self.overrides.load(path)?)?;
-            let read = read_options(&contestants.streams()[0].source);
-            let inputs = if self.input.is_empty() { vec![topic(&contestants)?] } else { files };
+            let source = &contestants.streams()[0].source;
+            let read = read_options(source);
+            let inputs = files(self.listed.files(&source.variables, source.cadence)?);
+            let inputs = if inputs.is_empty() { vec![topic(&contestants)?] } else { inputs };
             return Ok((contestants, read, inputs));
         }
-        let read = ReadOptions::default();
-        let mut first = Event::open(&self.input[0], &read, None)?;
-        let cadence = first.cadence().with_context(|| format!("{}: expected two slots", self.input[0].display()))?;
-        let (slot, _) = first.period().context("an event has slots")?;
-        let frame = first.frame(slot)?.context("the first slot has a frame")?;
-        let thresholds = self.scores.thresholds_of(frame.variables[0].unit())?;
-        let contestants = Contestants::of_names(&self.models, &frame.variables, cadence, self.leads, &thresholds)?;
+        let (variables, cadence) = self.what(&given)?;
+        let listed = self.listed.files(&variables, cadence)?;
+        let thresholds = self.scores.thresholds_of(variables[0].unit())?;
+        let contestants = Contestants::of_names(&self.models, &variables, cadence, self.leads, &thresholds)?;
         let read = read_options(&contestants.streams()[0].source);
-        Ok((contestants, read, files))
+        Ok((contestants, read, files(listed)))
+    }
+
+    /// Variables and cadence of the first event.
+    fn what(&self, given: &[DataFile]) -> anyhow::Result<(Vec<Variable>, Cadence)> {
+        let Some(first) = given.first() else {
+            let (list, split) = self.listed.load()?.context("there is an input or a list of events")?;
+            let first = list.events.into_iter().find(|event| event.split == split);
+            let first = first.ok_or_else(|| Usage(format!("--events: there is no {} event", split.name())))?;
+            return Ok((first.variables, first.cadence));
+        };
+        let mut event = Event::open(first, &ReadOptions::default(), None)?;
+        let cadence = event.cadence().with_context(|| format!("{}: expected two slots", first.file.display()))?;
+        let (slot, _) = event.period().context("an event has slots")?;
+        let frame = event.frame(slot)?.context("the first slot has a frame")?;
+        Ok((frame.variables.to_vec(), cadence))
     }
 
     /// The regions of the configuration and of the command line, and what stations said.
@@ -161,7 +182,7 @@ impl Arguments {
         let taken = PlacesConfig::at_any_time(source.variables.clone(), source.cadence);
         let control = Control::new(ControlConfig::default());
         let stations = latest_places(reports.into_iter().map(known), control, &taken);
-        let files = self.stations.iter().map(|path| Input::File(path.clone()).identity());
+        let files = self.stations.iter().map(|path| Input::File(path.clone().into()).identity());
         let identity = files.collect::<anyhow::Result<Vec<_>>>()?.join(" ");
         Ok(Areas { regions, stations, identity })
     }

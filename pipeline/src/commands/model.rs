@@ -15,6 +15,7 @@ use squall_models::training::validate::{self, Comparison};
 use squall_models::weights::{self, Metadata};
 
 use super::{Usage, print, time, train};
+use crate::event_list::EventArguments;
 use crate::training::DataFile;
 
 /// What to do with a weights file.
@@ -204,8 +205,10 @@ pub struct Score {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// File with observations that the model was not trained on (may be repeated).
-    #[arg(long, required = true, value_name = "FILE")]
+    #[arg(long, required_unless_present = "events", value_name = "FILE")]
     data: Vec<PathBuf>,
+    #[command(flatten)]
+    listed: EventArguments,
     /// First valid time to use.
     #[arg(long, value_name = "TIME", value_parser = time)]
     from: Option<ValidTime>,
@@ -242,8 +245,8 @@ impl Score {
         let spec = weights::describe(&self.file)?.metadata.spec;
         let cadence = Cadence::every_seconds(spec.cadence_seconds).context("the model has no cadence")?;
         let mut events = Vec::new();
-        for file in &self.data {
-            let file = DataFile { file: file.clone(), from: self.from, until: None, cadence: None };
+        let given = self.data.iter().map(|file| DataFile { from: self.from, ..file.clone().into() });
+        for file in given.chain(self.listed.files(&spec.variables, cadence)?) {
             events.extend(file.events(&spec.variables, cadence, spec.frames())?);
         }
         let cases = validate::cases(&events, spec.context, spec.leads, self.size, self.cases)?;

@@ -76,7 +76,7 @@ impl<'a> Context<'a> {
     }
 
     /// A file that a setting names: from the working folder, or else from the folder of the configuration.
-    pub(super) fn existing(&self, file: &str) -> Option<PathBuf> {
+    pub(crate) fn existing(&self, file: &str) -> Option<PathBuf> {
         let beside = Path::new(self.name).parent().map(|folder| folder.join(file));
         [Some(PathBuf::from(file)), beside].into_iter().flatten().find(|path| path.is_file())
     }

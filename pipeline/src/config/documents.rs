@@ -74,7 +74,9 @@ guidance = { precision = {} }
 /// Every setting that is asked for, without the names of sources and streams and the places in lists.
 fn asked<T>(text: &str, kind: &Kind, read: impl FnOnce(&Context<'_>) -> Option<T>) -> BTreeSet<String> {
     let settings = RefCell::new(Vec::new());
-    let read = Layers::from_text("x.toml", text).read(kind, |context| {
+    // Beside the configurations of the folder, so that the files that they name are found.
+    let name = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/x.toml");
+    let read = Layers::from_text(name, text).read(kind, |context| {
         let read = read(context);
         *settings.borrow_mut() = context.settings();
         read

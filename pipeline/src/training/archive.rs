@@ -34,7 +34,19 @@ fn as_time<S: Serializer>(time: &Option<ValidTime>, serializer: S) -> Result<S::
     time.map(ValidTime::to_rfc3339).serialize(serializer)
 }
 
+/// All of a file.
+impl From<PathBuf> for DataFile {
+    fn from(file: PathBuf) -> Self {
+        Self { file, from: None, until: None, cadence: None }
+    }
+}
+
 impl DataFile {
+    /// Whether a time lies in the part.
+    pub fn holds(&self, slot: ValidTime) -> bool {
+        self.from.is_none_or(|from| slot >= from) && self.until.is_none_or(|until| slot <= until)
+    }
+
     /// Its unbroken series of at least `least` frames; `cadence` is the model's.
     ///
     /// # Errors
@@ -43,9 +55,7 @@ impl DataFile {
         let path = self.find()?;
         let cadence = self.cadence.unwrap_or(cadence);
         let archive = Archive::open(&[&path], &ReadOptions::of(variables))?.without_duplicates();
-        let wanted = |slot: &ValidTime| {
-            cadence.is_slot(*slot) && self.from.is_none_or(|t| *slot >= t) && self.until.is_none_or(|t| *slot <= t)
-        };
+        let wanted = |slot: &ValidTime| cadence.is_slot(*slot) && self.holds(*slot);
         let slots: Vec<(usize, ValidTime)> = archive.slots().enumerate().filter(|(_, slot)| wanted(slot)).collect();
         let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).context("a file has a name")?;
         let unbroken = slots.chunk_by(|(_, a), (_, b)| cadence.step(*a, 1) == *b);
@@ -60,7 +70,11 @@ impl DataFile {
             .collect()
     }
 
-    pub(super) fn find(&self) -> anyhow::Result<PathBuf> {
+    /// Where it lies.
+    ///
+    /// # Errors
+    /// It is neither where its path says nor in the folder that `SQUALL_DATA` names.
+    pub fn find(&self) -> anyhow::Result<PathBuf> {
         if self.file.exists() {
             return Ok(self.file.clone());
         }

@@ -47,6 +47,9 @@ pub struct Data {
     pub train: Vec<DataFile>,
     /// To be judged by; at least one.
     pub validation: Vec<DataFile>,
+    /// List of events by which the two above were checked; `None` checks nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<PathBuf>,
     /// Every so many frames start a clip.
     pub clip_every: usize,
 }

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use squall_fields::ValidTime;
+use squall_fields::{Chain, ValidTime};
 use squall_models::ModelSpec;
 
 use super::DataFile;
 use super::config::{Data, RunConfig, Validation};
 use crate::config::layers::Kind;
 use crate::config::section::{Context, Section, variables};
+use crate::event_list::{EventList, Split};
 
 /// Training configurations.
 pub(crate) const TRAINING: Kind = Kind { defaults: include_str!("defaults.toml"), prefix: "SQUALL_TRAIN__" };
@@ -82,18 +83,46 @@ fn model(section: &Section<'_>) -> Option<ModelSpec> {
 }
 
 fn data(section: &Section<'_>) -> Option<Data> {
-    let (train, validation) = (files(section, "train"), files(section, "validation"));
+    let events = section.optional_text("events");
+    let list = events.as_deref().and_then(|file| list(section, file));
+    let of = |split| list.as_ref().map(|(_, list)| (list, split));
+    let train = files(section, "train", of(Split::Train));
+    let validation = files(section, "validation", of(Split::Tune));
     let clip_every = section.count("clip_every", 1..=10_000);
     section.finish();
-    Some(Data { train: train?, validation: validation?, clip_every: clip_every? as usize })
+    let events = list.map(|(path, _)| path);
+    Some(Data { train: train?, validation: validation?, events, clip_every: clip_every? as usize })
 }
 
-fn files(section: &Section<'_>, key: &str) -> Option<Vec<DataFile>> {
+/// The list of events that a setting names, and where it was found.
+fn list(section: &Section<'_>, file: &str) -> Option<(PathBuf, EventList)> {
+    let Some(path) = section.context.existing(file) else {
+        section.fault("events", format!("there is no file {file} here or beside the configuration"));
+        return None;
+    };
+    match EventList::load(&path) {
+        Ok(list) => Some((path, list)),
+        Err(error) => {
+            section.fault("events", Chain(error.as_ref()).to_string());
+            None
+        }
+    }
+}
+
+/// Files, each of which a list of events must not have for another use.
+fn files(section: &Section<'_>, key: &str, list: Option<(&EventList, Split)>) -> Option<Vec<DataFile>> {
     let tables = section.sections(key, "[{ file = \"...\" }]")?;
     if tables.is_empty() {
         section.fault(key, "expected at least one file");
     }
-    let files: Vec<Option<DataFile>> = tables.iter().map(file).collect();
+    let read = |table: &Section<'_>| {
+        let file = file(table)?;
+        if let Some(objection) = list.and_then(|(list, split)| list.objection(&file, split)) {
+            table.fault("file", objection);
+        }
+        Some(file)
+    };
+    let files: Vec<Option<DataFile>> = tables.iter().map(read).collect();
     files.into_iter().collect()
 }
 
@@ -105,7 +134,7 @@ fn file(section: &Section<'_>) -> Option<DataFile> {
     Some(DataFile { file: PathBuf::from(file?), from, until, cadence })
 }
 
-fn time(section: &Section<'_>, key: &str) -> Option<ValidTime> {
+pub(crate) fn time(section: &Section<'_>, key: &str) -> Option<ValidTime> {
     let text = section.optional_text(key)?;
     let time = ValidTime::parse_rfc3339(&text);
     if time.is_none() {

@@ -142,3 +142,22 @@ x.toml:1: data: validation is missing: expected validation = [{ file = "..." }]
 x.toml:1: training is missing: expected training = { steps = ..., ... }
 "#);
 }
+
+#[test]
+fn what_is_listed_for_the_test_is_neither_learnt_from_nor_validated_on() {
+    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/events.toml");
+    let layers = |train: &str, validation: &str| {
+        Layers::from_text("x.toml", SMALL)
+            .set(format!("data.events={}", list.display()))
+            .set(format!("data.train=[{{ file = \"{train}\" }}]"))
+            .set(format!("data.validation=[{{ file = \"{validation}\" }}]"))
+    };
+    assert!(RunConfig::load(&layers("radar_fmi_20160928.nc", "radar_fmi_20170509.nc")).is_ok());
+    assert!(RunConfig::load(&layers("unlisted.nc", "other.nc")).is_ok());
+    let refused = layers("radar_openmrg_20150827.nc", "radar_dwd_ry_20210823.nc");
+    insta::assert_snapshot!(RunConfig::load(&refused).unwrap_err(), @r#"
+--set data.train: data.train[0].file: radar_openmrg_20150827.nc is listed as a test event: it must not be used to train
+--set data.validation: data.validation[0].file: radar_dwd_ry_20210823.nc is listed as a test event: it must not be used to tune
+"#);
+    assert!(RunConfig::load(&layers("radar_mch_20150515.nc", "other.nc")).is_err(), "a tune event");
+}
