@@ -85,9 +85,34 @@ impl Scoreboard {
 
     /// A score of a model over all leads.
     pub fn pooled(&self, model: usize, score: usize) -> Option<f64> {
+        self.all_leads(model, score).finish()
+    }
+
+    /// The sums of a score of a model over all leads.
+    pub fn all_leads(&self, model: usize, score: usize) -> Box<dyn AnyScore> {
         let mut all = self.empty[score].clone();
         self.models[model].leads.values().for_each(|scores| all.merge(&*scores[score]));
-        all.finish()
+        all
+    }
+
+    /// The sums of a score of a model at a lead, if it was judged there.
+    pub fn at_lead(&self, model: usize, lead: LeadTime, score: usize) -> Option<&dyn AnyScore> {
+        Some(&*self.models[model].leads.get(&lead)?[score])
+    }
+
+    /// Whether a score has counted anything for any model.
+    pub fn has_any(&self, score: usize) -> bool {
+        (0..self.models.len()).any(|model| self.has(model, score))
+    }
+
+    /// Takes the sums of another board of the same scores and models.
+    pub fn merge(&mut self, other: &Self) {
+        for (own, other) in self.models.iter_mut().zip(&other.models) {
+            for (lead, more) in &other.leads {
+                let scores = own.leads.entry(*lead).or_insert_with(|| self.empty.clone());
+                scores.iter_mut().zip(more).for_each(|(score, more)| score.merge(&**more));
+            }
+        }
     }
 
     /// Whether a score has counted anything for a model; the spread of a single member never does.
@@ -110,4 +135,35 @@ pub fn common<'a>(observed: ArrayView2<'_, f32>, ensembles: impl Iterator<Item =
         }
     }
     common
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array3;
+
+    use super::*;
+    use crate::scores::list;
+
+    #[test]
+    fn boards_of_parts_merge_to_the_board_of_the_whole() {
+        let empty = || Scoreboard::new(list::start(&["crps", "csi"], &vec![1.0].into()).unwrap());
+        let lead = |step: i64| LeadTime::from_seconds(300 * step);
+        let (members, observed) = (|v: f32| Array3::from_elem((2, 3, 3), v), Array2::from_elem((3, 3), 2.0));
+        let (mut whole, mut merged) = (empty(), empty());
+        [&mut whole, &mut merged].map(|board| board.enter("model"));
+        for (step, value) in [(1, 0.0), (2, 1.0), (2, 5.0)] {
+            let mut part = empty();
+            part.enter("model");
+            let members = members(value);
+            [&mut whole, &mut part].map(|board| board.add(0, lead(step), &Pair::new(members.view(), observed.view())));
+            merged.merge(&part);
+        }
+        assert_eq!(merged.leads(), whole.leads());
+        for score in 0..2 {
+            assert_eq!(merged.pooled(0, score), whole.pooled(0, score));
+            assert_eq!(merged.value(0, lead(2), score), whole.value(0, lead(2), score));
+        }
+        assert_eq!(merged.at_lead(0, lead(2), 0).map(AnyScore::count), Some(18.0));
+        assert!(merged.at_lead(0, lead(3), 0).is_none());
+    }
 }

@@ -3,8 +3,9 @@
 use super::csi::Csi;
 use super::score::AnyScore;
 use super::{
-    Crps, DirectionError, EnergyScore, Error, FairCrps, FssScore, NeighbourhoodCsi, Pool, PooledCrps, PrecisionRank,
-    Probability, RankHistogram, SpectrumRatio, SpeedCrps, Spread, TailCrps, VectorError,
+    Crps, DirectionError, EnergyScore, Error, FairCrps, FssScore, LogSpectrumRatio, Maximum, NeighbourhoodCsi, Pool,
+    PooledCrps, PrecisionRank, Probability, RankHistogram, SpectrumRatio, SpeedCrps, Spread, TailCrps, VectorError,
+    WetArea,
 };
 
 /// What the scores of events and of neighbourhoods are of.
@@ -71,14 +72,18 @@ pub const ALL: &[Kind] = &[
     Kind { name: "vector", about: "error of the mean wind", start: |_| one(VectorError::default()) },
     Kind { name: "direction", about: "error of its direction", start: |_| one(DirectionError::default()) },
     Kind { name: "speed-crps", about: "CRPS of the speed", start: |_| one(SpeedCrps::default()) },
+    Kind { name: "wet-area", about: "cells that members cover", start: |at| at.each(WetArea::at_least) },
+    Kind { name: "maximum", about: "largest values of members", start: |_| one(Maximum::default()) },
+    Kind { name: "spectrum-log", about: "power of logarithms", start: |_| one(LogSpectrumRatio::default()) },
     Kind { name: "precision", about: "where it is unsure it errs", start: |_| one(PrecisionRank::everywhere()) },
     Kind { name: "precision-wet", about: "the same where it rains", start: |_| one(PrecisionRank::where_wet()) },
 ];
 
 /// The names of scores whose sums are numbers that can be kept, taken back and pooled ([`super::Statistics`]); what
-/// follows from the sums of another is left out.
+/// follows from the sums of another is left out, and what tells of the looks of rain alone.
 pub fn measures() -> impl Iterator<Item = &'static str> {
-    names().filter(|name| !matches!(*name, "fair-crps" | "precision" | "precision-wet"))
+    let left_out = ["fair-crps", "wet-area", "maximum", "spectrum-log", "precision", "precision-wet"];
+    names().filter(move |name| !left_out.contains(name))
 }
 
 /// There is no score of a name.

@@ -54,7 +54,10 @@ impl Score for RankHistogram {
     }
 
     fn values(&self) -> Vec<Value> {
-        vec![Value::new("rank_outliers", self.outliers())]
+        vec![
+            Value::new("rank_outliers", self.outliers()),
+            Value::new("rank_reliability_index", self.reliability_index()),
+        ]
     }
 }
 
@@ -118,6 +121,20 @@ impl RankHistogram {
         ratio(outside, expected)
     }
 
+    /// Sum over the ranks of how far the share of observations is from 1/(M+1) (Delle Monache et al. 2006): 0 is reliable, 2
+    /// at most. Of ensembles of several sizes, their mean by cases.
+    pub fn reliability_index(&self) -> Option<f64> {
+        let (mut index, mut cases) = (0.0, 0.0);
+        for members in self.sizes() {
+            let ranks = self.ranks(members);
+            let all: f64 = ranks.iter().sum();
+            let even = all / f64::from(members + 1);
+            index += ranks.iter().map(|rank| (rank - even).abs()).sum::<f64>();
+            cases += all;
+        }
+        ratio(index, cases)
+    }
+
     /// Cases in each of the M+1 ranks, of ensembles of M members alone: ranks of other sizes do not compare.
     pub fn ranks(&self, members: u32) -> Vec<f64> {
         let mut ranks = vec![0.0; members as usize + 1];
@@ -151,6 +168,14 @@ mod tests {
         assert_eq!(histogram(&[(vec![0.0; 3], 0.0)]).ranks(3), [0.25; 4]);
         assert_eq!(histogram(&[(vec![0.0, 1.0, 1.0], 1.0)]).ranks(3), [0.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]);
         assert_eq!(histogram(&[(vec![0.0], f32::NAN), (vec![f32::NAN], 0.0), (vec![], 0.0)]).count(), 0);
+    }
+
+    #[test]
+    fn a_flat_histogram_has_index_0_and_one_rank_alone_nearly_2() {
+        let flat: Vec<_> = [0.0, 1.5, 2.5, 4.0].map(|y| (vec![1.0, 2.0, 3.0], y)).into();
+        assert_eq!(histogram(&flat).reliability_index(), Some(0.0));
+        assert_eq!(histogram(&flat[..1]).reliability_index(), Some(1.5), "three quarters too many, and none elsewhere");
+        assert_eq!(histogram(&[]).reliability_index(), None);
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use rustfft::num_complex::Complex64;
 
 use super::ratio;
 use super::score::{Pair, Score, Value};
-use super::statistics::Sums;
+use super::statistics::{Sums, sums_of_field};
 
 /// Radially averaged power spectrum of a field `[y, x]`, by wavenumber from 0 on: the mean of |FFT|^2/(rows columns)
 /// over the ring of rounded radius k, as pysteps has it.
@@ -178,6 +178,53 @@ impl SpectrumRatio {
     }
 }
 
+/// The same of ln(1 + x / 0.1), where x is an amount such as a rain rate in mm/h: linear power is that of the few heaviest
+/// cells, this that of the texture.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LogSpectrumRatio(SpectrumRatio);
+
+/// What the logarithm takes for hardly anything, in the unit of the variable.
+const LOG_FLOOR: f32 = 0.1;
+
+sums_of_field!(LogSpectrumRatio, 0);
+
+impl Score for LogSpectrumRatio {
+    fn name(&self) -> &'static str {
+        "spectrum of logarithms"
+    }
+
+    fn is_of_neighbours(&self) -> bool {
+        true
+    }
+
+    fn is_by_lead(&self) -> bool {
+        false
+    }
+
+    fn add(&mut self, pair: &Pair<'_>) {
+        let log = |v: f32| if v.is_nan() { v } else { (v.max(0.0) / LOG_FLOOR).ln_1p() };
+        let (members, observed) = (pair.members.mapv(log), pair.observed.mapv(log));
+        Score::add(&mut self.0, &Pair::new(members.view(), observed.view()));
+    }
+
+    fn merge(&mut self, other: &Self) {
+        Score::merge(&mut self.0, &other.0);
+    }
+
+    fn count(&self) -> f64 {
+        Score::count(&self.0)
+    }
+
+    fn finish(&self) -> Option<f64> {
+        self.0.finish()
+    }
+
+    fn values(&self) -> Vec<Value> {
+        let ratios = self.0.ratios().into_iter();
+        ratios.map(|(length, ratio)| Value { score: "rapsd_ratio_log", scale: Some(length), value: ratio }).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ndarray::{Array3, Axis};
@@ -211,5 +258,24 @@ mod tests {
         let merged = sum.merge(&sum);
         assert_eq!((merged.counts(), merged.ratios().len()), ((2, 4), 4));
         assert!(merged.ratios().iter().all(|(_, r)| (r.unwrap() - 4.0).abs() < 1e-9));
+    }
+
+    #[test]
+    fn the_texture_of_drizzle_counts_in_logarithms_and_hardly_otherwise() {
+        let observed = Array2::from_shape_fn((16, 16), |(y, x)| if (y, x) == (4, 4) { 50.0f32 } else { 0.0 });
+        let mut member = observed.clone();
+        member.indexed_iter_mut().filter(|((y, x), _)| (x + y) % 2 == 0 && *y > 8).for_each(|(_, v)| *v = 0.5);
+        let members = member.insert_axis(Axis(0));
+        let pair = Pair::new(members.view(), observed.view());
+        let (mut linear, mut log) = (SpectrumRatio::default(), LogSpectrumRatio::default());
+        Score::add(&mut linear, &pair);
+        Score::add(&mut log, &pair);
+        assert!(
+            linear.finish().unwrap() < 1.1 && log.finish().unwrap() > 2.0,
+            "{:?} {:?}",
+            linear.finish(),
+            log.finish()
+        );
+        assert_eq!(log.values().len(), linear.ratios().len());
     }
 }

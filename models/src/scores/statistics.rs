@@ -177,7 +177,7 @@ mod tests {
 
     /// All scores that have sums, of one field each.
     fn empty() -> Vec<Box<dyn AnyScore>> {
-        let names: Vec<_> = list::measures().collect();
+        let names: Vec<_> = list::measures().chain(["wet-area", "maximum", "spectrum-log"]).collect();
         list::start(&names, &Settings { thresholds: vec![0.5, 2.0], scales: vec![1, 3] }).unwrap()
     }
 

@@ -12,8 +12,9 @@ type Column = (usize, usize);
 
 impl Scoreboard {
     /// Scores by lead, each with its models. A score that counted nothing for a model has no column.
-    fn columns(&self) -> Vec<Column> {
-        let by_lead = (0..self.scores().len()).filter(|score| self.scores()[*score].is_by_lead());
+    fn columns(&self, wanted: impl Fn(&dyn AnyScore) -> bool) -> Vec<Column> {
+        let is_shown = |score: &usize| self.scores()[*score].is_by_lead() && wanted(&*self.scores()[*score]);
+        let by_lead = (0..self.scores().len()).filter(is_shown);
         let models = 0..self.models().len();
         by_lead
             .flat_map(|score| models.clone().map(move |model| (score, model)))
@@ -23,7 +24,12 @@ impl Scoreboard {
 
     /// As Markdown, with four digits.
     pub fn markdown(&self) -> String {
-        let (columns, names): (_, Vec<&str>) = (self.columns(), self.models().collect());
+        self.markdown_of(|_| true)
+    }
+
+    /// The same of some of the scores.
+    pub fn markdown_of(&self, wanted: impl Fn(&dyn AnyScore) -> bool) -> String {
+        let (columns, names): (_, Vec<&str>) = (self.columns(wanted), self.models().collect());
         let mut text = String::from("| lead (min) |");
         for (score, model) in &columns {
             let _ = write!(text, " {} {} |", names[*model], heading(&*self.scores()[*score]));
@@ -45,7 +51,7 @@ impl Scoreboard {
     pub fn text(&self, unit: &str, rows: usize) -> String {
         const LONGEST: usize = 13;
         let names: Vec<String> = self.models().map(|name| name.chars().take(LONGEST).collect()).collect();
-        let (columns, mut text, mut heads) = (self.columns(), String::new(), String::new());
+        let (columns, mut text, mut heads) = (self.columns(|_| true), String::new(), String::new());
         let groups: Vec<&[Column]> = columns.chunk_by(|a, b| a.0 == b.0).collect();
         let cell = |text: &str, model: usize| format!("{text:>width$} ", width = names[model].len().max(7));
         let _ = write!(text, "{:>9} ", "");
