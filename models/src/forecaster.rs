@@ -154,7 +154,8 @@ impl ModelError {
 /// A forecast model.
 ///
 /// A prediction is a function of the request and of [`Forecaster::digest`] alone: never of the batch it
-/// is in, of earlier requests, or of the ensemble size (member 3 of 4 is member 3 of 40).
+/// is in, of earlier requests, or of the ensemble size (member 3 of 4 is member 3 of 40). The one exception to the last is a
+/// model of [`crate::calibration`], whose members are corrected around their common mean.
 pub trait Forecaster: Send {
     /// Name for people, such as `extrapolation`.
     fn name(&self) -> &str;

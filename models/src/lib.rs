@@ -46,6 +46,7 @@
 //! ```
 
 pub mod baselines;
+pub mod calibration;
 pub mod device;
 pub mod diffusion;
 pub mod forecaster;

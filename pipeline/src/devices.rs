@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use squall_fields::{Cause, Chain};
 use squall_models::baselines::Baseline;
+use squall_models::calibration::Calibrated;
 use squall_models::diffusion::DiffusionForecaster;
 use squall_models::{Coordinates, Forecaster, ModelError, Prediction, Request};
 use squall_operators::events;
@@ -31,13 +32,22 @@ pub type ModelFactory = dyn Fn(&StreamConfig) -> anyhow::Result<Box<dyn Forecast
 /// # Errors
 /// Its file cannot be used, or its device is not there.
 pub fn model(stream: &StreamConfig) -> anyhow::Result<Box<dyn Forecaster>> {
-    match &stream.model {
+    build(&stream.model, &stream.name)
+}
+
+fn build(model: &ModelConfig, stream: &str) -> anyhow::Result<Box<dyn Forecaster>> {
+    match model {
         ModelConfig::Named(baseline) => Ok(baseline.clone().build()),
         ModelConfig::File { file, options, .. } => {
             let started = Instant::now();
             let model = DiffusionForecaster::open(file, options)?;
-            events::ModelLoaded { stream: &stream.name, model: model.name(), took: started.elapsed() }.emit();
+            events::ModelLoaded { stream, model: model.name(), took: started.elapsed() }.emit();
             Ok(Box::new(model))
+        }
+        ModelConfig::Calibrated { base, calibration: None, .. } => build(base, stream),
+        ModelConfig::Calibrated { calibrated, base, calibration: Some(calibration) } => {
+            let path = calibrated.display().to_string();
+            Ok(Box::new(Calibrated::new(build(base, stream)?, calibration.clone(), &path)?))
         }
     }
 }
@@ -93,7 +103,7 @@ impl Forecaster for Unavailable {
 /// A model that cannot be loaded, replaced by one that has its fallback answer; the error itself if nothing could.
 fn without_model(stream: &StreamConfig, error: anyhow::Error) -> anyhow::Result<ModelSlot> {
     let unloadable = matches!(error.downcast_ref(), Some(ModelError::File { .. } | ModelError::Device { .. }));
-    let ModelConfig::File { file, .. } = &stream.model else { return Err(error) };
+    let ModelConfig::File { file, .. } = stream.model.base() else { return Err(error) };
     let Some(fallback) = fallback(stream).filter(|_| unloadable) else { return Err(error) };
     let reason = Chain(error.as_ref()).to_string();
     events::ModelNotLoaded { stream: &stream.name, reason: &reason, instead: fallback.name() }.emit();

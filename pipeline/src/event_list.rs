@@ -3,12 +3,16 @@
 //! It stands in one file, `configs/events.toml`, which scoring, backtests and training share: a score on events that
 //! something was chosen by is no evidence, and whoever reads a table must be able to look up which ones were.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use squall_connectors::options::ReadOptions;
 use squall_fields::{Cadence, ValidTime, Variable};
 
+use crate::backtest::Event;
+use crate::backtest::contestants::Asked;
 use crate::commands::Usage;
 use crate::config::layers::Kind;
 use crate::config::section::{Context, Section, variables};
@@ -151,7 +155,7 @@ fn event(section: &Section<'_>) -> Option<ListedEvent> {
 pub struct EventArguments {
     /// List of events, such as configs/events.toml; those of --split that have the variables and the cadence count.
     #[arg(long, value_name = "FILE", requires = "split")]
-    pub(crate) events: Option<std::path::PathBuf>,
+    pub(crate) events: Option<PathBuf>,
     /// Which events of the list.
     #[arg(long, value_enum, requires = "events")]
     split: Option<Split>,
@@ -183,12 +187,34 @@ impl EventArguments {
         }
         Ok(files)
     }
+
+    /// Variables and cadence of the first event: of the files that are given, or else of the list, where models of these
+    /// names must be able to take them.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub(crate) fn first(&self, given: &[DataFile], models: &[String]) -> anyhow::Result<(Vec<Variable>, Cadence)> {
+        let Some(first) = given.first() else {
+            let (list, split) = self.load()?.context("there is an input or a list of events")?;
+            for event in list.events.into_iter().filter(|event| event.split == split) {
+                let takes = models.iter().map(|name| Asked::takes(name, &event.variables));
+                if takes.collect::<anyhow::Result<Vec<bool>>>()?.into_iter().all(|takes| takes) {
+                    return Ok((event.variables, event.cadence));
+                }
+            }
+            let text = format!("--events: there is no {} event that {} can forecast", split.name(), models.join(", "));
+            return Err(Usage(text).into());
+        };
+        let mut event = Event::open(first, &ReadOptions::default(), None)?;
+        let cadence = event.cadence().with_context(|| format!("{}: expected two slots", first.file.display()))?;
+        let (slot, _) = event.period().context("an event has slots")?;
+        let frame = event.frame(slot)?.context("the first slot has a frame")?;
+        Ok((frame.variables.to_vec(), cadence))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     fn shipped() -> EventList {

@@ -103,7 +103,7 @@ pub fn start(
     control: Arc<Control>,
     has_model: bool,
 ) -> std::io::Result<()> {
-    let ModelConfig::File { file, watch, .. } = &stream.model else { return Ok(()) };
+    let ModelConfig::File { file, watch, .. } = stream.model.base() else { return Ok(()) };
     let watches = watch.unwrap_or(clock == Clock::Wall);
     if has_model && !watches {
         return Ok(());

@@ -5,9 +5,11 @@
 //! | `persistence` | the newest frame, unchanged | any |
 //! | `extrapolation` | the newest frame, moved by optical flow; members by errors of the motion | rain |
 //! | `lagrangian-probability` | the same, with members from a neighbourhood that grows with the lead | rain |
+//! | `damped-persistence` | the newest frame, fading and smoothed as it ages, with noise of the size of its errors | wind |
 //! | `steps` | a cascade of scales that move, go on as they did, and are stirred by noise | rain |
 
 pub mod advection;
+pub mod damped;
 pub mod extrapolation;
 pub mod lagrangian_probability;
 pub mod motion;
@@ -23,6 +25,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use damped::{DampedParams, DampedPersistence};
 pub use extrapolation::{Extrapolation, ExtrapolationParams, FirstGuess, first_guess};
 pub use lagrangian_probability::{LagrangianParams, LagrangianProbability};
 pub use persistence::Persistence;
@@ -35,6 +38,8 @@ use crate::Forecaster;
 pub enum Kind {
     /// See [`Persistence`].
     Persistence,
+    /// See [`DampedPersistence`].
+    DampedPersistence,
     /// See [`Extrapolation`].
     Extrapolation,
     /// See [`LagrangianProbability`].
@@ -45,7 +50,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every baseline.
-    pub const ALL: [Self; 4] = [Self::Persistence, Self::Extrapolation, Self::LagrangianProbability, Self::Steps];
+    pub const ALL: [Self; 5] =
+        [Self::Persistence, Self::DampedPersistence, Self::Extrapolation, Self::LagrangianProbability, Self::Steps];
 
     /// Name as in a configuration.
     ///
@@ -57,6 +63,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Persistence => "persistence",
+            Self::DampedPersistence => "damped-persistence",
             Self::Extrapolation => "extrapolation",
             Self::LagrangianProbability => "lagrangian-probability",
             Self::Steps => "steps",
@@ -86,6 +93,8 @@ pub const NAMES: [&str; Kind::ALL.len()] = {
 pub enum Baseline {
     /// See [`Persistence`].
     Persistence,
+    /// See [`DampedPersistence`].
+    DampedPersistence(DampedParams),
     /// See [`Extrapolation`].
     Extrapolation(ExtrapolationParams),
     /// See [`LagrangianProbability`].
@@ -127,6 +136,7 @@ impl Baseline {
         struct Nothing {}
         match name {
             "persistence" => Nothing::deserialize(settings).map(|Nothing {}| Self::Persistence),
+            "damped-persistence" => DampedParams::deserialize(settings).map(Self::DampedPersistence),
             "extrapolation" => ExtrapolationParams::deserialize(settings).map(Self::Extrapolation),
             "lagrangian-probability" => LagrangianParams::deserialize(settings).map(Self::LagrangianProbability),
             "steps" => StepsParams::deserialize(settings).map(Self::Steps),
@@ -152,14 +162,18 @@ impl Baseline {
 
     /// The settings that make no sense, such as `motion.window`, each with what must hold.
     pub fn faults(&self) -> Vec<(String, &'static str)> {
+        let named = |faults: Vec<(&'static str, &'static str)>| {
+            faults.into_iter().map(|(name, reason)| (name.to_owned(), reason)).collect::<Vec<_>>()
+        };
         let (motion, own) = match self {
             Self::Persistence => return Vec::new(),
+            Self::DampedPersistence(params) => return named(params.faults()),
             Self::Extrapolation(params) => (&params.motion, Vec::new()),
             Self::LagrangianProbability(params) => (&params.motion, Vec::new()),
             Self::Steps(params) => (&params.motion, params.faults()),
         };
         let motion = motion.faults().into_iter().map(|(name, reason)| (format!("motion.{name}"), reason));
-        motion.chain(own.into_iter().map(|(name, reason)| (name.to_owned(), reason))).collect()
+        motion.chain(named(own)).collect()
     }
 
     /// Its name, one of [`NAMES`].
@@ -171,6 +185,7 @@ impl Baseline {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Persistence => Kind::Persistence,
+            Self::DampedPersistence(_) => Kind::DampedPersistence,
             Self::Extrapolation(_) => Kind::Extrapolation,
             Self::LagrangianProbability(_) => Kind::LagrangianProbability,
             Self::Steps(_) => Kind::Steps,
@@ -181,6 +196,7 @@ impl Baseline {
     pub fn build(self) -> Box<dyn Forecaster> {
         match self {
             Self::Persistence => Box::new(Persistence::default()),
+            Self::DampedPersistence(params) => Box::new(DampedPersistence::new(params)),
             Self::Extrapolation(params) => Box::new(Extrapolation::new(params)),
             Self::LagrangianProbability(params) => Box::new(LagrangianProbability::new(params)),
             Self::Steps(params) => Box::new(Steps::new(params)),
@@ -219,11 +235,12 @@ mod tests {
     fn every_name_builds_and_digests_tell_parameters_apart() {
         let digests: Vec<String> =
             NAMES.iter().map(|name| build(name, &Value::Null).unwrap().digest().to_owned()).collect();
-        assert!(digests[0] != digests[1] && digests[1] != digests[2]);
+        assert!((1..digests.len()).all(|i| !digests[..i].contains(&digests[i])));
         assert!(digests.iter().all(|d| d.len() == 64));
+        let own = &digests[NAMES.iter().position(|name| *name == "extrapolation").unwrap()];
         let other = build("extrapolation", &json!({"motion": {"window": 40}})).unwrap();
-        assert_ne!(other.digest(), digests[1]);
-        assert_eq!(build("extrapolation", &json!({})).unwrap().digest(), digests[1]);
+        assert_ne!(other.digest(), own);
+        assert_eq!(build("extrapolation", &json!({})).unwrap().digest(), own);
     }
 
     #[test]

@@ -5,12 +5,11 @@ use std::path::Path;
 
 use anyhow::Context;
 use squall_fields::{Cadence, Variable};
-use squall_models::baselines::Kind;
-use squall_models::diffusion::Options;
-use squall_models::weights;
+use squall_models::baselines::{Baseline, Kind};
+use squall_models::{ModelSpec, weights};
 
 use crate::commands::Usage;
-use crate::config::{Config, Layers, ModelConfig, StreamConfig};
+use crate::config::{Config, Layers, ModelConfig, StreamConfig, calibrated};
 
 /// Models that forecast the same events.
 #[derive(Clone, Debug)]
@@ -42,7 +41,7 @@ impl Contestants {
         Ok(Self { config })
     }
 
-    /// Models by name, such as `steps:24` for 24 members, or by weights file.
+    /// Models by name, such as `steps:24` for 24 members, by weights file, or by a file of `squall model calibrate`.
     ///
     /// # Errors
     /// A name is unknown, a file cannot be read, or a model does not fit the archive.
@@ -61,26 +60,7 @@ impl Contestants {
             cadence.step_seconds()
         );
         for name in names {
-            let (model, members) = match name.rsplit_once(':').map(|(model, members)| (model, members.parse())) {
-                Some((model, Ok(members))) => (model, Some(members)),
-                _ => (name.as_str(), None),
-            };
-            let (window, model, members) = match Kind::named(model) {
-                Some(kind) => {
-                    let single = matches!(kind, Kind::Persistence | Kind::Extrapolation);
-                    (WINDOW, format!("name = {model:?}"), members.unwrap_or(if single { 1 } else { MEMBERS }))
-                }
-                None if Path::new(model).is_file() => {
-                    let spec = weights::describe(Path::new(model))?.metadata.spec;
-                    (spec.context, format!("file = {model:?}, watch = false"), members.unwrap_or(MEMBERS))
-                }
-                None => {
-                    let known: Vec<&str> = Kind::ALL.map(Kind::name).into();
-                    let text =
-                        format!("--models {name}: no such file, and the models without one are {}", known.join(", "));
-                    return Err(Usage(text).into());
-                }
-            };
+            let Asked { model, window, members } = Asked::parse(name)?;
             let _ = write!(
                 text,
                 "[[streams]]\nname = {:?}\nsource = \"archive\"\nwindow_frames = {window}\nleads = {leads}\n\
@@ -100,14 +80,7 @@ impl Contestants {
     /// The streams with their models on a device.
     pub fn on(&self, device: &str) -> Vec<StreamConfig> {
         let on = |stream: &StreamConfig| {
-            let model = match &stream.model {
-                ModelConfig::Named(baseline) => ModelConfig::Named(baseline.clone()),
-                ModelConfig::File { file, watch, options } => ModelConfig::File {
-                    file: file.clone(),
-                    watch: *watch,
-                    options: Options { device: device.to_owned(), ..options.clone() },
-                },
-            };
+            let model = stream.model.on(device);
             StreamConfig { device: device.into(), model, ..stream.clone() }
         };
         self.streams().iter().map(on).collect()
@@ -116,10 +89,7 @@ impl Contestants {
     /// What is said of each in a report: name, what it is, members.
     pub fn described(&self) -> impl Iterator<Item = (&str, String, usize)> {
         self.streams().iter().map(|stream| {
-            let what = match &stream.model {
-                ModelConfig::Named(baseline) => baseline.kind().name().to_owned(),
-                ModelConfig::File { file, .. } => file.display().to_string(),
-            };
+            let what = stream.model.described();
             (&*stream.name, format!("{what}, {} frames of context", stream.window_frames), stream.members)
         })
     }
@@ -135,10 +105,104 @@ impl Contestants {
     }
 }
 
+/// A model as a command line names it.
+pub(crate) struct Asked {
+    /// The settings of a stream's `model`.
+    model: String,
+    /// Frames that it looks at.
+    window: usize,
+    /// Members of its ensembles.
+    pub(crate) members: usize,
+}
+
+impl Asked {
+    /// Reads a baseline's name, a weights file or a file of `squall model calibrate`, with members behind a colon.
+    ///
+    /// # Errors
+    /// There is no such model, or its file cannot be read.
+    pub(crate) fn parse(name: &str) -> anyhow::Result<Self> {
+        let (plain, members) = split(name);
+        let path = Path::new(plain);
+        if let Some(kind) = Kind::named(plain) {
+            let single = matches!(kind, Kind::Persistence | Kind::Extrapolation);
+            let members = members.unwrap_or(if single { 1 } else { MEMBERS });
+            return Ok(Self { model: format!("name = {plain:?}"), window: WINDOW, members });
+        }
+        if path.is_file() && plain.ends_with(".toml") {
+            let model = calibrated(path, "cpu")?;
+            let window = spec(&model)?.map_or(WINDOW, |spec| spec.context);
+            let fitted = match &model {
+                ModelConfig::Calibrated { calibration: Some(calibration), .. } => calibration.members,
+                _ => MEMBERS,
+            };
+            return Ok(Self { model: format!("calibrated = {plain:?}"), window, members: members.unwrap_or(fitted) });
+        }
+        if path.is_file() {
+            let window = weights::describe(path)?.metadata.spec.context;
+            let model = format!("file = {plain:?}, watch = false");
+            return Ok(Self { model, window, members: members.unwrap_or(MEMBERS) });
+        }
+        let known: Vec<&str> = Kind::ALL.map(Kind::name).into();
+        let text = format!("{name}: no such file, and the models without one are {}", known.join(", "));
+        Err(Usage(text).into())
+    }
+
+    /// Whether a model that is named so can forecast from frames with these variables.
+    ///
+    /// # Errors
+    /// As [`Asked::parse`].
+    pub(crate) fn takes(name: &str, variables: &[Variable]) -> anyhow::Result<bool> {
+        let holds = |set: &[Variable]| set.iter().all(|variable| variables.contains(variable));
+        let of = |baseline: Baseline| baseline.build().coordinates().variables.iter().any(|set| holds(set));
+        let plain = split(name).0;
+        if Kind::named(plain).is_some() {
+            return Ok(of(Baseline::new(plain, &serde_json::Value::Null)?));
+        }
+        match Self::spec(name)? {
+            Some(spec) => Ok(holds(&spec.variables)),
+            None => match calibrated(Path::new(plain), "cpu")?.base() {
+                ModelConfig::Named(baseline) => Ok(of(baseline.clone())),
+                _ => Ok(false),
+            },
+        }
+    }
+
+    /// What the weights of a model that is named so were made for; none of a model without weights.
+    ///
+    /// # Errors
+    /// As [`Asked::parse`].
+    pub(crate) fn spec(name: &str) -> anyhow::Result<Option<ModelSpec>> {
+        let path = Path::new(split(name).0);
+        if Kind::named(split(name).0).is_some() {
+            return Ok(None);
+        }
+        Self::parse(name)?;
+        match path.extension().is_some_and(|ending| ending == "toml") {
+            true => spec(&calibrated(path, "cpu")?),
+            false => Ok(Some(weights::describe(path)?.metadata.spec)),
+        }
+    }
+}
+
+/// What the weights of a model were made for, if it has any.
+fn spec(model: &ModelConfig) -> anyhow::Result<Option<ModelSpec>> {
+    match model.base() {
+        ModelConfig::File { file, .. } => Ok(Some(weights::describe(file)?.metadata.spec)),
+        _ => Ok(None),
+    }
+}
+
+/// The name of a model, and its members if it says how many.
+fn split(name: &str) -> (&str, Option<usize>) {
+    match name.rsplit_once(':').map(|(model, members)| (model, members.parse())) {
+        Some((model, Ok(members))) => (model, Some(members)),
+        _ => (name, None),
+    }
+}
+
 /// A stream name from what was asked for: the file's name without folders and ending.
-fn label(name: &str) -> String {
-    let stem = name.strip_suffix(".safetensors").unwrap_or(name);
-    let stem = stem.rsplit('/').next().unwrap_or(stem).replace(".safetensors", "");
+pub(crate) fn label(name: &str) -> String {
+    let stem = name.rsplit('/').next().unwrap_or(name).replace(".safetensors", "").replace(".toml", "-calibrated");
     stem.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect()
 }
 

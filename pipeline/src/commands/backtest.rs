@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use squall_connectors::options::{Limits, ReadOptions};
-use squall_fields::{Cadence, KnowledgeTime, StationReport, ValidTime, Variable};
+use squall_fields::{KnowledgeTime, StationReport, ValidTime};
 use squall_operators::stations::{Control, ControlConfig};
 use squall_operators::verify::{PlacesConfig, Region, latest_places};
 
@@ -16,7 +16,7 @@ use super::verify::ScoreArguments;
 use super::{Expected, Overrides, Usage, duration, print, write_file};
 use crate::archive::read_options;
 use crate::backtest::report::html;
-use crate::backtest::{Areas, Contestants, Engine, Event, Input, Options, TopicEvent};
+use crate::backtest::{Areas, Contestants, Engine, Input, Options, TopicEvent};
 use crate::config::{LogKind, are_bounds, is_device, is_region, region};
 use crate::connect;
 use crate::dashboard::Dashboard;
@@ -129,27 +129,12 @@ impl Arguments {
             let inputs = if inputs.is_empty() { vec![topic(&contestants)?] } else { inputs };
             return Ok((contestants, read, inputs));
         }
-        let (variables, cadence) = self.what(&given)?;
+        let (variables, cadence) = self.listed.first(&given, &self.models)?;
         let listed = self.listed.files(&variables, cadence)?;
         let thresholds = self.scores.thresholds_of(variables[0].unit())?;
         let contestants = Contestants::of_names(&self.models, &variables, cadence, self.leads, &thresholds)?;
         let read = read_options(&contestants.streams()[0].source);
         Ok((contestants, read, files(listed)))
-    }
-
-    /// Variables and cadence of the first event.
-    fn what(&self, given: &[DataFile]) -> anyhow::Result<(Vec<Variable>, Cadence)> {
-        let Some(first) = given.first() else {
-            let (list, split) = self.listed.load()?.context("there is an input or a list of events")?;
-            let first = list.events.into_iter().find(|event| event.split == split);
-            let first = first.ok_or_else(|| Usage(format!("--events: there is no {} event", split.name())))?;
-            return Ok((first.variables, first.cadence));
-        };
-        let mut event = Event::open(first, &ReadOptions::default(), None)?;
-        let cadence = event.cadence().with_context(|| format!("{}: expected two slots", first.file.display()))?;
-        let (slot, _) = event.period().context("an event has slots")?;
-        let frame = event.frame(slot)?.context("the first slot has a frame")?;
-        Ok((frame.variables.to_vec(), cadence))
     }
 
     /// The regions of the configuration and of the command line, and what stations said.

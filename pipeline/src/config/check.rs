@@ -8,7 +8,8 @@ use super::fault::{quoted, suggestion};
 use squall_models::ModelError;
 use squall_operators::infer::ladder::Rung;
 
-use super::resolved::{LogConfig, LogKind, ModelConfig, RuntimeConfig, SourceConfig, StreamConfig, TopicsConfig};
+use super::model::ModelConfig;
+use super::resolved::{LogConfig, LogKind, RuntimeConfig, SourceConfig, StreamConfig, TopicsConfig};
 use super::section::Section;
 
 /// Whether a text is a legal Kafka topic: 1 to 249 of `A-Z a-z 0-9 . _ -`, and not `.` or `..`.
@@ -75,7 +76,7 @@ pub(super) fn stream(section: &Section<'_>, parts: &StreamParts<'_>) {
 /// Whether a model can do what its stream asks, as far as its name tells. What weights can do is told by their file.
 pub(super) fn fit(section: &Section<'_>, stream: &StreamConfig) {
     in_time(section, stream);
-    let ModelConfig::Named(baseline) = &stream.model else { return };
+    let ModelConfig::Named(baseline) = stream.model.base() else { return };
     let model = baseline.clone().build();
     if let Err(ModelError::DoesNotFit { reasons, .. }) = model.check(&stream.context()) {
         for reason in reasons {
@@ -95,7 +96,7 @@ fn in_time(section: &Section<'_>, stream: &StreamConfig) {
     }
     for rung in &stream.degrade {
         let name = rung.name();
-        match (rung.stand_in(), &stream.model) {
+        match (rung.stand_in(), stream.model.base()) {
             (Some(stand_in), _) if !stand_ins.contains_key(&stand_in) => {
                 section.fault("degrade", format!("\"{name}\" is the stream's own model, or does not fit the stream"));
             }

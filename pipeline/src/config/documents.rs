@@ -25,8 +25,8 @@ variables = ["rain_rate"]
 cadence = "5 min"
 [[sources]]
 name = "wind"
-variables = ["x_wind", "y_wind"]
-cadence = "1 h"
+variables = ["eastward_wind", "northward_wind"]
+cadence = "3 h"
 [[streams]]
 name = "a"
 source = "radar"
@@ -59,6 +59,11 @@ name = "steps"
 source = "radar"
 thresholds = [1.0]
 model = { name = "steps" }
+[[streams]]
+name = "damped"
+source = "wind"
+thresholds = [1.0]
+model = { name = "damped-persistence" }
 [[streams]]
 name = "c"
 source = "radar"

@@ -35,6 +35,7 @@ mod documents;
 mod fault;
 mod file;
 pub(crate) mod layers;
+mod model;
 mod products;
 pub(crate) mod quantity;
 mod resolve;
@@ -46,13 +47,16 @@ mod typed;
 mod verification;
 
 pub(crate) use check::is_device;
+pub(crate) use resolve::calibrated;
+
 pub use fault::{Fault, Faults};
 pub use layers::Layers;
+pub use model::ModelConfig;
 pub use products::{StreamProducts, StreamTopics};
 pub use quantity::{format_bytes, format_duration, parse_bytes, parse_duration};
 pub use resolved::{
-    Clock, Config, LogConfig, LogKind, MetricsConfig, ModelConfig, QualityConfig, RuntimeConfig, SourceConfig,
-    StoreConfig, StreamConfig, TopicsConfig,
+    Clock, Config, LogConfig, LogKind, MetricsConfig, QualityConfig, RuntimeConfig, SourceConfig, StoreConfig,
+    StreamConfig, TopicsConfig,
 };
 pub use verification::{
     Companion, RolesConfig, StationsConfig, SteeringConfig, VerificationConfig, VerificationTopics,

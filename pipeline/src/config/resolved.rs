@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +13,12 @@ use squall_connectors::kafka::Property;
 use squall_fields::{Cadence, Grid, LeadTime, Variable, ZRelation};
 use squall_models::Context;
 use squall_models::baselines::{Baseline, ExtrapolationParams};
-use squall_models::diffusion::Options;
 use squall_operators::infer::ladder::{Rung, StandIn};
 use squall_operators::source::OnLost;
 
+use super::model::ModelConfig;
 use super::products::{StreamProducts, StreamTopics};
-use super::quantity::{as_bytes, as_duration, as_optional_duration, as_written};
+use super::quantity::{as_bytes, as_duration, as_optional_duration};
 use super::verification::{Companion, RolesConfig, StationsConfig, VerificationConfig};
 
 /// One running instance of Squall.
@@ -221,26 +220,6 @@ pub struct StreamConfig {
     pub topics: StreamTopics,
 }
 
-/// What makes a stream's forecasts.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum ModelConfig {
-    /// A model that needs no weights, with its settings.
-    Named(Baseline),
-    /// Trained weights.
-    File {
-        /// A safetensors file whose metadata says what it is.
-        file: PathBuf,
-        /// Whether a newer file under that path is taken up at a slot boundary. Where it is not said: live yes, in a
-        /// replay, which must give the same each time, no.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        watch: Option<bool>,
-        /// How it is run.
-        #[serde(flatten, serialize_with = "as_written")]
-        options: Options,
-    },
-}
-
 pub(super) fn as_name<S: Serializer>(source: &SourceConfig, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&source.name)
 }
@@ -280,7 +259,8 @@ impl StreamConfig {
             (StandIn::Persistence, Baseline::Persistence),
         ];
         let context = self.context();
-        let is_own = |other: &Baseline| matches!(&self.model, ModelConfig::Named(own) if own.kind() == other.kind());
+        let is_own =
+            |other: &Baseline| matches!(self.model.base(), ModelConfig::Named(own) if own.kind() == other.kind());
         let fits = |other: &Baseline| !is_own(other) && other.clone().build().check(&context).is_ok();
         all.into_iter().filter(|(_, other)| fits(other)).collect()
     }

@@ -12,9 +12,10 @@ use squall_operators::verify::{DOMAIN, PUBLISHED, Region, STATIONS};
 
 use super::check;
 use super::fault::one_of;
+use super::model::ModelConfig;
 use super::products::{self, StreamTopics};
 use super::quantity::{as_duration, as_optional_duration};
-use super::resolved::{ModelConfig, SourceConfig, StreamConfig};
+use super::resolved::{SourceConfig, StreamConfig};
 use super::section::Section;
 
 /// A model beside that of a stream: it gets the same windows, and is scored like it.
@@ -194,7 +195,8 @@ impl StreamConfig {
 
     /// The companions that need no weights: what skill is measured against.
     pub fn baselines(&self) -> Vec<Arc<str>> {
-        let named = self.companions.iter().filter(|(_, companion)| matches!(companion.model, ModelConfig::Named(_)));
+        let named =
+            self.companions.iter().filter(|(_, companion)| matches!(companion.model.base(), ModelConfig::Named(_)));
         named.map(|(name, _)| name.clone()).collect()
     }
 }

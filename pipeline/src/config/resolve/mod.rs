@@ -5,6 +5,8 @@ mod model;
 mod source;
 mod stream;
 
+pub(crate) use model::calibrated;
+
 use std::sync::Arc;
 
 use super::check;

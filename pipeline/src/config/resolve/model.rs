@@ -1,15 +1,68 @@
 //! What makes a stream's forecasts, with settings of its own.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use serde::Deserialize;
 use squall_models::baselines::{Baseline, NAMES};
+use squall_models::calibration::Calibration;
 use squall_models::diffusion::Options;
 
-use crate::config::fault::one_of;
-use crate::config::resolved::ModelConfig;
+use crate::config::fault::{Fault, Faults, one_of};
+use crate::config::layers::{Kind, Layers};
+use crate::config::model::ModelConfig;
 use crate::config::section::Section;
+
+/// Files that `squall model calibrate` writes.
+const CALIBRATED: Kind = Kind { defaults: "", prefix: "SQUALL_CALIBRATED__" };
 
 /// The model of a stream that runs on a device.
 pub(super) fn model(section: &Section<'_>, device: Option<&str>) -> Option<ModelConfig> {
+    let calibrated = section.optional_text("calibrated");
+    let Some(calibrated) = calibrated else { return base(section, device) };
+    if section.optional_text("name").or(section.optional_text("file")).is_some() {
+        section.fault("calibrated", "names its model by itself: leave out name and file");
+    }
+    section.finish();
+    let Some(found) = section.context.existing(&calibrated) else {
+        section.fault("calibrated", format!("there is no file {calibrated} here or beside the configuration"));
+        return None;
+    };
+    match self::calibrated(&found, device?) {
+        Ok(model) => Some(model),
+        Err(faults) => {
+            faults.0.iter().for_each(|fault| section.fault("calibrated", fault.to_string()));
+            None
+        }
+    }
+}
+
+/// The model that a file of `squall model calibrate` names, with what was fitted for it.
+///
+/// # Errors
+/// The file cannot be read, or everything that is wrong with it.
+pub(crate) fn calibrated(path: &Path, device: &str) -> Result<ModelConfig, Faults> {
+    let unreadable = |error: std::io::Error| {
+        let (place, message) = (path.display().to_string(), format!("cannot be read: {error}"));
+        Faults(vec![Fault { place, setting: String::new(), message }])
+    };
+    let layers = Layers::from_file(path).map_err(unreadable)?;
+    layers.read(&CALIBRATED, |context| {
+        let root = context.root();
+        let base = base(&root.section("model"), Some(device));
+        let calibration: Option<Calibration> = root.optional_typed("calibration");
+        root.finish();
+        calibration.iter().flat_map(Calibration::faults).for_each(|fault| root.fault("calibration", fault));
+        Some(ModelConfig::Calibrated {
+            calibrated: path.to_owned(),
+            base: Box::new(base?),
+            calibration: calibration.map(Arc::new),
+        })
+    })
+}
+
+/// A model by its name or by its weights.
+fn base(section: &Section<'_>, device: Option<&str>) -> Option<ModelConfig> {
     let (name, file) = (section.optional_text("name"), section.optional_text("file"));
     match (name, file) {
         _ if !section.is_given() => {
