@@ -24,6 +24,7 @@ use squall_operators::ports::{Connect, Ledger, LogError, LogReader, LogWriter, N
 
 use crate::claims::ClaimedLedger;
 
+pub use admin::Cluster;
 pub use config::KafkaConfig;
 pub use property::{Property, PropertyError, Secret};
 
@@ -37,6 +38,14 @@ impl KafkaLog {
     /// The cluster of a configuration; connects only when it is used.
     pub fn new(config: KafkaConfig) -> Self {
         Self { config: config.into() }
+    }
+
+    /// The cluster as it answers.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub fn cluster(&self) -> Result<Cluster, LogError> {
+        admin::cluster(&self.config)
     }
 }
 

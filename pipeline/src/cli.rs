@@ -28,6 +28,7 @@ Begin here:
   squall inspect file event.nc                  what a NetCDF or ODIM file holds
 
 Then continuously, from Kafka:
+  squall doctor configs/radar.toml              does everything work here?
   squall inspect config configs/radar.toml      the configuration with every default filled in
   squall run configs/radar.toml                 forecasts until SIGTERM or Ctrl-C
   squall publish event.nc --config configs/radar.toml --speed 60x
@@ -76,7 +77,7 @@ pub enum Command {
     /// Trains a diffusion model on archives.
     #[command(after_help = commands::train::EXAMPLES)]
     Train(commands::train::Arguments),
-    /// Looks at, converts and scores weights files.
+    /// Looks at and converts weights files; scores and calibrates models.
     #[command(subcommand)]
     Model(commands::model::Model),
     /// Writes a simulated storm as NetCDF: rain that moves, grows and decays, and the wind that moves it.
@@ -85,6 +86,9 @@ pub enum Command {
     /// Shows what a configuration, a file, the topics or a running instance hold.
     #[command(subcommand)]
     Inspect(commands::inspect::Inspect),
+    /// Tries everything that Squall needs on this machine, and says what does not work.
+    #[command(after_help = commands::doctor::EXAMPLES)]
+    Doctor(commands::doctor::Arguments),
     /// Creates the topics of a configuration.
     #[command(subcommand)]
     Topics(commands::topics::Topics),
@@ -130,6 +134,7 @@ impl Command {
             Self::Model(model) => model.run(),
             Self::Simulate(arguments) => arguments.run(),
             Self::Inspect(inspect) => inspect.run(),
+            Self::Doctor(arguments) => arguments.run(),
             Self::Topics(topics) => topics.run(),
             Self::Store(store) => store.run(),
             Self::Completions(completions) => {

@@ -14,12 +14,17 @@ use crate::config::{Config, LogKind};
 pub fn log(config: &Config) -> Arc<dyn Connect> {
     match config.log.kind {
         LogKind::Memory => Arc::new(MemoryLog::new()),
-        LogKind::Kafka => Arc::new(KafkaLog::new(KafkaConfig {
-            properties: config.log.properties.clone(),
-            transaction_timeout: config.log.transaction_timeout,
-            ..KafkaConfig::new(&config.name, &config.log.bootstrap_servers)
-        })),
+        LogKind::Kafka => Arc::new(kafka(config)),
     }
+}
+
+/// The Kafka cluster of a configuration, whatever its kind of log.
+pub fn kafka(config: &Config) -> KafkaLog {
+    KafkaLog::new(KafkaConfig {
+        properties: config.log.properties.clone(),
+        transaction_timeout: config.log.transaction_timeout,
+        ..KafkaConfig::new(&config.name, &config.log.bootstrap_servers)
+    })
 }
 
 /// The store of a configuration.

@@ -20,6 +20,7 @@ use squall_operators::publish::PublishError;
 use crate::broker::BrokerError;
 use crate::commands::Usage;
 use crate::config::Faults;
+use crate::doctor::Unhealthy;
 use crate::gc::IndexError;
 
 /// Exit codes and what they say, as `squall --help` and docs/operations.md show them.
@@ -89,6 +90,7 @@ fn kind_of(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
         Failure,
         Faults,
         Usage,
+        Unhealthy,
         LogError,
         LedgerError,
         StoreError,

@@ -75,6 +75,7 @@ pub mod connect;
 pub mod dashboard;
 pub mod demo;
 pub mod devices;
+pub mod doctor;
 pub mod event_list;
 pub mod exit;
 pub mod font;

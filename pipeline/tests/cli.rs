@@ -290,3 +290,49 @@ fn secrets_are_never_shown() {
         assert!(code == Some(2) && refused.contains(reason), "{flag}: {refused}");
     }
 }
+
+/// What `squall doctor --format json` found of a part: its status, and what.
+fn found(json: &serde_json::Value, part: &str) -> (String, String) {
+    let findings = json["findings"].as_array().unwrap();
+    let finding = findings.iter().find(|finding| finding["part"] == part);
+    let finding = finding.unwrap_or_else(|| panic!("no {part} in {json:#}"));
+    (finding["status"].as_str().unwrap().to_owned(), finding["found"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_doctor_finds_a_healthy_machine_healthy() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let set = ["--set", "log.kind=memory", "--set", &format!("store.url={}", store.display())];
+    let (code, text, errors) = told(&run(&[&["doctor", "configs/demo.toml"][..], &set].concat()));
+    assert_eq!(code, Some(0), "{text}{errors}");
+    for part in ["ok       configuration", "ok       libtorch", "network steps/s", "ok       store", "skipped  broker"]
+    {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    assert_eq!(std::fs::read_dir(&store).unwrap().count(), 0, "nothing is left behind");
+    let (code, text, _) = told(&run(&["doctor", "--format", "json"]));
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &json["healthy"]), (Some(0), &serde_json::json!(true)));
+    assert_eq!(found(&json, "store").0, "skipped");
+}
+
+#[test]
+fn a_doctor_names_all_that_is_wrong_and_the_first_of_it_decides_the_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "no folder").unwrap();
+    let store = format!("store.url={}", folder.path().join("file/store").display());
+    // A port that nobody listens on: taken, and given back.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let servers = format!("log.bootstrap_servers=127.0.0.1:{port}");
+    let sick = ["--set", "log.kind=kafka", "--set", &servers, "--set", &store, "--format", "json"];
+    let (code, text, errors) = told(&run(&[&["doctor", "configs/demo.toml"][..], &sick].concat()));
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &json["healthy"]), (Some(5), &serde_json::json!(false)), "{json:#}");
+    assert!(errors.contains("parts do not work: broker, store"), "{errors}");
+    assert!(found(&json, "broker").1.contains(&port.to_string()));
+    assert_eq!((found(&json, "topics").0.as_str(), found(&json, "store").0.as_str()), ("skipped", "failed"));
+
+    let (code, text, _) = told(&run(&["doctor", "configs/demo.toml", "--set", "runtime.workers=0"]));
+    assert!(code == Some(2) && text.contains("failed   configuration") && text.contains("runtime.workers"), "{text}");
+}

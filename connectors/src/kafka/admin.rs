@@ -92,6 +92,41 @@ pub(super) fn describe(config: &KafkaConfig, topics: &[&str]) -> Result<Vec<Opti
     Ok(topics.iter().map(info).collect())
 }
 
+/// The cluster as it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// `host:port` of each broker.
+    pub brokers: Vec<String>,
+    /// Number of topics, those of the brokers' own use among them.
+    pub topics: usize,
+    /// What a broker says of its version, if it does.
+    pub version: Option<String>,
+    /// The client library and its version.
+    pub client: String,
+}
+
+/// Settings in which brokers tell their version, the newer one first.
+const VERSIONS: [&str; 2] = ["metadata.version", "inter.broker.protocol.version"];
+
+/// Asks who is there.
+pub(super) fn cluster(config: &KafkaConfig) -> Result<Cluster, LogError> {
+    let metadata = metadata(config)?;
+    let first = metadata.brokers().first().map(|broker| ResourceSpecifier::Broker(broker.id()));
+    let settings = first.and_then(|broker| {
+        // Someone may not be allowed to read a broker's settings: then its version is unknown.
+        let described = block_on(client(config).ok()?.describe_configs([&broker], &options())).ok()?;
+        described.into_iter().next()?.ok()
+    });
+    let setting = |name: &&str| settings.as_ref()?.get(name)?.value.clone();
+    let (_, library) = rdkafka::util::get_rdkafka_version();
+    Ok(Cluster {
+        brokers: metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect(),
+        topics: metadata.topics().len(),
+        version: VERSIONS.iter().find_map(setting),
+        client: format!("librdkafka {library}"),
+    })
+}
+
 /// Creates topics with the broker's default replication; one that exists is left as it is.
 pub(super) fn create(config: &KafkaConfig, topics: &[TopicSpec]) -> Result<(), LogError> {
     if topics.is_empty() {

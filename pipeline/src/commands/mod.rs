@@ -13,6 +13,7 @@ use crate::config::{Config, Layers};
 
 pub mod backtest;
 pub mod demo;
+pub mod doctor;
 pub mod forecast;
 pub mod inspect;
 pub mod model;
