@@ -15,6 +15,7 @@ use squall_fields::{Cadence, Ensemble, Variable};
 use tch::Tensor;
 
 use super::denoiser::{Condition, NetworkDenoiser};
+use super::guidance::{Fields, Undo};
 use super::noise;
 use super::process::Process;
 use super::sampler::{Sample, Sampler, SamplerConfig};
@@ -245,7 +246,24 @@ impl DiffusionForecaster {
         };
         let denoiser = NetworkDenoiser { network: &self.model.network, process: &sampler.process };
         let denoiser = Tiled::new(denoiser, self.tiles(entries[0].2), self.batch);
-        sampler.sample(&denoiser, &condition, &noise)
+        sampler.sample_fields(&denoiser, &condition, &noise, &self.fields(plans, members))
+    }
+
+    /// How the clips of members are read as forecasts.
+    fn fields(&self, plans: &[Plan<'_>], members: &[Member]) -> Fields {
+        let prepared: Vec<&Prepared> =
+            members.iter().filter_map(|member| Some(&plans[member.plan].open()?.prepared)).collect();
+        let stack = |of: &dyn Fn(&Prepared) -> Option<Tensor>| {
+            let parts: Option<Vec<Tensor>> = prepared.iter().map(|prepared| of(prepared)).collect();
+            parts.map(|parts| Tensor::cat(&parts, 0))
+        };
+        let padded = |prepared: &Prepared| prepared.guess.as_ref().map(|guess| prepared.pad(guess, f64::NAN));
+        let undo = self.spec().residual.as_ref().zip(stack(&padded));
+        Fields {
+            past: self.spec().context as i64,
+            undo: undo.map(|(residual, guess)| Undo::new(residual, &guess)),
+            known: stack(&|prepared| Some(prepared.known.shallow_clone())),
+        }
     }
 
     /// Transformed future frames `[member, lead, channel, y, x]` of the request's own cells, on the CPU.
@@ -282,19 +300,10 @@ impl DiffusionForecaster {
         }
     }
 
-    /// `[frame, y, x]` of the domain to `[lead, y, x]` of the request's cells.
+    /// `[lead, y, x]` of the domain to that of the request's cells.
     fn precision_map(&self, prepared: &Prepared, map: Tensor, leads: &[usize]) -> Array3<f32> {
-        let past = self.spec().context as i64;
-        let map = self.space().spread(&map.narrow(0, past, map.size()[0] - past));
+        let map = self.space().spread(&map);
         let map = map.narrow(1, 0, prepared.rows as i64).narrow(2, 0, prepared.columns as i64);
-        let map = match (&self.spec().residual, &prepared.guess) {
-            // What varies is the field, not its error in units of the error's usual size there.
-            (Some(residual), Some(guess)) => {
-                let scale = residual.scale(guess).mean_dim(2, false, tch::Kind::Float).squeeze_dim(0);
-                map * (&scale / scale.mean(tch::Kind::Float))
-            }
-            _ => map,
-        };
         let mut out = Array3::zeros((leads.len(), prepared.rows, prepared.columns));
         for (mut plane, lead) in out.outer_iter_mut().zip(leads) {
             let field = map.get(*lead as i64).to_device(tch::Device::Cpu).contiguous();

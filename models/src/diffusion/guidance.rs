@@ -4,11 +4,16 @@
 //! with it. Their difference, the prediction error, corrects the state, weighted for each pixel and frame by a
 //! *precision weight* that is estimated from the variance of the latest predictions of the clean frames: where they
 //! still change, the condition gets more weight. The same map tells how predictable each place is.
+//!
+//! What must vary is the forecast itself: predictions are read as transformed fields, not as residuals in units of
+//! their usual size, and only in future frames, since frames of the past are known and hardly vary ([`Fields`]).
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
+
+use super::residual::Residual;
 
 /// How strongly the condition acts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -79,25 +84,74 @@ impl PrecisionConfig {
     }
 }
 
+/// How diffused clips are read as forecasts. The default reads every frame as it is.
+#[derive(Debug, Default)]
+pub struct Fields {
+    /// Frames of the past at the start of a clip, which are no forecast.
+    pub past: i64,
+    /// Of a model that diffuses a residual.
+    pub undo: Option<Undo>,
+    /// 1 where there is something to forecast and 0 elsewhere, as around a domain that fills no tile: broadcast to
+    /// `[sample, lead, channel, y, x]`. `None` is 1 everywhere.
+    pub known: Option<Tensor>,
+}
+
+/// What turns residuals into transformed fields; tensors are `[sample, lead, channel, y, x]` or broadcast to it.
+#[derive(Debug)]
+pub struct Undo {
+    scale: Tensor,
+    guess: Tensor,
+    limit: f64,
+}
+
+impl Undo {
+    /// Of a residual and a transformed first guess; where that is missing it counts as 0.
+    pub fn new(residual: &Residual, guess: &Tensor) -> Self {
+        Self { scale: residual.scale(guess), guess: guess.nan_to_num(0.0, None, None), limit: residual.limit }
+    }
+}
+
+impl Fields {
+    /// The transformed future fields of a clip.
+    fn of(&self, clip: &Tensor) -> Tensor {
+        let future = clip.narrow(1, self.past, clip.size()[1] - self.past);
+        match &self.undo {
+            Some(Undo { scale, guess, limit }) => future.clamp(-limit, *limit) * scale + guess,
+            None => future,
+        }
+    }
+
+    /// The weight of future frames as that of a clip, in which frames of the past have 1.
+    fn weight_of_clip(&self, weight: Tensor) -> Tensor {
+        if self.past == 0 {
+            return weight;
+        }
+        let mut size = weight.size();
+        size[1] = self.past;
+        Tensor::cat(&[Tensor::ones(&size, (weight.kind(), weight.device())), weight], 1)
+    }
+}
+
 /// The precision weight, estimated from the latest predictions of clean frames.
 #[derive(Debug)]
 pub struct Precision<'a> {
     config: &'a PrecisionConfig,
+    fields: &'a Fields,
     queue: VecDeque<Tensor>,
     total: Option<Tensor>,
     count: i64,
 }
 
 impl<'a> Precision<'a> {
-    /// With an empty queue.
-    pub fn new(config: &'a PrecisionConfig) -> Self {
-        Self { config, queue: VecDeque::new(), total: None, count: 0 }
+    /// With an empty queue, of clips that are read in a way.
+    pub fn new(config: &'a PrecisionConfig, fields: &'a Fields) -> Self {
+        Self { config, fields, queue: VecDeque::new(), total: None, count: 0 }
     }
 
     /// Takes a prediction of clean frames `[sample, frame, channel, y, x]` and gives the weight
     /// `[sample, frame, 1, y, x]`, once the queue is full.
     pub fn push(&mut self, prediction: &Tensor) -> Option<Tensor> {
-        self.queue.push_back(prediction.shallow_clone());
+        self.queue.push_back(self.fields.of(prediction));
         if self.queue.len() > self.config.queue.max(2) {
             self.queue.pop_front();
         }
@@ -110,16 +164,17 @@ impl<'a> Precision<'a> {
             None => relative.shallow_clone(),
         });
         self.count += 1;
-        Some(relative.clamp(self.config.u_min, self.config.u_max))
+        Some(self.fields.weight_of_clip(relative.clamp(self.config.u_min, self.config.u_max)))
     }
 
-    /// Mean over the steps so far of the weight before it is bounded, `[sample, frame, y, x]`.
+    /// Mean over the steps so far of the weight before it is bounded, `[sample, lead, y, x]`.
     pub fn map(&self) -> Option<Tensor> {
         let total = self.total.as_ref()?;
         Some(total.squeeze_dim(2) / self.count as f64)
     }
 
-    /// Variance over the queue, averaged over channels and neighbours, relative to its mean over each sample.
+    /// Variance over the queue, averaged over channels and neighbours, relative to its mean over what is forecast of
+    /// each sample.
     fn relative_variance(&self) -> Tensor {
         let queue: Vec<&Tensor> = self.queue.iter().collect();
         let variance = Tensor::stack(&queue, 0).var_dim(0, true, false).mean_dim(2, true, Kind::Float);
@@ -128,7 +183,15 @@ impl<'a> Precision<'a> {
         let flat = variance.reshape([samples * frames, 1, height, width]);
         let pooled = flat.avg_pool2d([s, s], [1, 1], [s / 2, s / 2], false, false, None::<i64>);
         let pooled = pooled.reshape([samples, frames, 1, height, width]);
-        let mean = pooled.mean_dim([1i64, 2, 3, 4].as_slice(), true, Kind::Float);
+        let all = [1i64, 2, 3, 4];
+        let mean = match &self.fields.known {
+            None => pooled.mean_dim(all.as_slice(), true, Kind::Float),
+            Some(known) => {
+                let known = known.expand_as(&pooled);
+                let count = known.sum_dim_intlist(all.as_slice(), true, Kind::Float).clamp_min(1.0);
+                (&pooled * known).sum_dim_intlist(all.as_slice(), true, Kind::Float) / count
+            }
+        };
         pooled / (mean + self.config.tau)
     }
 }
@@ -155,7 +218,8 @@ mod tests {
     }
 
     fn weight(config: &PrecisionConfig, scale: f64) -> Tensor {
-        let mut precision = Precision::new(config);
+        let fields = Fields::default();
+        let mut precision = Precision::new(config, &fields);
         predictions(scale).iter().filter_map(|q| precision.push(q)).last().unwrap()
     }
 
@@ -196,9 +260,58 @@ mod tests {
     #[test]
     fn there_is_no_weight_before_the_queue_is_full() {
         let config = PrecisionConfig { queue: 3, ..Default::default() };
-        let mut precision = Precision::new(&config);
+        let fields = Fields::default();
+        let mut precision = Precision::new(&config, &fields);
         let known: Vec<bool> = predictions(1.0).iter().map(|q| precision.push(q).is_some()).collect();
         assert_eq!(known, [false, false, true]);
         assert_eq!(precision.map().unwrap().size(), [2, 3, 8, 8]);
+    }
+
+    /// Two frames of the past that do not vary, then two of the future that vary alike in units of a scale that is ten
+    /// times as large in the right half.
+    fn of_residual(past: i64, limit: f64) -> (Fields, Vec<Tensor>) {
+        let guess = Tensor::full([1, 2, 1, 8, 8], -1.0, OPTIONS);
+        let scale = Tensor::full([1, 2, 1, 8, 8], 0.1, OPTIONS);
+        let _ = scale.narrow(4, 4, 4).fill_(1.0);
+        let fields = Fields { past, undo: Some(Undo { scale, guess, limit }), known: None };
+        let predictions = [0.0, 1.0, -1.0].map(|value| {
+            let clip = Tensor::zeros([1, 2 + past, 1, 8, 8], OPTIONS);
+            let _ = clip.narrow(1, past, 2).fill_(value);
+            clip
+        });
+        (fields, predictions.into())
+    }
+
+    #[test]
+    fn the_variance_is_that_of_the_field_and_of_its_future_alone() {
+        let config = PrecisionConfig { pool: 1, exponent: 1.0, u_min: 0.0, u_max: 1e3, tau: 0.0, ..Default::default() };
+        for past in [0, 2] {
+            let (fields, predictions) = of_residual(past, 5.0);
+            let mut precision = Precision::new(&config, &fields);
+            let weight = predictions.iter().filter_map(|q| precision.push(q)).last().unwrap();
+            // Variances of 0.01 and 1 with the mean 0.505, however many frames of the past stand before.
+            let at = |frame: i64, x: i64| weight.double_value(&[0, past + frame, 0, 3, x]);
+            assert!((at(0, 1) - 0.01 / 0.505).abs() < 1e-5 && (at(1, 6) - 1.0 / 0.505).abs() < 1e-5);
+            assert_eq!(weight.narrow(1, 0, past), Tensor::ones([1, past, 1, 8, 8], OPTIONS));
+            assert_eq!(precision.map().unwrap().size(), [1, 2, 8, 8]);
+        }
+        // What is cut off of the forecast does not vary.
+        let (fields, mut predictions) = of_residual(0, 1.0);
+        predictions.iter_mut().for_each(|q| *q += 3.0);
+        let mut precision = Precision::new(&PrecisionConfig { tau: 1e-12, ..config }, &fields);
+        let weight = predictions.iter().filter_map(|q| precision.push(q)).last().unwrap();
+        assert_eq!(weight.abs().max().double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn what_lies_outside_the_domain_does_not_count() {
+        let config = PrecisionConfig { pool: 1, exponent: 1.0, u_min: 0.0, u_max: 1e3, tau: 0.0, ..Default::default() };
+        let (mut fields, predictions) = of_residual(0, 5.0);
+        let known = Tensor::zeros([1, 1, 1, 8, 8], OPTIONS);
+        let _ = known.narrow(4, 4, 4).fill_(1.0);
+        fields.known = Some(known);
+        let mut precision = Precision::new(&config, &fields);
+        let weight = predictions.iter().filter_map(|q| precision.push(q)).last().unwrap();
+        assert!((weight.double_value(&[0, 0, 0, 3, 6]) - 1.0).abs() < 1e-5);
     }
 }

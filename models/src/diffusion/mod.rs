@@ -22,7 +22,7 @@ pub mod transform;
 pub use denoiser::{Condition, ConditionParts, Denoiser, NetworkDenoiser};
 pub use first_guess::FirstGuess;
 pub use forecaster::{DiffusionForecaster, Options};
-pub use guidance::{Guidance, PrecisionConfig};
+pub use guidance::{Fields, Guidance, PrecisionConfig, Undo};
 pub use process::{Process, ProcessConfig, Target};
 pub use residual::Residual;
 pub use sampler::{Sample, Sampler, SamplerConfig};

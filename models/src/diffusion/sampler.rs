@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::denoiser::{Condition, Denoiser};
-use super::guidance::{Guidance, Precision};
+use super::guidance::{Fields, Guidance, Precision};
 use super::process::Process;
 use super::schedule::Instant;
 use super::solver::{SolverConfig, clean};
@@ -24,7 +24,7 @@ pub struct SamplerConfig {
 pub struct Sample {
     /// `[sample, frame, channel, y, x]`: the whole clip, history included.
     pub frames: Tensor,
-    /// `[sample, frame, y, x]`, of guided sampling with enough steps: where the prediction kept changing.
+    /// `[sample, lead, y, x]`, of guided sampling with enough steps: where the forecast kept changing.
     pub precision: Option<Tensor>,
 }
 
@@ -51,9 +51,21 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Samples clips from standard normal `noise` `[sample, frame, channel, y, x]`. Takes no gradients.
+    /// Samples clips from standard normal `noise` `[sample, frame, channel, y, x]`. Takes no gradients. The precision
+    /// is that of every frame as it is; of a forecast ask [`Sampler::sample_fields`].
     pub fn sample(&self, denoiser: &dyn Denoiser, condition: &Condition, noise: &Tensor) -> Sample {
         self.sample_observed(denoiser, condition, noise, &mut |_| ())
+    }
+
+    /// As [`Sampler::sample`], with the precision of the fields that clips are read as.
+    pub fn sample_fields(
+        &self,
+        denoiser: &dyn Denoiser,
+        condition: &Condition,
+        noise: &Tensor,
+        fields: &Fields,
+    ) -> Sample {
+        tch::no_grad(|| self.run(denoiser, condition, noise, fields, &mut |_| ()))
     }
 
     /// As [`Sampler::sample`], showing each step to an observer.
@@ -65,7 +77,7 @@ impl Sampler {
         observe: &mut dyn FnMut(&Progress),
     ) -> Sample {
         // Of this thread alone, hence here.
-        tch::no_grad(|| self.run(denoiser, condition, noise, observe))
+        tch::no_grad(|| self.run(denoiser, condition, noise, &Fields::default(), observe))
     }
 
     fn run(
@@ -73,13 +85,14 @@ impl Sampler {
         denoiser: &dyn Denoiser,
         condition: &Condition,
         noise: &Tensor,
+        fields: &Fields,
         observe: &mut dyn FnMut(&Progress),
     ) -> Sample {
         let instants = self.config.solver.instants(&self.process.schedule);
         let mut solver = self.config.solver.solver(&instants);
         let mut precision = match &self.config.guidance {
             Guidance::None => None,
-            Guidance::Precision(config) => Some(Precision::new(config)),
+            Guidance::Precision(config) => Some(Precision::new(config, fields)),
         };
         // The first instant holds no signal to speak of, so its state is the noise itself.
         let mut y = noise.shallow_clone();

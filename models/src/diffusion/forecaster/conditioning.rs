@@ -22,10 +22,24 @@ pub(super) struct Prepared {
     pub(super) guess: Option<Tensor>,
     /// Rows and columns that are diffused: at least a tile, in cells of the latent space if there is one.
     pub(super) domain: (usize, usize),
+    /// `[1, 1, 1, y, x]` of the domain: 1 where the newest frames say anything, and so a forecast is given.
+    pub(super) known: Tensor,
     /// `[y, x]`: missing in every frame.
     pub(super) missing: Vec<bool>,
     pub(super) rows: usize,
     pub(super) columns: usize,
+}
+
+impl Prepared {
+    /// Fills `[sample, frame, channel, y, x]` up to the domain, below and to the right.
+    pub(super) fn pad(&self, x: &Tensor, value: f64) -> Tensor {
+        pad(x, self.domain, value)
+    }
+}
+
+fn pad(x: &Tensor, (rows, columns): (usize, usize), value: f64) -> Tensor {
+    let (below, right) = (rows as i64 - x.size()[3], columns as i64 - x.size()[4]);
+    x.pad([0, right, 0, below], "constant", value)
 }
 
 impl DiffusionForecaster {
@@ -131,20 +145,18 @@ impl DiffusionForecaster {
         let encoded_guess = guess.as_ref().map(|guess| space.encode(guess));
         let (_, _, _, height, width) = history.size5().expect("of shape [sample, frame, channel, y, x]");
         let domain = self.tiles((height as usize, width as usize)).domain(height as usize, width as usize);
-        let pad = |x: &Tensor, value: f64| {
-            let right = domain.1 as i64 - x.size()[4];
-            let below = domain.0 as i64 - x.size()[3];
-            x.pad([0, right, 0, below], "constant", value)
-        };
         // Outside the domain nothing is known.
+        let history = pad(&history, domain, f64::NAN);
         let condition = ConditionParts {
-            history: &pad(&history, f64::NAN),
+            history: &history,
             frames: spec.frames() as i64,
-            first_guess: encoded_guess.as_ref().map(|guess| pad(guess, f64::NAN)).as_ref(),
+            first_guess: encoded_guess.as_ref().map(|guess| pad(guess, domain, f64::NAN)).as_ref(),
             extra: None,
         }
         .assemble();
-        Ok(Prepared { condition, guess, domain, missing, rows, columns })
+        let unknown = history.isnan().all_dim(1, true).all_dim(2, true);
+        let known = unknown.logical_not().to_kind(tch::Kind::Float);
+        Ok(Prepared { condition, guess, domain, known, missing, rows, columns })
     }
 
     /// The window of the context alone, which is what a model is trained with.
