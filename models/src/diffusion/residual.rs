@@ -10,8 +10,9 @@ use tch::{Kind, Tensor};
 
 /// The scale of a first guess's error, in transformed units.
 ///
-/// At lead l it is `factor[l]`, or with [`Local`] `floor + factor[l] * sqrt(wetness averaged around)`: far from any
-/// rain the first guess errs little, and so must the samples.
+/// At lead l (from 0) it is `factor[l]`, or with [`Local`] `floor + floor_growth * l + factor[l] * sqrt(wetness averaged
+/// around)`: far from any rain the first guess errs little, and so must the samples. The floor times `limit` is also the
+/// most rain that can come up there: 0.84 mm/h for a floor of 0.05 and a limit of 5, so it should grow with the lead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Residual {
@@ -29,8 +30,11 @@ pub struct Residual {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Local {
-    /// Scale where no rain is around.
+    /// Scale where no rain is around, at lead 0.
     pub floor: f64,
+    /// What it grows by each lead: rain has the more time to come up. 0, as files without this entry mean, leaves it.
+    #[serde(default)]
+    pub floor_growth: f64,
     /// Radius in pixels of the square around at lead 0.
     pub radius: f64,
     /// Pixels that it grows by each lead.
@@ -51,7 +55,7 @@ impl Residual {
                 let plane = guess.select(1, lead);
                 match self.local {
                     None => plane.full_like(factor),
-                    Some(local) => local.wetness(&plane, lead as usize).sqrt() * factor + local.floor,
+                    Some(local) => local.wetness(&plane, lead as usize).sqrt() * factor + local.floor_at(lead as f64),
                 }
             })
             .collect();
@@ -96,6 +100,10 @@ impl Residual {
 }
 
 impl Local {
+    fn floor_at(&self, lead: f64) -> f64 {
+        self.floor + self.floor_growth * lead
+    }
+
     /// Mean of `(guess + 1) / 2` in the square around, 0 (dry) to 1; `guess` is `[sample, channel, y, x]`.
     fn wetness(&self, guess: &Tensor, lead: usize) -> Tensor {
         let radius = (self.radius + self.growth * lead as f64).round().max(0.0) as i64;
@@ -126,7 +134,7 @@ mod tests {
     #[test]
     fn a_fitted_scale_gives_variance_one() {
         let pairs = [pair(0.3)];
-        for local in [None, Some(Local { floor: 0.0, radius: 1.0, growth: 1.0 })] {
+        for local in [None, Some(Local { floor: 0.0, floor_growth: 0.0, radius: 1.0, growth: 1.0 })] {
             let mut residual = Residual { factor: vec![], local, limit: 6.0 };
             residual.fit(&pairs);
             let x = residual.forward(&pairs[0].0, &pairs[0].1);
@@ -137,7 +145,7 @@ mod tests {
     #[test]
     fn there_and_back() {
         let (future, guess) = pair(0.1);
-        let local = Some(Local { floor: 0.05, radius: 2.0, growth: 0.5 });
+        let local = Some(Local { floor: 0.05, floor_growth: 0.0, radius: 2.0, growth: 0.5 });
         let residual = Residual { factor: vec![0.5, 0.6], local, limit: 6.0 };
         let back = residual.inverse(&residual.forward(&future, &guess), &guess);
         assert!((back - future).abs().max().double_value(&[]) < 1e-6);
@@ -147,10 +155,27 @@ mod tests {
     fn far_from_rain_the_scale_is_the_floor() {
         let guess = Tensor::full([1, 2, 1, 32, 32], -1.0, (Kind::Float, Device::Cpu));
         let _ = guess.narrow(4, 0, 4).fill_(0.0);
-        let residual =
-            Residual { factor: vec![1.0], local: Some(Local { floor: 0.05, radius: 2.0, growth: 1.0 }), limit: 6.0 };
+        let local = Some(Local { floor: 0.05, floor_growth: 0.0, radius: 2.0, growth: 1.0 });
+        let residual = Residual { factor: vec![1.0], local, limit: 6.0 };
         let scale = residual.scale(&guess);
         assert!((scale.double_value(&[0, 0, 0, 8, 31]) - 0.05).abs() < 1e-6);
         assert!(scale.double_value(&[0, 1, 0, 8, 6]) > 0.1);
+    }
+
+    #[test]
+    fn more_rain_can_come_up_at_later_leads() {
+        let guess = Tensor::full([1, 12, 1, 8, 8], -1.0, (Kind::Float, Device::Cpu));
+        let most_mm_h = |local: &str| {
+            let text = format!(r#"{{"factor": [0.3], "local": {local}, "limit": 5.0}}"#);
+            let residual: Residual = serde_json::from_str(&text).unwrap();
+            let most = residual.inverse(&guess.full_like(100.0), &guess);
+            let rain = crate::diffusion::Transform::Rain { dry_below_mm_h: 0.05 };
+            [0, 11].map(|lead| rain.inverse(most.double_value(&[0, lead, 0, 4, 4]) as f32))
+        };
+        // As files of before say it: the floor stays.
+        let [first, last] = most_mm_h(r#"{"floor": 0.05, "radius": 2.0, "growth": 1.0}"#);
+        assert!((first - 0.836).abs() < 1e-3 && first == last);
+        let [first, last] = most_mm_h(r#"{"floor": 0.05, "floor_growth": 0.01, "radius": 2.0, "growth": 1.0}"#);
+        assert!((first - 0.836).abs() < 1e-3 && (last - 5.98).abs() < 0.01, "{first} {last}");
     }
 }

@@ -36,7 +36,7 @@ fn spec() -> ModelSpec {
         first_guess: FirstGuess::Persistence,
         residual: Some(Residual {
             factor: vec![0.3],
-            local: Some(Local { floor: 0.02, radius: 1.0, growth: 1.0 }),
+            local: Some(Local { floor: 0.02, floor_growth: 0.0, radius: 1.0, growth: 1.0 }),
             limit: 5.0,
         }),
         tiling: Tiling { tile: (16, 16), overlap: 4 },
