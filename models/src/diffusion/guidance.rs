@@ -298,7 +298,8 @@ mod tests {
         // What is cut off of the forecast does not vary.
         let (fields, mut predictions) = of_residual(0, 1.0);
         predictions.iter_mut().for_each(|q| *q += 3.0);
-        let mut precision = Precision::new(&PrecisionConfig { tau: 1e-12, ..config }, &fields);
+        let config = PrecisionConfig { tau: 1e-12, ..config };
+        let mut precision = Precision::new(&config, &fields);
         let weight = predictions.iter().filter_map(|q| precision.push(q)).last().unwrap();
         assert_eq!(weight.abs().max().double_value(&[]), 0.0);
     }
