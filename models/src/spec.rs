@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use squall_fields::Variable;
 
-use crate::diffusion::first_guess::FirstGuess;
+use crate::diffusion::extra::Extra;
+use crate::diffusion::first_guess::{FirstGuess, MissingGuess};
 use crate::diffusion::residual::Residual;
 use crate::diffusion::{ProcessConfig, SamplerConfig, Target, Tiling, Transform};
 use crate::network::{AutoencoderConfig, UNetConfig};
@@ -40,6 +41,12 @@ pub struct ModelSpec {
     /// What the future frames of the condition hold.
     #[serde(default)]
     pub first_guess: FirstGuess,
+    /// What the network sees where the first guess is missing.
+    #[serde(default)]
+    pub missing_guess: MissingGuess,
+    /// Channels of the condition beyond the variables, in their order. A frame must have the variables among them, too.
+    #[serde(default)]
+    pub extra: Vec<Extra>,
     /// Set if the error of the first guess is diffused and not the field itself. In a training configuration an empty
     /// `factor` is fitted to the data.
     #[serde(default)]
@@ -57,6 +64,21 @@ impl ModelSpec {
         self.context + self.leads
     }
 
+    /// Variables that a frame must have: those that are forecast, then those of extra channels.
+    pub fn inputs(&self) -> Vec<Variable> {
+        self.variables.iter().copied().chain(self.extra.iter().filter_map(|e| Some(e.variable()?.0))).collect()
+    }
+
+    /// Normalisation of each of [`ModelSpec::inputs`].
+    pub fn input_transforms(&self) -> Vec<Transform> {
+        self.transforms.iter().copied().chain(self.extra.iter().filter_map(|e| Some(e.variable()?.1))).collect()
+    }
+
+    /// The transformed value of 0 of each variable that is forecast.
+    pub fn dry(&self) -> Vec<f32> {
+        self.transforms.iter().map(|transform| transform.forward(0.0)).collect()
+    }
+
     /// What does not fit together, one sentence each; empty if all does.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = self.network.faults();
@@ -66,12 +88,24 @@ impl ModelSpec {
             Some(autoencoder) => autoencoder.latent_channels,
             None => self.variables.len() as i64,
         };
-        if self.network.in_channels != 2 * channels + 2 || self.network.out_channels != channels {
+        let more = self.extra.len() as i64 + i64::from(self.missing_guess == MissingGuess::Masked);
+        let needed = 2 * channels + 2 + more;
+        if self.network.in_channels != needed || self.network.out_channels != channels {
             let (i, o) = (self.network.in_channels, self.network.out_channels);
+            let with = if more == 0 { String::new() } else { format!(" and {more} of mask and extra") };
             faults.push(format!(
-                "frames of {channels} channels need {} channels in and {channels} out, the network has {i} and {o}",
-                2 * channels + 2
+                "frames of {channels} channels{with} need {needed} channels in and {channels} out, the network has {i} and {o}"
             ));
+        }
+        if self.missing_guess == MissingGuess::Masked && self.first_guess == FirstGuess::None {
+            faults.push("missing_guess = \"masked\" needs a first_guess".to_owned());
+        }
+        if self.autoencoder.is_some() && (self.missing_guess != MissingGuess::Zero || !self.extra.is_empty()) {
+            faults.push("missing_guess and extra are for models in pixel space".to_owned());
+        }
+        let inputs = self.inputs();
+        for (i, variable) in inputs.iter().enumerate().filter(|(i, variable)| inputs[..*i].contains(variable)) {
+            faults.push(format!("{} stands twice among variables and extra, at last in place {i}", variable.name()));
         }
         if self.transforms.len() != self.variables.len() {
             faults.push(format!("{} variables have {} transforms", self.variables.len(), self.transforms.len()));

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::first_guess::MissingGuess;
 use super::process::{Process, step_tensor};
 use super::schedule::Instant;
 use crate::network::VideoUNet;
@@ -10,10 +11,10 @@ use crate::network::VideoUNet;
 ///
 /// Channels of a frame: the clean history (C; future frames hold zeros or a first guess), a mask that is 1 where a
 /// clean value of the past is known (missing pixels have value and mask 0), a mask that is 1 in the first future
-/// frame, then any extra channels.
+/// frame, for [`MissingGuess::Masked`] one that is 1 where the first guess is known, then any extra channels.
 #[derive(Debug)]
 pub struct Condition {
-    /// `[sample, frame, C + 2 + extra, y, x]`.
+    /// `[sample, frame, C + 2 + mask + extra, y, x]`.
     pub channels: Tensor,
 }
 
@@ -30,11 +31,37 @@ pub struct ConditionParts<'a> {
     pub history: &'a Tensor,
     /// Frames of the whole clip.
     pub frames: i64,
-    /// `[sample, future frame, C, y, x]`, transformed: what the *clean history* of future frames holds instead of 0.
-    /// Where it is NaN it counts as 0.
-    pub first_guess: Option<&'a Tensor>,
+    /// What the *clean history* of future frames holds instead of 0.
+    pub first_guess: Option<Guess<'a>>,
     /// `[sample, frame, extra, y, x]`: any more channels, such as position or time of day.
     pub extra: Option<&'a Tensor>,
+}
+
+/// A first guess as part of a condition.
+#[derive(Clone, Copy, Debug)]
+pub struct Guess<'a> {
+    /// `[sample, future frame, C, y, x]`, transformed; NaN where missing.
+    pub fields: &'a Tensor,
+    /// What stands in where it is missing.
+    pub missing: MissingGuess,
+    /// The transformed value of 0 in each channel, for [`MissingGuess::Dry`] and [`MissingGuess::Masked`].
+    pub dry: &'a [f32],
+}
+
+impl Guess<'_> {
+    fn filled(&self) -> Tensor {
+        if self.missing == MissingGuess::Zero {
+            return self.fields.nan_to_num(0.0, None, None);
+        }
+        let dry = Tensor::from_slice(self.dry).to_device(self.fields.device()).reshape([1, 1, -1, 1, 1]);
+        self.fields.where_self(&self.fields.isnan().logical_not(), &dry)
+    }
+
+    /// `[sample, frame, 1, y, x]` of a clip with so many frames of the past.
+    fn mask(&self, past: i64) -> Tensor {
+        let known = self.fields.isnan().logical_not().all_dim(2, true).to_kind(Kind::Float);
+        known.pad([0, 0, 0, 0, 0, 0, past, 0], "constant", 0.0)
+    }
 }
 
 impl ConditionParts<'_> {
@@ -47,7 +74,7 @@ impl ConditionParts<'_> {
         let known = self.history.isnan().logical_not().all_dim(2, true).to_kind(Kind::Float);
         let history = self.history.nan_to_num(0.0, None, None) * &known;
         let later = match self.first_guess {
-            Some(guess) => guess.nan_to_num(0.0, None, None),
+            Some(guess) => guess.filled(),
             None => Tensor::zeros([samples, future, channels, height, width], options),
         };
         let unknown = Tensor::zeros([samples, future, 1, height, width], options);
@@ -58,6 +85,7 @@ impl ConditionParts<'_> {
         let clean = Tensor::cat(&[history, later], 1);
         let mask = Tensor::cat(&[known, unknown], 1);
         let mut parts = vec![clean, mask, first_future];
+        parts.extend(self.first_guess.filter(|g| g.missing == MissingGuess::Masked).map(|guess| guess.mask(past)));
         parts.extend(self.extra.map(Tensor::shallow_clone));
         Condition { channels: Tensor::cat(&parts, 2) }
     }
@@ -126,5 +154,34 @@ impl Denoiser for NetworkDenoiser<'_> {
         let steps = vec![at.step.unwrap_or(0); x.size()[0].max(0) as usize];
         let output = self.network.forward(&condition.join(x), &step_tensor(&steps, x.device()));
         self.process.noise_of(output, x, at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_guess_is_dry_and_may_be_told_apart_from_a_dry_one() {
+        let nan = f32::NAN;
+        let history = Tensor::zeros([1, 2, 1, 1, 3], (Kind::Float, Device::Cpu));
+        // One lead: dry, missing, wet.
+        let fields = Tensor::from_slice(&[-1f32, nan, 0.5]).reshape([1, 1, 1, 1, 3]);
+        let channels = |missing| {
+            let first_guess = Some(Guess { fields: &fields, missing, dry: &[-1.0] });
+            ConditionParts { history: &history, frames: 3, first_guess, extra: None }.assemble().channels
+        };
+        let row = |channels: &Tensor, frame: i64, channel: i64| -> Vec<f32> {
+            Vec::try_from(channels.get(0).get(frame).get(channel).reshape([3]).contiguous()).unwrap()
+        };
+        let zero = channels(MissingGuess::Zero);
+        assert_eq!((zero.size(), row(&zero, 2, 0)), (vec![1, 3, 3, 1, 3], vec![-1.0, 0.0, 0.5]));
+        let dry = channels(MissingGuess::Dry);
+        assert_eq!((dry.size(), row(&dry, 2, 0)), (vec![1, 3, 3, 1, 3], vec![-1.0, -1.0, 0.5]));
+        let masked = channels(MissingGuess::Masked);
+        assert_eq!((masked.size(), row(&masked, 2, 0)), (vec![1, 3, 4, 1, 3], vec![-1.0, -1.0, 0.5]));
+        assert_eq!((row(&masked, 1, 3), row(&masked, 2, 3)), (vec![0.0; 3], vec![1.0, 0.0, 1.0]));
     }
 }

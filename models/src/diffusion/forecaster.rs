@@ -327,7 +327,7 @@ impl Forecaster for DiffusionForecaster {
     fn coordinates(&self) -> Coordinates {
         let spec = self.spec();
         Coordinates {
-            variables: vec![spec.variables.clone()],
+            variables: vec![spec.inputs()],
             cadence: Cadence::every_seconds(spec.cadence_seconds),
             spacing_m: Some(spec.spacing_m),
             context_frames: spec.context,

@@ -5,6 +5,7 @@
 //! [`operator`] over the frames, so that no solver exists twice and a further composition costs no new sampler.
 
 pub mod denoiser;
+pub mod extra;
 pub mod first_guess;
 pub mod forecaster;
 pub mod guidance;
@@ -19,8 +20,9 @@ pub mod solver;
 pub mod tiles;
 pub mod transform;
 
-pub use denoiser::{Condition, ConditionParts, Denoiser, NetworkDenoiser};
-pub use first_guess::FirstGuess;
+pub use denoiser::{Condition, ConditionParts, Denoiser, Guess, NetworkDenoiser};
+pub use extra::Extra;
+pub use first_guess::{FirstGuess, MissingGuess};
 pub use forecaster::{DiffusionForecaster, Options};
 pub use guidance::{Fields, Guidance, PrecisionConfig, Undo};
 pub use process::{Process, ProcessConfig, Target};

@@ -6,7 +6,8 @@ use tch::{Device, Kind, Tensor};
 use super::augment::Symmetry;
 use super::config::Task;
 use super::data::{Archive, Crop};
-use crate::diffusion::denoiser::{Condition, ConditionParts};
+use crate::diffusion::denoiser::{Condition, ConditionParts, Guess};
+use crate::diffusion::extra;
 use crate::diffusion::process::Process;
 use crate::diffusion::schedule::STEPS;
 
@@ -35,6 +36,7 @@ struct Clean {
     history: Tensor,
     future: Tensor,
     guess: Option<Tensor>,
+    beside: Tensor,
     density: Vec<f64>,
 }
 
@@ -89,6 +91,7 @@ fn draw(task: &Task, archive: &Archive, random: &[Philox], device: Device) -> Cl
         history: stack(&|c| c.history.shallow_clone()),
         future: stack(&|c| c.future.shallow_clone()),
         guess: has_guess.then(|| stack(&|c| c.guess.as_ref().expect("every crop has one").shallow_clone())),
+        beside: stack(&|c| c.beside.shallow_clone()),
         density: crops.iter().map(|(crop, _)| crop.density).collect(),
     }
 }
@@ -121,12 +124,15 @@ fn weights(task: &Task, clean: &Clean, x: &Tensor) -> Tensor {
 }
 
 fn condition(task: &Task, clean: &Clean) -> Condition {
-    // A missing first guess counts as dry rain or as no wind, like a missing pixel of the past.
+    let model = &task.model;
+    let dry = model.dry();
+    let guess_of = |fields| Guess { fields, missing: model.missing_guess, dry: &dry };
+    let extra = extra::channels(&model.extra, &clean.beside, model.leads);
     let parts = ConditionParts {
         history: &clean.history,
-        frames: task.model.frames() as i64,
-        first_guess: clean.guess.as_ref(),
-        extra: None,
+        frames: model.frames() as i64,
+        first_guess: clean.guess.as_ref().map(guess_of),
+        extra: extra.as_ref(),
     };
     parts.assemble()
 }

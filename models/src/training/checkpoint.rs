@@ -11,7 +11,9 @@ use super::config::Task;
 use super::version1;
 use crate::ModelSpec;
 
-const FORMAT: &str = "squall-checkpoint-2";
+const FORMAT: &str = "squall-checkpoint-3";
+/// Those of before a model said what stands in for a missing first guess, which [`ModelSpec`] reads as they were meant.
+const VERSION_2: &str = "squall-checkpoint-2";
 
 /// A saved run.
 #[derive(Debug)]
@@ -103,7 +105,7 @@ impl Checkpoint {
         let metadata = header.metadata().clone().unwrap_or_default();
         let entry = |key: &str| metadata.get(key).ok_or_else(|| wrong(format!("has no {key}; is it a checkpoint?")));
         let task = match entry("format")?.as_str() {
-            FORMAT => serde_json::from_str(entry("task")?),
+            FORMAT | VERSION_2 => serde_json::from_str(entry("task")?),
             version1::FORMAT => version1::task(entry("config")?, asked),
             other => return Err(wrong(format!("has the format {other}, {FORMAT} was expected"))),
         };

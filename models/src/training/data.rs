@@ -10,10 +10,11 @@ use half::f16;
 use ndarray::Array3;
 use rayon::prelude::*;
 use squall_fields::{Cadence, Frame, Grid, InputRef, IssueTime, ValidTime, Variable, Window};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::TrainingError;
 use super::config::Task;
+use crate::ModelSpec;
 use crate::diffusion::Transform;
 use crate::diffusion::first_guess::{self, FirstGuess};
 
@@ -127,6 +128,8 @@ pub struct Crop {
     pub future: Tensor,
     /// `[lead, variable, y, x]`, if the configuration wants one.
     pub guess: Option<Tensor>,
+    /// `[frame, variable, y, x]`: the past of the variables of extra channels, none of none.
+    pub beside: Tensor,
     /// Probability with which it was drawn, times the number of places: 1 on average for uniform draws.
     pub density: f64,
 }
@@ -137,12 +140,11 @@ pub struct Archive {
     events: Vec<Event>,
     clips: Vec<Clip>,
     places: Vec<Place>,
-    context: usize,
-    leads: usize,
+    model: ModelSpec,
+    /// Of all variables that the model takes.
+    transforms: Vec<Transform>,
     size: usize,
     periodic: bool,
-    first_guess: FirstGuess,
-    transforms: Vec<Transform>,
 }
 
 impl Archive {
@@ -151,6 +153,12 @@ impl Archive {
     /// # Errors
     /// [`TrainingError::Data`] if no crop can be cut from any event.
     pub fn new(events: Vec<Event>, task: &Task, every: usize) -> Result<Self, TrainingError> {
+        let inputs = task.model.inputs();
+        if let Some(event) = events.iter().find(|event| *event.variables != inputs[..]) {
+            let names = |set: &[Variable]| set.iter().map(|v| v.name()).collect::<Vec<_>>().join(", ");
+            let (expected, found) = (names(&inputs), names(&event.variables));
+            return Err(TrainingError::Data(format!("{}: expected {expected}, got {found}", event.name)));
+        }
         let starts: Vec<(usize, usize)> = events
             .iter()
             .enumerate()
@@ -171,12 +179,10 @@ impl Archive {
             .collect::<Result<Vec<_>, TrainingError>>()?;
         let mut archive = Self {
             places: Vec::new(),
-            context: task.model.context,
-            leads: task.model.leads,
+            model: task.model.clone(),
+            transforms: task.model.input_transforms(),
             size: task.training.crop.size,
             periodic: task.training.crop.periodic,
-            first_guess: task.model.first_guess,
-            transforms: task.model.transforms.clone(),
             events,
             clips,
         };
@@ -229,7 +235,8 @@ impl Archive {
         let (rows, columns) = event.grid.shape();
         let plane = event.variables.len() * rows * columns;
         let (mut wet, mut missing, mut count) = (0.0, 0usize, 0usize);
-        for frame in [self.context - 1, self.context + self.leads / 2, self.context + self.leads - 1] {
+        let ModelSpec { context, leads, .. } = self.model;
+        for frame in [context - 1, context + leads / 2, context + leads - 1] {
             let values = &event.values[(clip.start + frame) * plane..];
             for y in (row..row + self.size).step_by(SPARSE) {
                 for x in (column..column + self.size).step_by(SPARSE) {
@@ -258,8 +265,8 @@ impl Archive {
 
     fn cut(&self, clip: &Clip, row: usize, column: usize, density: f64) -> Crop {
         let event = &self.events[clip.event];
-        let planes = self.transforms.len();
-        let take = |values: &[f16], frames: std::ops::Range<usize>| {
+        // Of values with so many planes a frame.
+        let take = |values: &[f16], planes: usize, frames: std::ops::Range<usize>| {
             let (rows, columns) = event.grid.shape();
             let mut out = Vec::with_capacity(frames.len() * planes * self.size * self.size);
             for plane in frames.start * planes..frames.end * planes {
@@ -272,24 +279,30 @@ impl Archive {
             let size = self.size as i64;
             Tensor::from_slice(&out).reshape([frames.len() as i64, planes as i64, size, size])
         };
-        let newest = clip.start + self.context;
-        let history = take(&event.values, clip.start..newest);
-        let guess = match self.first_guess {
+        let ModelSpec { context, leads, .. } = self.model;
+        let newest = clip.start + context;
+        let (all, forecast) = (self.transforms.len(), self.model.variables.len() as i64);
+        let past = take(&event.values, all, clip.start..newest);
+        let history = past.narrow(1, 0, forecast);
+        let guess = match self.model.first_guess {
             FirstGuess::None => None,
-            FirstGuess::Extrapolation => Some(first_guess::complete(&take(&clip.guess, 0..self.leads), &history)),
-            FirstGuess::Persistence => {
-                let last = history.narrow(0, self.context as i64 - 1, 1);
-                Some(last.repeat([self.leads as i64, 1, 1, 1]).to_kind(Kind::Float))
-            }
+            FirstGuess::Extrapolation => Some(take(&clip.guess, self.model.variables.len(), 0..leads)),
+            FirstGuess::Persistence => Some(history.narrow(0, context as i64 - 1, 1).repeat([leads as i64, 1, 1, 1])),
         };
-        Crop { history, future: take(&event.values, newest..newest + self.leads), guess, density }
+        Crop {
+            guess: guess.map(|guess| first_guess::complete(&guess, &history)),
+            future: take(&event.values, all, newest..newest + leads).narrow(1, 0, forecast),
+            beside: past.narrow(1, forecast, all as i64 - forecast),
+            history,
+            density,
+        }
     }
 }
 
 /// The extrapolation of a clip's context, `[lead, variable, y, x]`.
 fn extrapolation(event: &Event, start: usize, task: &Task) -> Result<Vec<f16>, TrainingError> {
     let window = event.window(start, task.model.context);
-    let guess = task.model.first_guess.fields(&window, &event.variables, task.model.leads);
+    let guess = task.model.first_guess.fields(&window, &task.model.variables, task.model.leads);
     let guess = guess.map_err(|e| TrainingError::Data(format!("{}: {e}", event.name)))?;
     Ok(guess.iter().flatten().map(|v| f16::from_f32(*v)).collect())
 }

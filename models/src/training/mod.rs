@@ -18,6 +18,8 @@ pub mod ema;
 pub mod loss;
 pub mod optimizer;
 pub mod report;
+#[cfg(test)]
+mod tests;
 pub mod trainer;
 pub mod validate;
 mod version1;

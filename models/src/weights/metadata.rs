@@ -9,7 +9,9 @@ use super::version1;
 use crate::ModelSpec;
 
 /// Names this kind of file, with its version: the entry of its header that holds [`Metadata`] in JSON.
-pub const FORMAT: &str = "squall-model-2";
+pub const FORMAT: &str = "squall-model-3";
+/// Files of before `missing_guess` and `extra`, which they lack: [`ModelSpec`] reads them as they were meant.
+const VERSION_2: &str = "squall-model-2";
 
 /// The model of a weights file, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +39,7 @@ pub struct Metadata {
 pub enum MetadataError {
     /// There is no such entry.
     #[error(
-        "its header has no entry {} or {FORMAT} (it has: {}); is it a Squall model?",
+        "its header has no entry {}, {VERSION_2} or {FORMAT} (it has: {}); is it a Squall model?",
         version1::FORMAT,
         .found.join(", ")
     )]
@@ -88,7 +90,8 @@ impl Metadata {
 
     /// From the entries of a safetensors header.
     pub(super) fn from_entries(entries: &HashMap<String, String>) -> Result<Self, MetadataError> {
-        let metadata: Self = match (entries.get(FORMAT), entries.get(version1::FORMAT)) {
+        let newest = entries.get(FORMAT).or_else(|| entries.get(VERSION_2));
+        let metadata: Self = match (newest, entries.get(version1::FORMAT)) {
             (Some(entry), _) => serde_json::from_str(entry)?,
             (None, Some(entry)) => version1::metadata(entry)?,
             (None, None) => return Err(MetadataError::NoEntry { found: entries.keys().cloned().collect() }),

@@ -6,7 +6,7 @@ use squall_fields::{Chain, Variable};
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::diffusion::{FirstGuess, ProcessConfig, SamplerConfig, Target, Tiling, Transform};
+use crate::diffusion::{FirstGuess, MissingGuess, ProcessConfig, SamplerConfig, Target, Tiling, Transform};
 use crate::network::{AutoencoderConfig, UNetConfig, init};
 
 fn spec() -> ModelSpec {
@@ -25,6 +25,8 @@ fn spec() -> ModelSpec {
         process: ProcessConfig::Plain {},
         target: Target::Velocity,
         first_guess: FirstGuess::None,
+        missing_guess: MissingGuess::Zero,
+        extra: Vec::new(),
         residual: None,
         tiling: Tiling { tile: (16, 16), overlap: 4 },
         sampler: SamplerConfig::default(),
@@ -88,7 +90,7 @@ fn with_header(path: &Path, name: &str, text: String) {
 fn version_1(ratio: f64) -> String {
     let mut old = serde_json::to_value(spec()).unwrap();
     let fields = old.as_object_mut().unwrap();
-    fields.remove("process");
+    ["process", "missing_guess", "extra"].iter().for_each(|name| drop(fields.remove(*name)));
     fields.insert("ratio".to_owned(), ratio.into());
     fields.insert("units".to_owned(), serde_json::json!(["mm h-1"]));
     fields.insert("training".to_owned(), "none".into());
@@ -96,7 +98,7 @@ fn version_1(ratio: f64) -> String {
 }
 
 #[test]
-fn files_of_version_1_are_read_and_written_as_version_2() {
+fn files_of_version_1_are_read_and_written_as_version_3() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("old.safetensors");
     for (ratio, process) in [(0.0, ProcessConfig::Plain {}), (0.5, ProcessConfig::Dynamical { ratio: 0.5 })] {
@@ -109,11 +111,24 @@ fn files_of_version_1_are_read_and_written_as_version_2() {
         save(&again, &found, &filled(&found), Kind::Float).unwrap();
         let bytes = std::fs::read(&again).unwrap();
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-        assert_eq!(header.metadata().as_ref().unwrap().keys().collect::<Vec<_>>(), ["squall-model-2"]);
+        assert_eq!(header.metadata().as_ref().unwrap().keys().collect::<Vec<_>>(), ["squall-model-3"]);
         assert_eq!(describe(&again).unwrap().metadata.spec, found.spec);
         let json = serde_json::to_string(&found).unwrap();
         assert_eq!(Metadata::from_json(&json).unwrap(), found, "what inspect --json prints is what import takes");
     }
+}
+
+#[test]
+fn files_of_version_2_keep_what_they_were_trained_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.safetensors");
+    let mut old = serde_json::to_value(Metadata { units: vec!["mm h-1".to_owned()], ..metadata() }).unwrap();
+    let spec = old["spec"].as_object_mut().unwrap();
+    ["missing_guess", "extra"].iter().for_each(|name| drop(spec.remove(*name)));
+    with_header(&path, "squall-model-2", old.to_string());
+    let found = describe(&path).unwrap().metadata.spec;
+    assert_eq!((found.missing_guess, found.extra.len()), (MissingGuess::Zero, 0));
+    assert_eq!(found, self::spec());
 }
 
 #[test]
@@ -129,7 +144,7 @@ fn what_a_header_says_too_much_is_refused() {
         (r#"{"kind":"dynamical","ratio":1.5}"#, "ratio 1.5 of the dynamical process lies outside 0 to 1"),
     ] {
         let text = text.replace(plain, process).replace(r#""units":[]"#, r#""units":["mm h-1"]"#);
-        with_header(&path, "squall-model-2", text);
+        with_header(&path, "squall-model-3", text);
         let error = Chain(&describe(&path).unwrap_err()).to_string();
         assert!(error.contains(reason), "{error}");
     }

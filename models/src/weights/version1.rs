@@ -6,7 +6,7 @@ use squall_fields::Variable;
 
 use super::metadata::{Metadata, MetadataError};
 use crate::ModelSpec;
-use crate::diffusion::first_guess::FirstGuess;
+use crate::diffusion::first_guess::{FirstGuess, MissingGuess};
 use crate::diffusion::residual::Residual;
 use crate::diffusion::{ProcessConfig, SamplerConfig, Target, Tiling, Transform};
 use crate::network::{AutoencoderConfig, UNetConfig};
@@ -64,6 +64,8 @@ pub(super) fn metadata(text: &str) -> Result<Metadata, MetadataError> {
         process: ProcessConfig::of_ratio(old.ratio),
         target: old.target,
         first_guess: old.first_guess,
+        missing_guess: MissingGuess::Zero,
+        extra: Vec::new(),
         residual: old.residual,
         tiling: old.tiling,
         sampler: old.sampler,

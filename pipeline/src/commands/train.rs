@@ -86,7 +86,7 @@ pub(super) fn events(run: &RunConfig, files: &[DataFile]) -> anyhow::Result<Vec<
     let least = run.model.frames();
     let mut events = Vec::new();
     for file in files {
-        events.extend(file.events(&run.model.variables, run.cadence(), least)?);
+        events.extend(file.events(&run.model.inputs(), run.cadence(), least)?);
     }
     if events.is_empty() {
         return Err(Usage(format!("no file holds {least} frames without a gap")).into());

@@ -135,7 +135,8 @@ fn request(path: &Path) -> Result<Request, ModelError> {
     let newest = storm.last().map(|frame| frame.slot);
     let none = || ModelError::file(path.display().to_string(), "it looks at no frame");
     let issue_time = newest.ok_or_else(none)?.into();
-    let window = Window { issue_time, cadence, frames: storm.into_iter().map(Some).collect() };
+    let frames = storm.into_iter().map(Some).collect();
+    let window = Window { issue_time, cadence, frames, steering: None };
     let (leads, steps) = (cadence.leads(spec.leads), Some(STEPS));
     Ok(Request { stream: "doctor".into(), window: Arc::new(window), leads, members: 1, steps })
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use squall_fields::{Chain, ValidTime};
 use squall_models::ModelSpec;
+use squall_models::diffusion::MissingGuess;
 
 use super::DataFile;
 use super::config::{Data, RunConfig, Validation};
@@ -56,6 +57,7 @@ fn model(section: &Section<'_>) -> Option<ModelSpec> {
     let network = section.typed("network", "{ in_channels = ..., channels = ..., ... }");
     let process = section.optional_typed("process");
     let (target, first_guess) = (section.optional_typed("target"), section.optional_typed("first_guess"));
+    let (missing_guess, extra) = (section.optional_typed("missing_guess"), section.optional_typed("extra"));
     let residual = section.optional_typed("residual");
     let tiling = section.typed("tiling", "{ tile = [256, 256], overlap = 32 }");
     let sampler = section.optional_typed("sampler");
@@ -76,6 +78,9 @@ fn model(section: &Section<'_>) -> Option<ModelSpec> {
         process: process.unwrap_or_default(),
         target: target.unwrap_or_default(),
         first_guess: first_guess.unwrap_or_default(),
+        // Not what files without this entry mean: a training that begins today has it right.
+        missing_guess: missing_guess.unwrap_or(MissingGuess::Dry),
+        extra: extra.unwrap_or_default(),
         residual,
         tiling: tiling?,
         sampler: sampler.unwrap_or_default(),

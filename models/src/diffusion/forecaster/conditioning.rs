@@ -9,10 +9,10 @@ use tch::Tensor;
 
 use super::DiffusionForecaster;
 use crate::diffusion::Transform;
-use crate::diffusion::denoiser::{Condition, ConditionParts};
-use crate::diffusion::first_guess;
+use crate::diffusion::denoiser::{Condition, ConditionParts, Guess};
 use crate::diffusion::guidance::Guidance;
 use crate::diffusion::latent::Space;
+use crate::diffusion::{extra, first_guess};
 use crate::{ModelError, Prediction, Request};
 
 /// What the members of one request share.
@@ -75,7 +75,8 @@ impl DiffusionForecaster {
         if present.any(|frame| frame.grid.shape() != first.grid.shape()) {
             return Err(wrong(window, "its frames differ in their grid".to_owned()));
         }
-        for (frame, variable) in frames.iter().flatten().flat_map(|f| spec.variables.iter().map(move |v| (f, v))) {
+        let inputs = spec.inputs();
+        for (frame, variable) in frames.iter().flatten().flat_map(|f| inputs.iter().map(move |v| (f, v))) {
             if frame.plane(*variable).is_none() {
                 return Err(wrong(window, format!("the frame of {} has no {}", frame.slot, variable.name())));
             }
@@ -139,7 +140,11 @@ impl DiffusionForecaster {
         let missing = self.missing(&frames, rows * columns);
         let space = self.space();
         let device = self.device.device;
-        let history = self.history(&frames, rows, columns).to_device(device);
+        // The variables that are forecast, then those of extra channels.
+        let planes = self.planes(&frames, rows, columns).to_device(device);
+        let forecast = spec.variables.len() as i64;
+        let history = planes.narrow(2, 0, forecast);
+        let beside = planes.narrow(2, forecast, planes.size()[2] - forecast);
         let guess = guess.map(|fields| first_guess::complete(&self.transformed(&fields).to_device(device), &history));
         let history = space.encode(&history);
         let encoded_guess = guess.as_ref().map(|guess| space.encode(guess));
@@ -147,11 +152,14 @@ impl DiffusionForecaster {
         let domain = self.tiles((height as usize, width as usize)).domain(height as usize, width as usize);
         // Outside the domain nothing is known.
         let history = pad(&history, domain, f64::NAN);
+        let padded_guess = encoded_guess.map(|guess| pad(&guess, domain, f64::NAN));
+        let dry = spec.dry();
+        let guess_of = |fields| Guess { fields, missing: spec.missing_guess, dry: &dry };
         let condition = ConditionParts {
             history: &history,
             frames: spec.frames() as i64,
-            first_guess: encoded_guess.as_ref().map(|guess| pad(guess, domain, f64::NAN)).as_ref(),
-            extra: None,
+            first_guess: padded_guess.as_ref().map(guess_of),
+            extra: extra::channels(&spec.extra, &pad(&beside, domain, f64::NAN), spec.leads).as_ref(),
         }
         .assemble();
         let unknown = history.isnan().all_dim(1, true).all_dim(2, true);
@@ -164,9 +172,9 @@ impl DiffusionForecaster {
         Window { frames: frames.to_vec(), ..(*request.window).clone() }
     }
 
-    /// Transformed frames `[1, frame, channel, y, x]`, NaN where missing.
-    fn history(&self, frames: &[Option<Arc<Frame>>], rows: usize, columns: usize) -> Tensor {
-        let variables = &self.spec().variables;
+    /// Transformed frames `[1, frame, variable, y, x]` of all variables that the model takes, NaN where missing.
+    fn planes(&self, frames: &[Option<Arc<Frame>>], rows: usize, columns: usize) -> Tensor {
+        let variables = self.spec().inputs();
         let mut values = Array4::from_elem((frames.len(), variables.len(), rows, columns), f32::NAN);
         for (mut planes, frame) in values.outer_iter_mut().zip(frames) {
             for (i, plane) in variables.iter().enumerate().filter_map(|(i, v)| Some((i, frame.as_ref()?.plane(*v)?))) {
@@ -176,10 +184,11 @@ impl DiffusionForecaster {
         self.transformed(&values)
     }
 
-    /// `[frame, variable, y, x]` in the variables' units as `[1, frame, channel, y, x]`.
+    /// `[frame, variable, y, x]` of the first variables that the model takes, in their units, as
+    /// `[1, frame, channel, y, x]`.
     fn transformed(&self, fields: &Array4<f32>) -> Tensor {
         let (frames, channels, rows, columns) = fields.dim();
-        let transforms = &self.spec().transforms;
+        let transforms = self.spec().input_transforms();
         let mut values: Vec<f32> = fields.iter().copied().collect();
         values.par_chunks_mut((rows * columns).max(1)).enumerate().for_each(|(plane, values)| {
             let transform = transforms[plane % channels];

@@ -7,9 +7,9 @@ use squall_fields::{Axis as GridAxis, Frame, Grid, InputRef, IssueTime, LeadTime
 use tch::{Device, Kind, nn};
 
 use super::*;
-use crate::diffusion::FirstGuess;
 use crate::diffusion::guidance::{Guidance, PrecisionConfig};
 use crate::diffusion::residual::{Local, Residual};
+use crate::diffusion::{FirstGuess, MissingGuess};
 use crate::diffusion::{Method, ProcessConfig, SolverConfig, Target, Transform, schedule};
 use crate::network::config::{AUTOENCODER_PREFIX, UNET_PREFIX};
 use crate::network::{Autoencoder, UNetConfig, VideoUNet, init};
@@ -34,6 +34,8 @@ fn spec() -> ModelSpec {
         process: ProcessConfig::Dynamical { ratio: 0.5 },
         target: Target::Velocity,
         first_guess: FirstGuess::Persistence,
+        missing_guess: MissingGuess::Zero,
+        extra: Vec::new(),
         residual: Some(Residual {
             factor: vec![0.3],
             local: Some(Local { floor: 0.02, floor_growth: 0.0, radius: 1.0, growth: 1.0 }),

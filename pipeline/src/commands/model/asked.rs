@@ -93,7 +93,7 @@ impl DataArguments {
         let (variables, cadence) = match specs.first() {
             Some(spec) => {
                 let cadence = Cadence::every_seconds(spec.cadence_seconds).context("the model has no cadence")?;
-                (spec.variables.clone(), cadence)
+                (spec.inputs(), cadence)
             }
             None => self.listed.first(&given, names)?,
         };

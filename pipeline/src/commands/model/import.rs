@@ -84,6 +84,8 @@ impl Arguments {
             process: ProcessConfig::of_ratio(self.ratio),
             target: Default::default(),
             first_guess: Default::default(),
+            missing_guess: Default::default(),
+            extra: Vec::new(),
             residual: None,
             tiling: Tiling { tile: (tile, tile), overlap: tile / 4 },
             sampler: SamplerConfig::default(),

@@ -1,0 +1,156 @@
+//! From events to forecasts: what a configuration asks of the condition is trained and is there when it forecasts.
+
+use std::sync::Arc;
+
+use ndarray::Array3;
+use squall_fields::{Axis, Cadence, Ensemble, Frame, Grid, InputRef, LeadTime, ValidTime, Variable, Window};
+use tch::{Device, Kind};
+
+use super::{Archive, Event, Task, Trainer};
+use crate::diffusion::forecaster::{DiffusionForecaster, Options};
+use crate::weights::{self, Metadata};
+use crate::{Forecaster, Request};
+
+/// Showers that move east, and a wind that says where they will be; a corner is always missing.
+fn event() -> Event {
+    let axis = |step| Axis { first: 0.0, step, len: 48 };
+    let grid = Arc::new(Grid { proj: String::new(), wkt: None, x: axis(1000.0), y: axis(-1000.0) });
+    let frame = |t: usize| {
+        let value = |(v, y, x): (usize, usize, usize)| {
+            let shower = |t: f32| (8.0 * (((x as f32 - 2.0 * t) / 9.0).sin() * (y as f32 / 7.0).cos()) - 2.0).max(0.0);
+            match v {
+                _ if y < 4 && x < 4 => f32::NAN,
+                0 => shower(t as f32),
+                _ => shower(t as f32 + 2.0) - 2.0,
+            }
+        };
+        Frame {
+            grid: grid.clone(),
+            slot: ValidTime::from_unix_seconds(300 * t as i64),
+            variables: [Variable::RainRate, Variable::XWind].into(),
+            values: Array3::from_shape_fn((2, 48, 48), value),
+            quality: None,
+            input: InputRef { topic: "test".into(), partition: 0, offset: t as i64, digest: "".into() },
+        }
+    };
+    let frames: Vec<Arc<Frame>> = (0..10).map(|t| Arc::new(frame(t))).collect();
+    Event::new("showers", Cadence::every_seconds(300).unwrap(), &frames).unwrap()
+}
+
+/// A task whose model has these entries beside those that all have.
+fn task(model: serde_json::Value) -> Task {
+    let mut task = serde_json::json!({
+        "model": {
+            "name": "test", "cadence_seconds": 300, "spacing_m": [900, 1100], "context": 2, "leads": 3,
+            "first_guess": "extrapolation", "target": "velocity", "tiling": {"tile": [32, 32], "overlap": 8},
+            "residual": {"factor": []}, "sampler": {"solver": {"method": "dpm2m", "grid": "uniform-lambda", "steps": 2}},
+            "network": {"channels": 32, "mult": [1], "res_blocks": 1, "attention": [], "heads": 2, "patch": 4}
+        },
+        "training": {
+            "steps": 30, "batch": 2, "ema": 0.9, "crop": {"size": 32, "stride": 8, "most_missing": 0.3},
+            "optimizer": {"learning_rate": 2e-3, "warm_up": 5}
+        }
+    });
+    for (key, value) in model.as_object().unwrap() {
+        match value {
+            serde_json::Value::Object(entries) if key == "network" => {
+                task["model"][key].as_object_mut().unwrap().extend(entries.clone());
+            }
+            value => task["model"][key] = value.clone(),
+        }
+    }
+    serde_json::from_value(task).unwrap()
+}
+
+/// Trains, and opens what came of it; the validation loss must have fallen.
+fn trained(task: Task, event: Event) -> DiffusionForecaster {
+    let steps = task.training.steps;
+    let archive = Archive::new(vec![event], &task, 1).unwrap();
+    let mut trainer = Trainer::new(task, &archive, Device::Cpu).unwrap();
+    let before = trainer.validation_loss(&archive, 4);
+    for _ in 0..steps {
+        trainer.step(&archive).unwrap();
+    }
+    let after = trainer.validation_loss(&archive, 4);
+    assert!(after < 0.95 * before, "{before} -> {after}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    weights::save(&path, &Metadata::of(trainer.task().model.clone()), trainer.averaged(), Kind::Float).unwrap();
+    DiffusionForecaster::open(&path, &Options { precision: crate::device::Precision::F32, ..Default::default() })
+        .unwrap()
+}
+
+fn forecast(model: &mut DiffusionForecaster, window: Window) -> Vec<Ensemble> {
+    let leads: Vec<LeadTime> = window.cadence.leads(3);
+    let request = Request { stream: "test".into(), window: Arc::new(window), leads, members: 1, steps: None };
+    model.forecast(&[request]).remove(0).unwrap().ensembles
+}
+
+/// The window with another value of a variable in some cells of its newest frame.
+fn changed(mut window: Window, variable: usize, change: impl Fn(f32) -> f32) -> Window {
+    let newest = Arc::make_mut(window.frames.last_mut().unwrap().as_mut().unwrap());
+    newest.values.index_axis_mut(ndarray::Axis(0), variable).mapv_inplace(change);
+    window
+}
+
+#[test]
+fn extra_channels_are_trained_and_seen_by_forecasts() {
+    let mut model = trained(
+        task(serde_json::json!({
+            "variables": ["rain_rate"], "transforms": [{"rain": {"dry_below_mm_h": 0.05}}], "missing_guess": "masked",
+            "extra": [{"lead_time": {}}, {"variable": {"name": "x_wind", "transform": {"scale": {"by": 10.0}}}}],
+            "network": {"in_channels": 7, "out_channels": 1}
+        })),
+        event(),
+    );
+    assert_eq!(model.coordinates().variables, [vec![Variable::RainRate, Variable::XWind]]);
+    let window = event().window(3, 2);
+    let rain = forecast(&mut model, window.clone());
+    assert_eq!((rain.len(), rain[0].variable, rain[0].values.dim()), (1, Variable::RainRate, (1, 3, 48, 48)));
+    for ((_, _, y, x), value) in rain[0].values.indexed_iter() {
+        assert_eq!(value.is_nan(), y < 4 && x < 4);
+    }
+    let other = forecast(&mut model, changed(window.clone(), 1, |wind| -wind));
+    assert_ne!(rain[0].values[[0, 2, 30, 30]], other[0].values[[0, 2, 30, 30]], "the wind is not looked at");
+    // A window without the further variable is refused.
+    let mut without = window;
+    for frame in without.frames.iter_mut().flatten() {
+        let frame = Arc::make_mut(frame);
+        frame.variables = [Variable::RainRate].into();
+        frame.values = frame.values.slice(ndarray::s![..1, .., ..]).to_owned();
+    }
+    let request = Request {
+        leads: without.cadence.leads(3),
+        stream: "t".into(),
+        window: without.into(),
+        members: 1,
+        steps: None,
+    };
+    assert!(model.forecast(&[request]).remove(0).unwrap_err().to_string().contains("no x_wind"));
+}
+
+#[test]
+fn several_variables_are_extrapolated_trained_and_forecast() {
+    let mut model = trained(
+        task(serde_json::json!({
+            "variables": ["rain_rate", "x_wind"],
+            "transforms": [{"rain": {"dry_below_mm_h": 0.05}}, {"scale": {"by": 10.0}}], "missing_guess": "dry",
+            "network": {"in_channels": 6, "out_channels": 2}
+        })),
+        event(),
+    );
+    let ensembles = forecast(&mut model, event().window(3, 2));
+    let variables: Vec<Variable> = ensembles.iter().map(|e| e.variable).collect();
+    assert_eq!(variables, [Variable::RainRate, Variable::XWind]);
+    assert!(ensembles[1].values.iter().any(|v| *v < -0.5), "a wind has both signs");
+}
+
+#[test]
+fn events_must_hold_what_a_model_takes() {
+    let task = task(serde_json::json!({
+        "variables": ["rain_rate"], "transforms": [{"rain": {"dry_below_mm_h": 0.05}}],
+        "network": {"in_channels": 4, "out_channels": 1}
+    }));
+    let error = Archive::new(vec![event()], &task, 1).unwrap_err().to_string();
+    assert_eq!(error, "training data: showers: expected rain_rate, got rain_rate, x_wind");
+}
