@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::logging::{self, LogFormat};
-use crate::{commands, exit, memory};
+use crate::{commands, exit, memory, threads};
 
 /// Nowcasts of precipitation and wind from a stream of observations, with their probabilities.
 #[derive(Debug, Parser)]
@@ -148,6 +148,7 @@ impl Command {
 /// Reads the command line, does what it asks, and says how the process should end.
 pub fn main() -> ExitCode {
     squall_connectors::isolate::run_if_helper();
+    threads::bound_and_passive();
     memory::keep_freed();
     run(std::env::args_os())
 }

@@ -92,6 +92,7 @@ pub mod publish;
 pub mod runtime;
 pub mod signals;
 pub mod supervise;
+pub mod threads;
 pub mod topics;
 pub mod training;
 pub mod verify;
