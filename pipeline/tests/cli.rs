@@ -97,7 +97,9 @@ fn a_file_of_stations_is_described() {
     file.add_dimension("time", 3).unwrap();
     let mut add = |name: &str, dimensions: &[&str], values: &[f64], attributes: &[(&str, &str)]| {
         let mut variable = file.add_variable::<f64>(name, dimensions).unwrap();
-        attributes.iter().for_each(|(name, value)| drop(variable.put_attribute(name, *value).unwrap()));
+        for (name, value) in attributes {
+            variable.put_attribute(name, *value).unwrap();
+        }
         variable.put_values(values, ..).unwrap();
     };
     add("time", &["time"], &[0.0, 10.0, 20.0], &[("units", "minutes since 2020-01-01 00:00:00")]);

@@ -87,7 +87,7 @@ impl Correction {
         if !is_sound(level) || !is_sound(spread) {
             return Some(format!("{name}: level and spread must have {count} numbers each, none of them negative"));
         }
-        floor.is_some_and(|floor| !(floor > 0.0)).then(|| format!("{name}: floor must be positive"))
+        floor.is_some_and(|floor| floor.is_nan() || floor <= 0.0).then(|| format!("{name}: floor must be positive"))
     }
 
     /// The correction at a lead.

@@ -147,7 +147,8 @@ mod tests {
                 input: InputRef { topic: "t".into(), partition: 0, offset: t as i64, digest: "".into() },
             }))
         };
-        Window { issue_time: IssueTime::from_unix_seconds(600), cadence, frames: (0..3).map(frame).collect() }
+        let issue_time = IssueTime::from_unix_seconds(600);
+        Window { issue_time, cadence, frames: (0..3).map(frame).collect(), steering: None }
     }
 
     /// Column of the largest size in the row of the bump's centre.

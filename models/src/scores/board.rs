@@ -150,12 +150,16 @@ mod tests {
         let lead = |step: i64| LeadTime::from_seconds(300 * step);
         let (members, observed) = (|v: f32| Array3::from_elem((2, 3, 3), v), Array2::from_elem((3, 3), 2.0));
         let (mut whole, mut merged) = (empty(), empty());
-        [&mut whole, &mut merged].map(|board| board.enter("model"));
+        for board in [&mut whole, &mut merged] {
+            board.enter("model");
+        }
         for (step, value) in [(1, 0.0), (2, 1.0), (2, 5.0)] {
             let mut part = empty();
             part.enter("model");
             let members = members(value);
-            [&mut whole, &mut part].map(|board| board.add(0, lead(step), &Pair::new(members.view(), observed.view())));
+            [&mut whole, &mut part]
+                .into_iter()
+                .for_each(|board| board.add(0, lead(step), &Pair::new(members.view(), observed.view())));
             merged.merge(&part);
         }
         assert_eq!(merged.leads(), whole.leads());

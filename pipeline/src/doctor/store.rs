@@ -59,7 +59,7 @@ fn room(folder: &Path) -> Option<u64> {
         let mut found: libc::statvfs = std::mem::zeroed();
         (libc::statvfs(path.as_ptr(), &mut found), found)
     };
-    (done == 0).then(|| found.f_bavail as u64 * found.f_frsize as u64)
+    (done == 0).then(|| found.f_bavail * found.f_frsize)
 }
 
 #[cfg(test)]
