@@ -318,8 +318,8 @@ fn regions_and_stations_are_scored_beside_the_whole_grid() {
     let json = read(Path::new(&report));
     let row = |region: &str, model: &str, name: &str, lead: f64| {
         let wanted = |row: &&Value| {
-            (&row["region"], &row["model"], &row["score"]) == (&region.into(), &model.into(), &name.into())
-                && (row["lead_minutes"] == lead && row["event"] == "all")
+            let of_region = row["region"] == region && row["event"] == "all";
+            of_region && row["model"] == model && row["score"] == name && row["lead_minutes"] == lead
         };
         scores(&json).iter().find(wanted).map(|row| (row["value"].as_f64(), row["count"].as_f64().unwrap()))
     };

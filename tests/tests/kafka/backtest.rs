@@ -92,10 +92,8 @@ fn a_backtest_of_a_topic_is_that_of_files_with_the_same_arrivals() {
     let last = Kafka::shared().read(&setting.topic("observations")).pop().expect("a record");
     let again = Sent::again(&last, 0, last.timestamp_ms + 1000);
     let other = Setting::new("backtest-other");
-    let path = other.folder().join("other.nc");
     let start = squall_tests::rain::rfc3339(rain.slots[13] + 300);
     let next = Rain::storm(other.folder(), "other.nc", &[&storm[2..], &["--frames", "1", "--start", &start]].concat());
-    assert_eq!(next.file, path);
     let seen = other.published(&next.file);
     Kafka::shared()
         .write(&setting.topic("observations"), &[again, Sent::again(&seen[0], 0, last.timestamp_ms + 300_000)]);
