@@ -155,7 +155,8 @@ mod tests {
         let mut most = Maximum::default();
         most.add(&pair);
         assert_eq!((most.members, most.observed, most.count()), (6.0, 4.0, 1.0), "5 and 7, where 4 came");
-        most.merge(&most.clone());
+        let same = most;
+        most.merge(&same);
         assert_eq!((most.finish(), most.count()), (Some(1.5), 2.0));
     }
 

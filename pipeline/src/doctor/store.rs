@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use squall_fields::{Chain, ErrorKind};
@@ -35,20 +35,24 @@ pub(super) fn finding(config: &Config) -> Finding {
 }
 
 /// Writes the probe and reads it back; of a folder the file is taken away again, and its folder is given.
-fn write_and_read(config: &Config) -> anyhow::Result<Option<std::path::PathBuf>> {
+fn write_and_read(config: &Config) -> anyhow::Result<Option<PathBuf>> {
     let store = connect::store(config)?;
     let name = format!("doctor/{}", hex::encode(Sha256::digest(PROBE)));
     let url = store.put(&name, PROBE)?;
     let read = store.get(&url, PROBE.len() as u64);
-    let file = url.strip_prefix("file://").map(Path::new);
-    if let Some(file) = file {
+    // URLs are encoded, paths are not.
+    let file = match config.store.url.contains("://") {
+        false => Some(Path::new(&config.store.url).join(&name)),
+        true => url.strip_prefix("file://").map(PathBuf::from),
+    };
+    if let Some(file) = &file {
         std::fs::remove_file(file)?;
         // Empty, unless someone else has put something there.
         let folder = file.parent();
         let _ = folder.map(std::fs::remove_dir);
     }
     anyhow::ensure!(read? == PROBE, "{url}: what was read is not what was written");
-    Ok(file.and_then(|file| file.parent()?.parent()).map(Path::to_owned))
+    Ok(file.and_then(|file| Some(file.parent()?.parent()?.to_owned())))
 }
 
 /// Bytes that are free where a folder lies, for whoever is not root.
