@@ -95,8 +95,18 @@ fn a_file_that_was_fitted_for_another_model_is_refused() {
     std::fs::write(folder.path("squall.toml"), text).unwrap();
     let (code, _, errors) = squall(&["inspect", "config", &folder.path("squall.toml")]);
     assert!(code == Some(2) && errors.contains("level and spread must have 1 numbers each"), "{errors}");
-    let (code, _, errors) =
-        squall(&["model", "calibrate", "--model", "persistence", "--data", &storm, "--output", "x.toml", "--leads", "1"]);
+    let (code, _, errors) = squall(&[
+        "model",
+        "calibrate",
+        "--model",
+        "persistence",
+        "--data",
+        &storm,
+        "--output",
+        "x.toml",
+        "--leads",
+        "1",
+    ]);
     assert!(code == Some(2) && errors.contains("one member has no spread to correct"), "{errors}");
 }
 
