@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::config::Task;
 use crate::ModelSpec;
-use crate::diffusion::ProcessConfig;
+use crate::diffusion::{MissingGuess, ProcessConfig};
 
 /// What such a checkpoint calls its format.
 pub(super) const FORMAT: &str = "squall-checkpoint-1";
@@ -20,6 +20,9 @@ pub(super) fn task(text: &str, asked: &ModelSpec) -> Result<Task, serde_json::Er
     let mut model: Map<String, Value> = serde_json::from_value(serde_json::to_value(asked)?)?;
     model.extend(OF_MODEL.iter().filter_map(|key| training.remove_entry(*key)));
     model.insert("process".to_owned(), serde_json::to_value(ProcessConfig::of_ratio(ratio))?);
+    // What there was no other choice of, whatever is asked for now.
+    model.insert("missing_guess".to_owned(), serde_json::to_value(MissingGuess::Zero)?);
+    model.insert("extra".to_owned(), Value::Array(Vec::new()));
     let (model, training) = (serde_json::from_value(model.into())?, serde_json::from_value(training.into())?);
     Ok(Task { model, training })
 }
@@ -33,7 +36,7 @@ mod tests {
         let asked: ModelSpec = serde_json::from_value(serde_json::json!({
             "name": "asked", "variables": ["eastward_wind"], "transforms": [{"scale": {"by": 10.0}}],
             "cadence_seconds": 3600, "spacing_m": [1000.0, 2000.0], "context": 9, "leads": 9,
-            "tiling": {"tile": [32, 32], "overlap": 8},
+            "tiling": {"tile": [32, 32], "overlap": 8}, "missing_guess": "masked", "extra": [{"lead_time": {}}],
             "network": {"in_channels": 4, "out_channels": 1, "channels": 64, "mult": [1], "res_blocks": 1,
                 "attention": [], "heads": 2}
         }))
@@ -48,6 +51,7 @@ mod tests {
         assert_eq!((training.seed, training.steps, training.ema), (2, 1500, 0.995));
         assert_eq!((model.context, model.leads, model.network.channels), (4, 8, 32));
         assert_eq!(model.process, ProcessConfig::Dynamical { ratio: 0.5 });
+        assert_eq!((model.missing_guess, model.extra.len()), (MissingGuess::Zero, 0));
         assert_eq!(model.residual.map(|r| r.factor), Some(vec![0.1]));
         assert_eq!((model.name.as_str(), model.cadence_seconds, model.tiling), ("asked", 3600, asked.tiling));
         assert!(task(&text.replace("seed", "sied"), &asked).unwrap_err().to_string().contains("sied"));
