@@ -285,7 +285,8 @@ fn plan(
     let Opened { progress, inputs, steering, is_new, .. } = opened;
     let keeper = Keeper::new(config.topics.progress.clone(), &config.name, &stream.name);
     // Of a stream that has begun anew what was decided before is about other forecasts.
-    let stale = if is_new && ledger.is_some() { forgotten(base, &[&keeper])? } else { Vec::new() };
+    let begins_anew = is_new && ledger.is_some() && parts.reset.contains(&stream.name);
+    let stale = if begins_anew { forgotten(base, &[&keeper])? } else { Vec::new() };
     let budget = budget(config, processes);
     let recorded = recorded(config, &stream.name, parts, *deadline)?;
     let may_stand_in = recorded.is_some() || (stream.deadline.is_some() && matches!(inputs.clock, Clock::Wall { .. }));

@@ -189,6 +189,7 @@ def errors(members, observed):
         yield "numpy", name, None, None, value, count if size > 1 else 0
     ranks = scores.probability.rank_histogram(array(members), array(observed), "member").values
     yield "scores", "rank_outliers", None, None, (ranks[0] + ranks[-1]) * (size + 1) / 2, count
+    yield "scores", "rank_reliability_index", None, None, float(numpy.abs(ranks - 1 / (size + 1)).sum()), count
 
 
 CONTINGENCY = {

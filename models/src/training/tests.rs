@@ -111,7 +111,9 @@ fn extra_channels_are_trained_and_seen_by_forecasts() {
         assert_eq!(value.is_nan(), y < 4 && x < 4);
     }
     let other = forecast(&mut model, changed(window.clone(), 1, |wind| -wind));
-    assert_ne!(rain[0].values[[0, 2, 30, 30]], other[0].values[[0, 2, 30, 30]], "the wind is not looked at");
+    // Cells that are dry in both say nothing.
+    let differ = rain[0].values.iter().zip(&other[0].values).filter(|(a, b)| a.is_finite() && a != b).count();
+    assert!(differ > 100, "the wind is not looked at: {differ} cells differ");
     // A window without the further variable is refused.
     let mut without = window;
     for frame in without.frames.iter_mut().flatten() {

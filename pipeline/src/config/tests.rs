@@ -144,7 +144,7 @@ x.toml:11: sources.radar: the name is given twice; the first is in line 7
 x.toml:16: streams.rain.patience: must not exceed the horizon: got 1 h, the horizon is 30 min
 x.toml:17: streams.rain.thresholds: expected ascending values, got 1 before 0.1
 x.toml:18: streams.rain.quantiles: expected values between 0 and 1, got 1.5
-x.toml:19: streams.rain.model.name: expected one of "persistence", "extrapolation", "lagrangian-probability", "steps", got "extrapolaton"; did you mean "extrapolation"?
+x.toml:19: streams.rain.model.name: expected one of "persistence", "damped-persistence", "extrapolation", "lagrangian-probability", "steps", got "extrapolaton"; did you mean "extrapolation"?
 x.toml:20: streams.rain.device: expected "cpu", "cpu:N", "cuda" or "cuda:N", got "gpu"
 x.toml:21: streams.?: name is missing: expected name = "..."
 "#);
@@ -199,7 +199,7 @@ fn settings_of_a_model_are_checked_like_all_others() {
     };
     insta::assert_snapshot!(
         model("model = { name = \"extrapolation\", seed = 7 }"),
-        @r#"x.toml:9: MODEL.seed: there is no such setting; there are "file", "motion", "name", "perturbation", "steering_wind_factor""#
+        @r#"x.toml:9: MODEL.seed: there is no such setting; there are "calibrated", "file", "motion", "name", "perturbation", "steering_wind_factor""#
     );
     insta::assert_snapshot!(
         model("members = 1\nmodel = { name = \"persistence\", watch = true }"),
