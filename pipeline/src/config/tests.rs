@@ -203,7 +203,7 @@ fn settings_of_a_model_are_checked_like_all_others() {
     );
     insta::assert_snapshot!(
         model("members = 1\nmodel = { name = \"persistence\", watch = true }"),
-        @r#"x.toml:10: MODEL.watch: there is no such setting; there are "file", "name""#
+        @r#"x.toml:10: MODEL.watch: there is no such setting; there are "calibrated", "file", "name""#
     );
     insta::assert_snapshot!(
         model("model = { name = \"extrapolation\" }\nwindow_frames = 1"),
@@ -235,7 +235,7 @@ x.toml:12: MODEL.motion.levels: must be from 1 to 8
                 grid = \"uniform-t\" }\nguidance = { precision = { strenght = 1.0, queue = -1 } }\n";
     insta::assert_snapshot!(model(file), @r#"
 x.toml:10: MODEL.file: there is no file no.safetensors here or beside the configuration
-x.toml:11: MODEL.device: there is no such setting; there are "batch", "file", "name", "precision", "sampler", "tiling", "watch"
+x.toml:11: MODEL.device: there is no such setting; there are "batch", "calibrated", "file", "name", "precision", "sampler", "tiling", "watch"
 x.toml:12: MODEL.precision: expected one of "auto", "f32", "bf16", got "f64"
 x.toml:13: MODEL.tiling.tile: expected a list of 2, got [64]
 x.toml:15: MODEL.sampler.solver.method.ghvb: expected a finite number, got "two"
