@@ -326,7 +326,15 @@ pub fn gather<'scope>(
         let waker = || worker.sync_activator_for(info.address.to_vec());
         stream.control.register(waker());
         let desk = thread.map(|thread| Desk::new(thread, Some(waker())));
-        let mut shell = desk.map(|desk| Shell { core, whereabouts, desk, closing: None, newest: 0, out: Vec::new() });
+        let mut shell = desk.map(|desk| Shell {
+            core,
+            whereabouts,
+            desk,
+            closing: None,
+            marks: BTreeMap::new(),
+            newest: 0,
+            out: Vec::new(),
+        });
         move |(input, frontier), output| {
             let Some(shell) = &mut shell else { return };
             let frontier = frontier_of(frontier);
@@ -366,6 +374,9 @@ struct Shell {
     desk: Desk<Task, Done, Under>,
     /// Permission to speak at the next closing.
     closing: Option<Capability<Tick>>,
+    /// Times after which a restart must know more. Sources are read at speeds of their own: what is to be read again is
+    /// known only once nothing can come any more.
+    marks: BTreeMap<Tick, Capability<Tick>>,
     newest: Tick,
     out: Vec<(Capability<Tick>, Gathered)>,
 }
@@ -429,7 +440,15 @@ impl Shell {
     }
 
     fn mark(&mut self, capability: &Capability<Tick>) {
-        self.out.push((capability.clone(), Gathered::Mark(self.core.mark().into())));
+        self.marks.entry(*capability.time()).or_insert_with(|| capability.clone());
+    }
+
+    /// Says what a restart must know after each time before `to`, of which nothing can come any more.
+    fn say_marks(&mut self, to: Tick) {
+        let later = self.marks.split_off(&to);
+        for capability in std::mem::replace(&mut self.marks, later).into_values() {
+            self.out.push((capability, Gathered::Mark(self.core.mark().into())));
+        }
     }
 
     /// Keeps permission to speak at the next closing, and no other; `capability` may be of a later time than what is held.
@@ -447,6 +466,8 @@ impl Shell {
     fn close_before(&mut self, frontier: Option<Tick>) {
         let to = frontier.unwrap_or(self.newest + TICK_MS);
         while let Some(capability) = self.closing.take_if(|held| *held.time() < to) {
+            // What is closed then was held before.
+            self.say_marks(*capability.time() + 1);
             let (changes, closing, forgotten) = self.core.close(*capability.time());
             self.out.extend(changes.into_iter().map(|change| (capability.clone(), Gathered::Change(change))));
             self.out.push((capability.clone(), Gathered::Closing(closing)));
@@ -458,6 +479,7 @@ impl Shell {
             self.mark(&capability);
             self.hold(&capability);
         }
+        self.say_marks(to);
         if frontier.is_none() {
             self.closing = None;
         }
@@ -466,6 +488,7 @@ impl Shell {
     fn clear(&mut self) {
         self.desk.clear();
         self.closing = None;
+        self.marks.clear();
         self.out.clear();
     }
 }

@@ -113,9 +113,8 @@ fn each_window_takes_the_wind_that_was_known_whatever_crashes_stops_workers_proc
     let disturbed = run("steering-disturbed", (2, 1, 3), &[true, false, true], true);
     let spread = run("steering-processes", (1, 2, 3), &[], true);
     for other in [disturbed, spread] {
-        // Not of the companion: which wind it has after a crash is not yet the same (docs/operations.md).
-        assert_eq!(undisturbed.0[0], other.0[0]);
-        assert!(undisturbed.1[0] == other.1[0], "the same forecasts");
+        assert_eq!(undisturbed.0, other.0);
+        assert!(undisturbed.1 == other.1, "the same forecasts");
         assert_eq!(undisturbed.2, other.2);
     }
 }
