@@ -33,6 +33,10 @@ struct Partition {
 /// it once its queue is full, without throwing away what it has.
 pub(super) struct KafkaReader {
     consumer: Arc<BaseConsumer<Context>>,
+    config: KafkaConfig,
+    /// Asks where partitions end, once that was asked. The broker answers the requests of a connection one after the other: on
+    /// that of the consumer a question would wait until a fetch of nothing has waited in vain.
+    asking: Option<BaseConsumer<Context>>,
     partitions: Vec<Partition>,
     next: usize,
     max_record_bytes: u64,
@@ -40,9 +44,20 @@ pub(super) struct KafkaReader {
 
 impl KafkaReader {
     pub(super) fn new(config: &KafkaConfig, max_record_bytes: u64, queue_bytes: u64) -> Result<Self, LogError> {
-        let consumer = config.source(queue_bytes).create_with_context(Context::default());
-        let consumer: BaseConsumer<Context> = consumer.map_err(|e| log_error("creating a consumer", e))?;
-        Ok(Self { consumer: Arc::new(consumer), partitions: Vec::new(), next: 0, max_record_bytes })
+        let consumer = Arc::new(consumer(config, queue_bytes)?);
+        Ok(Self { consumer, config: config.clone(), asking: None, partitions: Vec::new(), next: 0, max_record_bytes })
+    }
+
+    /// The consumer that asks.
+    fn asking(&mut self) -> Result<&BaseConsumer<Context>, LogError> {
+        let asking = match self.asking.take() {
+            Some(asking) => asking,
+            None => consumer(&self.config, 0)?,
+        };
+        // What it has to say of connections, the other one says.
+        while asking.poll(Duration::ZERO).is_some() {}
+        asking.context().check()?;
+        Ok(self.asking.insert(asking))
     }
 
     /// Looks once at every partition that is not paused; waits on the last of them.
@@ -82,6 +97,11 @@ impl KafkaReader {
         let asked = self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK);
         asked.map_err(|e| log_error(&format!("offsets of {partition}"), e))
     }
+}
+
+fn consumer(config: &KafkaConfig, queue_bytes: u64) -> Result<BaseConsumer<Context>, LogError> {
+    let consumer = config.source(queue_bytes).create_with_context(Context::default());
+    consumer.map_err(|e| log_error("creating a consumer", e))
 }
 
 /// What an error of a partition means: that the position is not there, or that the topic is not, is for the reader to find
@@ -207,7 +227,7 @@ impl LogReader for KafkaReader {
             let added = list.add_partition_offset(&id.topic, id.partition, Offset::End);
             added.map_err(|e| log_error(&id.to_string(), e))?;
         }
-        let found = self.consumer.offsets_for_times(list, ASK).map_err(|error| match partitions.first() {
+        let found = self.asking()?.offsets_for_times(list, ASK).map_err(|error| match partitions.first() {
             // A topic that was deleted is known to the client no more.
             Some(first) => of_partition(first, error),
             None => log_error("asking for end offsets", error),

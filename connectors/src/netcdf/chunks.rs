@@ -37,22 +37,35 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The chunks of a field `[y, x]` at an index of the leading dimensions; `fill` pads those at the edges.
-    pub(super) fn cut<T: Pod>(&self, at: &[usize], field: ArrayView2<'_, T>, fill: T) -> Vec<Chunk> {
+    /// The chunks of a field `[y, x]` at an index of the leading dimensions, each value as `convert` has it in the file; `fill`
+    /// pads those at the edges.
+    pub(super) fn cut<T: Pod>(
+        &self,
+        at: &[usize],
+        field: ArrayView2<'_, f32>,
+        fill: T,
+        convert: impl Fn(f32) -> T,
+    ) -> Vec<Chunk> {
         let (rows, columns) = field.dim();
         let (chunk_rows, chunk_columns) = self.chunk;
         let mut chunks = Vec::new();
+        let mut values = vec![fill; chunk_rows * chunk_columns];
         for y in (0..rows).step_by(chunk_rows) {
             for x in (0..columns).step_by(chunk_columns) {
                 let part = field.slice(s![y..rows.min(y + chunk_rows), x..columns.min(x + chunk_columns)]);
-                let mut values = vec![fill; chunk_rows * chunk_columns];
+                if part.dim() != self.chunk {
+                    values.fill(fill);
+                }
                 for (row, out) in part.rows().into_iter().zip(values.chunks_mut(chunk_columns)) {
-                    out.iter_mut().zip(row).for_each(|(out, value)| *out = *value);
+                    match row.as_slice() {
+                        Some(row) => out.iter_mut().zip(row).for_each(|(out, value)| *out = convert(*value)),
+                        None => out.iter_mut().zip(row).for_each(|(out, value)| *out = convert(*value)),
+                    }
                 }
                 let bytes = bytemuck::cast_slice(&values);
                 let bytes = match self.deflate {
                     0 => bytes.to_vec(),
-                    level => deflated(&shuffled(bytes, size_of::<T>()), level),
+                    level => deflated(&shuffled_values::<T>(bytes), level),
                 };
                 let offset = at.iter().copied().chain([y, x]).map(|index| index as u64).collect();
                 chunks.push(Chunk { variable: self.variable.clone(), offset, bytes });
@@ -63,8 +76,23 @@ impl Shape {
 }
 
 /// The first bytes of all values, then the second ones, and so on: HDF5's shuffle filter.
-fn shuffled(bytes: &[u8], size: usize) -> Vec<u8> {
-    (0..size).flat_map(|byte| bytes[byte..].iter().step_by(size).copied()).collect()
+fn shuffled_values<T>(bytes: &[u8]) -> Vec<u8> {
+    match size_of::<T>() {
+        2 => shuffled::<2>(bytes),
+        4 => shuffled::<4>(bytes),
+        8 => shuffled::<8>(bytes),
+        size => (0..size).flat_map(|byte| bytes[byte..].iter().step_by(size).copied()).collect(),
+    }
+}
+
+/// The same of values of a size.
+fn shuffled<const SIZE: usize>(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; bytes.len()];
+    // Of a size that is known when this is compiled it is done in vector registers.
+    for (byte, plane) in out.chunks_exact_mut((bytes.len() / SIZE).max(1)).enumerate() {
+        plane.iter_mut().zip(bytes.as_chunks::<SIZE>().0).for_each(|(out, value)| *out = value[byte]);
+    }
+    out
 }
 
 /// HDF5's deflate filter.
@@ -112,11 +140,11 @@ mod tests {
     #[test]
     fn the_edges_are_padded_and_bytes_are_shuffled() {
         let shape = Shape { variable: "v".into(), chunk: (2, 2), deflate: 0 };
-        let field = Array2::from_shape_vec((3, 2), vec![0x0102i16, 2, 3, 4, 5, 6]).unwrap();
-        let chunks = shape.cut(&[7], field.view(), -1);
+        let field = Array2::from_shape_vec((3, 2), (1..7).map(|v| v as f32).collect()).unwrap();
+        let chunks = shape.cut(&[7], field.view(), -1i16, |value| value as i16);
         let offsets: Vec<_> = chunks.iter().map(|chunk| chunk.offset.clone()).collect();
         assert_eq!(offsets, [[7, 0, 0], [7, 2, 0]]);
         assert_eq!(bytemuck::cast_slice::<u8, i16>(&chunks[1].bytes), [5, 6, -1, -1]);
-        assert_eq!(shuffled(&[1, 2, 3, 4, 5, 6], 2), [1, 3, 5, 2, 4, 6]);
+        assert_eq!(shuffled::<2>(&[1, 2, 3, 4, 5, 6]), [1, 3, 5, 2, 4, 6]);
     }
 }

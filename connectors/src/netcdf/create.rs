@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use ::netcdf::{AttributeValue, FileMut, Options, VariableMut};
-use ndarray::{ArrayView2, Axis as NdAxis};
+use ndarray::{ArrayView1, ArrayView2, Axis as NdAxis};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use squall_fields::crs::CfValue;
@@ -239,8 +239,16 @@ const MISSING: i16 = i16::MIN;
 
 impl Step {
     /// 0.01 of the unit around 0, coarser if the values reach beyond 327.67.
-    pub(super) fn for_values<'a>(values: impl ParallelIterator<Item = &'a f32>) -> Self {
-        let largest = values.copied().filter(|v| v.is_finite()).map(f32::abs).reduce(|| 0.0, f32::max);
+    pub(super) fn for_rows(rows: Vec<ArrayView1<'_, f32>>) -> Self {
+        // The bits of sizes are in their order, and whole numbers are compared in vector registers.
+        const INFINITE: u32 = f32::INFINITY.to_bits();
+        let bits = |value: f32| Some(value.abs().to_bits()).filter(|bits| *bits < INFINITE).unwrap_or(0);
+        let larger = |largest: u32, value| largest.max(bits(value));
+        let largest = |row: &ArrayView1<'_, f32>| match row.as_slice() {
+            Some(row) => row.iter().copied().fold(0, larger),
+            None => row.iter().copied().fold(0, larger),
+        };
+        let largest = f32::from_bits(rows.par_iter().with_min_len(64).map(largest).reduce(|| 0, u32::max));
         Self { scale: (largest / 32_767.0).max(0.01), offset: 0.0 }
     }
 
@@ -306,8 +314,8 @@ impl<'f, 'g> DenseWriter<'f, 'g> {
         let cut = |(at, field): &(Vec<usize>, ArrayView2<'_, f32>)| {
             let field = grid.in_file_order(*field);
             match packing {
-                Some(step) => shape.cut(at, field.mapv(|value| step.pack(value)).view(), MISSING),
-                None => shape.cut(at, field, f32::NAN),
+                Some(step) => shape.cut(at, field, MISSING, |value| step.pack(value)),
+                None => shape.cut(at, field, f32::NAN, |value| value),
             }
         };
         let chunks: Vec<Vec<Chunk>> = fields.par_iter().map(cut).collect();

@@ -8,7 +8,6 @@
 
 use ::netcdf::FileMut;
 use ndarray::{ArrayView4, s};
-use rayon::prelude::*;
 use squall_fields::{Forecast, Variable};
 use squall_operators::products::{LevelAxis, PRECISION, ProductField, Quantity, fill};
 
@@ -166,7 +165,7 @@ impl Writer<'_> {
 
     fn packing(&self, packed: bool, values: ArrayView4<'_, f32>) -> Option<Step> {
         let wanted = packed && self.options.storage == Storage::Packed;
-        wanted.then(|| Step::for_values(values.into_par_iter()))
+        wanted.then(|| Step::for_rows(values.rows().into_iter().collect()))
     }
 
     /// The name of a coordinate of levels, which is written unless it is there already.

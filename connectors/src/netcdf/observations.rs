@@ -74,10 +74,11 @@ fn build(draft: &mut Draft, frames: &[Frame], title: &str, options: &WriteOption
     let has_quality = frames.iter().any(|frame| frame.quality.is_some());
     for (plane, variable) in first.variables.iter().enumerate() {
         let packing = match options.storage {
-            Storage::Packed => Some(Step::for_values(rayon::iter::ParallelIterator::flat_map_iter(
-                rayon::iter::IntoParallelRefIterator::par_iter(frames),
-                |frame| frame.values.index_axis(ndarray::Axis(0), plane).into_iter(),
-            ))),
+            Storage::Packed => {
+                let planes = frames.iter().map(|frame| frame.values.index_axis(ndarray::Axis(0), plane));
+                let planes: Vec<_> = planes.collect();
+                Some(Step::for_rows(planes.iter().flat_map(|plane| plane.rows()).collect()))
+            }
             Storage::Float => None,
         };
         let name = variable.standard_name();

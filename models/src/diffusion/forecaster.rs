@@ -232,7 +232,10 @@ impl DiffusionForecaster {
             let issue_time = request.window.issue_time;
             let random = Philox::of_member(&self.digest, &request.stream, issue_time, member.number, "noise");
             let (rows, columns) = prepared.domain;
+            let size = Philox::of_member(&self.digest, &request.stream, issue_time, member.number, "noise-factor");
+            let factor = self.sampler.process.noise_factor(&size, 0);
             let noise = noise::field(&random, spec.frames(), channels, rows, columns);
+            let noise = if factor == 1.0 { noise } else { noise * factor };
             Some((noise, prepared.condition.channels.shallow_clone(), prepared.domain))
         };
         let entries: Vec<_> = members.iter().filter_map(noise_and_condition).collect();

@@ -5,10 +5,11 @@
 //! the training loss lives in x.
 
 use serde::{Deserialize, Serialize};
+use squall_fields::random::Philox;
 use tch::{Kind, Tensor};
 
 use super::operator;
-use super::schedule::{Instant, Schedule};
+use super::schedule::{Instant, Path, Schedule};
 
 /// What the network's output means, in x-space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +18,8 @@ pub enum Target {
     /// The noise E.
     #[default]
     Noise,
-    /// `alpha E - sigma D(x_0)`: well scaled at every step, better with few steps (Salimans and Ho 2022).
+    /// `alpha E - sigma D(x_0)`: well scaled at every step, better with few steps (Salimans and Ho 2022). On the straight line
+    /// of a flow `E - x_0`, the velocity along it.
     Velocity,
 }
 
@@ -32,6 +34,14 @@ pub enum ProcessConfig {
     Dynamical {
         /// Share of the operator: more than 0, at most 1; above 0.9 its inverse is fragile.
         ratio: f64,
+    },
+    /// Frames go to noise along a straight line: flow matching, the linear stochastic interpolant.
+    Flow {},
+    /// The Poisson flow of Xu et al. (PFGM++, 2023) in so many more dimensions: noise as of [`ProcessConfig::Plain`], its size
+    /// drawn anew for each sample, with the heavier tails the fewer the dimensions.
+    Poisson {
+        /// Dimensions beyond those of the data, at least 1; many thousands are plain diffusion.
+        dimensions: u32,
     },
 }
 
@@ -56,7 +66,7 @@ impl ProcessConfig {
     /// The operator's share; 0 without one.
     pub const fn ratio(self) -> f64 {
         match self {
-            Self::Plain {} => 0.0,
+            Self::Plain {} | Self::Flow {} | Self::Poisson { .. } => 0.0,
             Self::Dynamical { ratio } => ratio,
         }
     }
@@ -67,10 +77,16 @@ impl ProcessConfig {
             Self::Dynamical { ratio } if !(ratio > 0.0 && ratio <= 1.0) => {
                 Some(format!("ratio {ratio} of the dynamical process lies outside 0 to 1"))
             }
+            Self::Poisson { dimensions } if dimensions == 0 || dimensions > MOST_DIMENSIONS => {
+                Some(format!("the poisson process has 1 to {MOST_DIMENSIONS} dimensions, not {dimensions}"))
+            }
             _ => None,
         }
     }
 }
+
+/// More dimensions than that are plain diffusion.
+const MOST_DIMENSIONS: u32 = 1 << 20;
 
 /// The noising of frames `[sample, frame, channel, y, x]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,9 +111,13 @@ pub struct Noised {
 }
 
 impl Process {
-    /// On the cosine schedule; the network predicts noise.
+    /// On the cosine schedule, or the straight line; the network predicts noise.
     pub fn new(config: ProcessConfig) -> Self {
-        Self { config, schedule: Schedule::cosine(config.ratio()), target: Target::Noise }
+        let schedule = match config {
+            ProcessConfig::Flow {} => Schedule::straight(),
+            _ => Schedule::cosine(config.ratio()),
+        };
+        Self { config, schedule, target: Target::Noise }
     }
 
     /// With another meaning of the network's output.
@@ -105,7 +125,21 @@ impl Process {
         Self { target, ..self }
     }
 
-    /// Noises clean frames, each sample with its own diffusion index; `noise` is standard normal.
+    /// What standard normal noise of a sample is multiplied by, a function of its random numbers from a position on: not 1
+    /// for the Poisson flow alone.
+    ///
+    /// With D dimensions more than the data has, noise of size sigma has the density of a Student distribution of D degrees of
+    /// freedom: `(|x|^2 + sigma^2 D)^(-(N + D) / 2)`.
+    pub fn noise_factor(&self, random: &Philox, from: u64) -> f64 {
+        let ProcessConfig::Poisson { dimensions } = self.config else { return 1.0 };
+        let mut normal = vec![0f32; dimensions as usize];
+        random.fill_normal(from, &mut normal);
+        let chi_square: f64 = normal.iter().map(|v| f64::from(*v).powi(2)).sum();
+        (f64::from(dimensions) / chi_square.max(1e-12)).sqrt()
+    }
+
+    /// Noises clean frames, each sample with its own diffusion index; `noise` is standard normal times
+    /// [`Process::noise_factor`].
     pub fn noised(&self, clean: &Tensor, noise: &Tensor, steps: &[usize]) -> Noised {
         let at: Vec<Instant> = steps.iter().map(|k| self.schedule.at(*k)).collect();
         let g: Vec<f64> = at.iter().map(|i| i.g).collect();
@@ -115,23 +149,25 @@ impl Process {
         };
         let (alpha, sigma) = (column(|i| i.alpha), column(|i| i.sigma));
         let through = |x: &Tensor| match self.config {
-            ProcessConfig::Plain {} => x.shallow_clone(),
             ProcessConfig::Dynamical { .. } => operator::apply_each(x, &g),
+            ProcessConfig::Plain {} | ProcessConfig::Flow {} | ProcessConfig::Poisson { .. } => x.shallow_clone(),
         };
         let (signal, noise) = (through(clean), through(noise));
         let x = &signal * &alpha + &noise * &sigma;
-        let target = match self.target {
-            Target::Noise => noise.shallow_clone(),
-            Target::Velocity => &noise * alpha - signal * sigma,
+        let target = match (self.target, self.schedule.path) {
+            (Target::Noise, _) => noise.shallow_clone(),
+            (Target::Velocity, Path::VariancePreserving) => &noise * alpha - signal * sigma,
+            (Target::Velocity, Path::Straight) => &noise - signal,
         };
         Noised { x, noise, target }
     }
 
     /// The noise that a network's output means at an instant, in x-space.
     pub fn noise_of(&self, output: Tensor, x: &Tensor, at: &Instant) -> Tensor {
-        match self.target {
-            Target::Noise => output,
-            Target::Velocity => output * at.alpha + x * at.sigma,
+        match (self.target, self.schedule.path) {
+            (Target::Noise, _) => output,
+            (Target::Velocity, Path::VariancePreserving) => output * at.alpha + x * at.sigma,
+            (Target::Velocity, Path::Straight) => output * at.alpha + x,
         }
     }
 
@@ -150,4 +186,57 @@ impl Process {
 pub fn step_tensor(steps: &[usize], device: tch::Device) -> Tensor {
     let steps: Vec<i64> = steps.iter().map(|k| *k as i64).collect();
     Tensor::from_slice(&steps).to_kind(Kind::Int64).to_device(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::diffusion::solver::{Ddim, Solver, clean};
+
+    const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    #[test]
+    fn a_flow_is_a_straight_line_and_a_step_along_it_is_eulers() {
+        let process = Process::new(ProcessConfig::Flow {}).with_target(Target::Velocity);
+        let (x0, e) = (
+            Tensor::arange(6, OPTIONS).reshape([1, 6, 1, 1, 1]),
+            Tensor::arange(6, OPTIONS).cos().reshape([1, 6, 1, 1, 1]),
+        );
+        let Noised { x, target, .. } = process.noised(&x0, &e, &[699]);
+        let close = |a: &Tensor, b: &Tensor| assert!((a - b).abs().max().double_value(&[]) < 1e-5, "{a} {b}");
+        // A share t of the way: (1 - t) x0 + t e, velocity e - x0.
+        let (from, to) = (process.schedule.at(699), process.schedule.at(299));
+        close(&x, &(&x0 * 0.3005 + &e * 0.6995));
+        close(&target, &(&e - &x0));
+        let found = process.noise_of(target.shallow_clone(), &x, &from);
+        close(&found, &e);
+        close(&clean(&x, &found, &from), &x0);
+        let euler = &x + &target * (to.sigma - from.sigma);
+        close(&Ddim.step(&x, &found, &from, &to), &euler);
+    }
+
+    #[test]
+    fn noise_of_a_poisson_flow_has_the_tails_of_its_dimensions() {
+        let quantile = |dimensions: u32, share: f64| {
+            let process = Process::new(ProcessConfig::Poisson { dimensions });
+            let mut sizes: Vec<f64> = (0..40_000)
+                .map(|sample| {
+                    let one = Philox::new(1, 2 * sample);
+                    process.noise_factor(&one, 0) * f64::from(Philox::new(1, 2 * sample + 1).normal(0)[0])
+                })
+                .collect();
+            sizes.sort_by(f64::total_cmp);
+            sizes[(share * sizes.len() as f64) as usize]
+        };
+        // Quantiles of the Student distribution: the density of the published perturbation with one dimension of data.
+        for (dimensions, share, expected) in [(3, 0.75, 0.7649), (3, 0.975, 3.1824), (10, 0.975, 2.2281)] {
+            let found = quantile(dimensions, share);
+            assert!((found / expected - 1.0).abs() < 0.05, "{dimensions} {share}: {found} for {expected}");
+        }
+        let plain = quantile(100_000, 0.0);
+        assert!(plain > -6.0, "many dimensions are plain diffusion: {plain}");
+        assert_eq!(Process::new(ProcessConfig::Plain {}).noise_factor(&Philox::new(1, 1), 0), 1.0);
+    }
 }

@@ -7,11 +7,22 @@ use serde::{Deserialize, Serialize};
 /// Diffusion steps of training.
 pub const STEPS: usize = 1000;
 
-/// The cosine schedule of Nichol and Dhariwal (2021), with that of the dynamical operator beside it.
+/// How signal and noise are mixed on the way from one to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// The squares of both factors add up to 1: diffusion.
+    VariancePreserving,
+    /// Both factors add up to 1: the straight line of flow matching and of linear interpolants.
+    Straight,
+}
+
+/// The cosine schedule of Nichol and Dhariwal (2021), with that of the dynamical operator beside it, or a straight line.
 ///
 /// Everything is kept in f64 and rounded where it meets a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
+    /// How signal and noise are mixed.
+    pub path: Path,
     /// Variance added by each step.
     pub beta: Vec<f64>,
     /// Product of `1 - beta`: the share of signal variance left.
@@ -84,12 +95,23 @@ impl Schedule {
                 .collect::<Vec<_>>()
         };
         let (beta, gamma) = (increments(&signal), increments(&operator));
-        Self { alpha_bar: products(&beta), g: products(&gamma), beta, gamma }
+        Self { path: Path::VariancePreserving, alpha_bar: products(&beta), g: products(&gamma), beta, gamma }
+    }
+
+    /// The straight line from signal to noise: after a share t of it `x = (1 - t) signal + t noise` (Lipman et al. 2023, Liu et
+    /// al. 2023). Its time is continuous; the network is told it in thousandths, and index k stands for t = (k + 1/2) / 1000.
+    pub fn straight() -> Self {
+        let plain = Self::cosine(0.0);
+        Self { path: Path::Straight, ..plain }
     }
 
     /// The coefficients at a diffusion index; beyond the last index, those of the last.
     pub fn at(&self, step: usize) -> Instant {
         let step = step.min(STEPS - 1);
+        if self.path == Path::Straight {
+            let share = (step as f64 + 0.5) / STEPS as f64;
+            return Instant { step: Some(step), alpha: 1.0 - share, sigma: share, g: 1.0 };
+        }
         let ab = self.alpha_bar[step];
         Instant { step: Some(step), alpha: ab.sqrt(), sigma: (1.0 - ab).sqrt(), g: self.g[step] }
     }

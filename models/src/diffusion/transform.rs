@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use squall_fields::Variable;
+use tch::Tensor;
 
 /// How one variable is brought to about [-1, 1].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +57,14 @@ impl Transform {
                 if rate < dry_below_mm_h { 0.0 } else { rate }
             }
             Self::Scale { by } => value * by,
+        }
+    }
+
+    /// [`Transform::inverse`] of a tensor, through which gradients pass: nothing is cut off, neither what is nearly dry.
+    pub fn inverse_of(self, values: &Tensor) -> Tensor {
+        match self {
+            Self::Rain { .. } => ((values + 1.0) * (0.5 * f64::from(MOST_MM_H).ln_1p())).expm1(),
+            Self::Scale { by } => values * f64::from(by),
         }
     }
 }

@@ -25,42 +25,57 @@ pub struct Batch {
 }
 
 /// Positions in a sample's stream of random numbers.
-const CROP: u64 = 0;
+pub(super) const CROP: u64 = 0;
 const SYMMETRY: u64 = 1;
 const DROPOUT: u64 = 2;
-const NOISE: u64 = 16;
+pub(super) const STEP: u64 = 3;
+pub(super) const NOISE: u64 = 16;
+/// Far beyond all noise.
+pub(super) const FACTOR: u64 = 1 << 60;
 
 /// Crops for one batch, before noise: each `[sample, frame, channel, y, x]`.
 #[derive(Debug)]
-struct Clean {
-    history: Tensor,
-    future: Tensor,
-    guess: Option<Tensor>,
+pub(super) struct Crops {
+    pub(super) history: Tensor,
+    pub(super) future: Tensor,
+    pub(super) guess: Option<Tensor>,
     beside: Tensor,
-    density: Vec<f64>,
+    /// With what probability each was drawn.
+    pub(super) density: Vec<f64>,
 }
 
 /// Batch number `index` of a run: a function of the seed and the index alone.
 pub fn assemble(task: &Task, process: &Process, archive: &Archive, index: u64, device: Device) -> Batch {
-    let random: Vec<Philox> = (0..task.training.batch as u64)
-        .map(|i| Philox::new(task.training.seed, index * task.training.batch as u64 + i))
-        .collect();
+    let mut random = random(task, index);
+    if let Some(tuning) = &task.training.tuning {
+        // The others are of the bank.
+        random.truncate(random.len() - tuning.of_bank(random.len()).min(random.len() - 1));
+    }
     let clean = draw(task, archive, &random, device);
     // Stratified over the batch, which lowers the variance of the gradient.
     let shift = Philox::new(!task.training.seed, index).uniform(0);
-    let share = |i: usize| (shift + i as f64 / task.training.batch as f64).fract();
-    let steps: Vec<usize> =
-        (0..task.training.batch).map(|i| ((share(i) * STEPS as f64) as usize).min(STEPS - 1)).collect();
+    let share = |i: usize| (shift + i as f64 / random.len() as f64).fract();
+    let step = |share: f64| match &task.training.tuning {
+        Some(tuning) => tuning.noisy_step(share),
+        None => ((share * STEPS as f64) as usize).min(STEPS - 1),
+    };
+    let steps: Vec<usize> = (0..random.len()).map(|i| step(share(i))).collect();
 
     let x = frames_to_diffuse(task, &clean);
     let weight = weights(task, &clean, &x);
     let x = x.nan_to_num(0.0, None, None);
-    let noised = process.noised(&x, &noise(&x, &random), &steps);
+    let noised = process.noised(&x, &noise(process, &x, &random, NOISE), &steps);
     let condition = condition(task, &clean);
     let keep: Vec<f32> =
         random.iter().map(|r| if r.uniform(DROPOUT) < task.training.condition_dropout { 0.0 } else { 1.0 }).collect();
     let condition = condition.dropped(&Tensor::from_slice(&keep));
     Batch { input: condition.join(&noised.x), steps, target: noised.target, weight }
+}
+
+/// The random numbers of each sample of a batch.
+pub(super) fn random(task: &Task, index: u64) -> Vec<Philox> {
+    let batch = task.training.batch as u64;
+    (0..batch).map(|i| Philox::new(task.training.seed, index * batch + i)).collect()
 }
 
 /// Pairs of transformed future frames and first guesses, to fit a residual's scale to.
@@ -73,7 +88,8 @@ pub fn pairs(task: &Task, archive: &Archive, count: u64) -> Vec<(Tensor, Tensor)
         .collect()
 }
 
-fn draw(task: &Task, archive: &Archive, random: &[Philox], device: Device) -> Clean {
+/// The crops of a batch.
+pub(super) fn draw(task: &Task, archive: &Archive, random: &[Philox], device: Device) -> Crops {
     let crops: Vec<(Crop, Symmetry)> = random
         .iter()
         .map(|r| {
@@ -87,7 +103,7 @@ fn draw(task: &Task, archive: &Archive, random: &[Philox], device: Device) -> Cl
         Tensor::stack(&parts, 0).to_device(device)
     };
     let has_guess = crops.iter().all(|(crop, _)| crop.guess.is_some());
-    Clean {
+    Crops {
         history: stack(&|c| c.history.shallow_clone()),
         future: stack(&|c| c.future.shallow_clone()),
         guess: has_guess.then(|| stack(&|c| c.guess.as_ref().expect("every crop has one").shallow_clone())),
@@ -97,7 +113,7 @@ fn draw(task: &Task, archive: &Archive, random: &[Philox], device: Device) -> Cl
 }
 
 /// The clip that is diffused; NaN where missing.
-fn frames_to_diffuse(task: &Task, clean: &Clean) -> Tensor {
+fn frames_to_diffuse(task: &Task, clean: &Crops) -> Tensor {
     match (&task.model.residual, &clean.guess) {
         (Some(residual), Some(guess)) => {
             let past = clean.history.zeros_like();
@@ -107,7 +123,7 @@ fn frames_to_diffuse(task: &Task, clean: &Clean) -> Tensor {
     }
 }
 
-fn weights(task: &Task, clean: &Clean, x: &Tensor) -> Tensor {
+fn weights(task: &Task, clean: &Crops, x: &Tensor) -> Tensor {
     let mut weight = x.isnan().logical_not().to_kind(Kind::Float);
     if let (Some(residual), Some(guess)) = (&task.model.residual, &clean.guess)
         && task.training.loss.scale_power != 0.0
@@ -117,13 +133,29 @@ fn weights(task: &Task, clean: &Clean, x: &Tensor) -> Tensor {
         weight = &weight * Tensor::cat(&[clean.history.ones_like(), scale], 1);
     }
     if task.training.loss.unbiased {
-        let factors: Vec<f32> = clean.density.iter().map(|d| (1.0 / d.max(1e-6)) as f32).collect();
-        weight = &weight * Tensor::from_slice(&factors).to_device(x.device()).reshape([-1, 1, 1, 1, 1]);
+        weight = &weight * per_sample(clean.density.iter().map(|d| 1.0 / d.max(1e-6)), x.device());
     }
     weight
 }
 
-fn condition(task: &Task, clean: &Clean) -> Condition {
+/// One number a sample, to be multiplied with its values.
+pub(super) fn per_sample(numbers: impl Iterator<Item = f64>, device: Device) -> Tensor {
+    let numbers: Vec<f32> = numbers.map(|number| number as f32).collect();
+    Tensor::from_slice(&numbers).to_device(device).reshape([-1, 1, 1, 1, 1])
+}
+
+/// Standard normal noise for so many members of each crop, `[member * sample, frame, channel, y, x]`.
+pub(super) fn member_noise(task: &Task, process: &Process, crops: &Crops, random: &[Philox], members: i64) -> Tensor {
+    let mut size = crops.future.size();
+    size[1] = task.model.frames() as i64;
+    let clip = Tensor::zeros(&size, (Kind::Float, crops.future.device()));
+    let length = (clip.numel() / random.len().max(1)).next_multiple_of(NOISE as usize) as u64;
+    let noise = (0..members as u64).map(|member| noise(process, &clip, random, NOISE + member * length));
+    Tensor::cat(&noise.collect::<Vec<_>>(), 0)
+}
+
+/// What the network is told of them.
+pub(super) fn condition(task: &Task, clean: &Crops) -> Condition {
     let model = &task.model;
     let dry = model.dry();
     let guess_of = |fields| Guess { fields, missing: model.missing_guess, dry: &dry };
@@ -137,11 +169,16 @@ fn condition(task: &Task, clean: &Clean) -> Condition {
     parts.assemble()
 }
 
-fn noise(like: &Tensor, random: &[Philox]) -> Tensor {
+/// Noise of the shape of a batch, as the process has it, from a position in each sample's stream.
+pub(super) fn noise(process: &Process, like: &Tensor, random: &[Philox], from: u64) -> Tensor {
     let numel = like.numel() / random.len().max(1);
     let mut values = vec![0f32; like.numel()];
     for (chunk, random) in values.chunks_mut(numel.max(1)).zip(random) {
-        random.fill_normal(NOISE, chunk);
+        random.fill_normal(from, chunk);
+        let factor = process.noise_factor(random, FACTOR + from) as f32;
+        if factor != 1.0 {
+            chunk.iter_mut().for_each(|value| *value *= factor);
+        }
     }
     Tensor::from_slice(&values).to_device(like.device()).reshape(like.size())
 }

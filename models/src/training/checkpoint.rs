@@ -62,9 +62,15 @@ impl Checkpoint {
 
     /// The averaged weights, f32, by name.
     pub fn averaged(&self) -> BTreeMap<String, Tensor> {
+        self.group("ema")
+    }
+
+    /// The tensors of a group, f32, by name.
+    pub(super) fn group(&self, group: &str) -> BTreeMap<String, Tensor> {
         let of_group = |(name, (shape, values)): (&String, &(Vec<usize>, Vec<f32>))| {
             let shape: Vec<i64> = shape.iter().map(|n| *n as i64).collect();
-            Some((name.strip_prefix("ema/")?.to_owned(), Tensor::from_slice(values).reshape(shape)))
+            let name = name.strip_prefix(group)?.strip_prefix('/')?;
+            Some((name.to_owned(), Tensor::from_slice(values).reshape(shape)))
         };
         self.tensors.iter().filter_map(of_group).collect()
     }

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::average::Rule;
+use super::ensemble::EnsembleLoss;
+use super::tuning::TuningConfig;
 use crate::ModelSpec;
+use crate::diffusion::Guidance;
 
 /// The type that the network computes in. Parameters, averages and the optimizer are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,11 +84,14 @@ pub struct LossConfig {
     pub scale_power: f64,
     /// Divide by the probability with which the crop was drawn, so that the loss estimates that of uniform crops.
     pub unbiased: bool,
+    /// Train a network that forecasts in one step, by the CRPS of its members, instead of a denoiser.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<EnsembleLoss>,
 }
 
 impl Default for LossConfig {
     fn default() -> Self {
-        Self { scale_power: 0.0, unbiased: false }
+        Self { scale_power: 0.0, unbiased: false, ensemble: None }
     }
 }
 
@@ -112,6 +119,13 @@ pub struct TrainingConfig {
     /// Decay of the average of the weights, which is what is used in the end.
     #[serde(default = "ema")]
     pub ema: f64,
+    /// Average the weights of all steps instead, each weighed by the density of the Beta distribution (b, b) at its share of the
+    /// training: this b.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beta_average: Option<f64>,
+    /// Adapt a trained model, whose weights it starts from, to other data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<TuningConfig>,
     /// Mirror and turn crops. Not for winds, whose components would have to turn too.
     #[serde(default)]
     pub augment: bool,
@@ -171,11 +185,42 @@ impl Task {
         if !(0.0..1.0).contains(&training.condition_dropout) || !(0.0..1.0).contains(&training.ema) {
             faults.push("condition_dropout and ema lie in 0 to 1".to_owned());
         }
+        if training.beta_average.is_some_and(|beta| !(beta > 0.0 && beta.is_finite())) {
+            faults.push("beta_average must be above 0".to_owned());
+        }
+        if let Some(tuning) = &training.tuning {
+            faults.extend(tuning.faults(training.batch));
+            if training.loss.ensemble.is_some() {
+                faults.push("tuning is of a denoiser, not of loss.ensemble".to_owned());
+            }
+        }
+        if let Some(ensemble) = &training.loss.ensemble {
+            faults.extend(ensemble.faults(crop.size));
+            if model.sampler.solver.steps != 1 || model.sampler.guidance != Guidance::None {
+                faults.push(
+                    "loss.ensemble trains a model of one step: sampler.solver.steps = 1, without guidance".to_owned(),
+                );
+            }
+            if training.loss.scale_power != 0.0 || training.condition_dropout != 0.0 {
+                faults.push(
+                    "loss.scale_power and condition_dropout are of the denoiser's loss, not of loss.ensemble"
+                        .to_owned(),
+                );
+            }
+        }
         faults
     }
 }
 
 impl TrainingConfig {
+    /// How weights are averaged.
+    pub fn average(&self) -> Rule {
+        match self.beta_average {
+            Some(beta) => Rule::Beta { beta, steps: self.steps },
+            None => Rule::Exponential { decay: self.ema },
+        }
+    }
+
     /// Learning rate of a step (from 0).
     ///
     /// Rises linearly over the warm-up, then falls along half a cosine to `final_share`.

@@ -5,22 +5,24 @@
 //! of a generator, and a run that is stopped and resumed at any step gives the losses of one that was not.
 //!
 //! The parts, in the order in which data passes through them: [`data`] (events and crops), [`augment`], [`batch`]
-//! (what the network sees), [`loss`], [`optimizer`], [`ema`], [`trainer`], [`checkpoint`], [`validate`], [`report`].
+//! (what the network sees), [`loss`] and [`ensemble`], [`optimizer`], [`average`], [`trainer`], [`checkpoint`], [`validate`], [`report`].
 //! A further way to train (a bank of samples of the pre-trained model for adaptation; a predictive stream trained
 //! first) adds a source of batches or a loss and keeps the rest.
 
 pub mod augment;
+pub mod average;
 pub mod batch;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
-pub mod ema;
+pub mod ensemble;
 pub mod loss;
 pub mod optimizer;
 pub mod report;
 #[cfg(test)]
 mod tests;
 pub mod trainer;
+pub mod tuning;
 pub mod validate;
 mod version1;
 
@@ -47,6 +49,9 @@ pub enum TrainingError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The weights to start from are those of another network.
+    #[error("weights to start from: {0}")]
+    Weights(String),
     /// The loss is no number any more.
     #[error("the loss of step {step} is {loss}; try a lower learning rate or a longer warm-up")]
     Diverged {
@@ -65,7 +70,7 @@ impl TrainingError {
     pub const fn kind(&self) -> squall_fields::ErrorKind {
         use squall_fields::ErrorKind;
         match self {
-            Self::Config(_) | Self::Checkpoint { .. } | Self::Diverged { .. } => ErrorKind::User,
+            Self::Config(_) | Self::Checkpoint { .. } | Self::Weights(_) | Self::Diverged { .. } => ErrorKind::User,
             Self::Data(_) => ErrorKind::Data,
             Self::Device(_) => ErrorKind::Device,
         }

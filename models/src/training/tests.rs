@@ -6,7 +6,9 @@ use ndarray::Array3;
 use squall_fields::{Axis, Cadence, Ensemble, Frame, Grid, InputRef, LeadTime, ValidTime, Variable, Window};
 use tch::{Device, Kind};
 
-use super::{Archive, Event, Task, Trainer};
+use super::ensemble::EnsembleLoss;
+use super::tuning::TuningConfig;
+use super::{Archive, Checkpoint, Event, Task, Trainer};
 use crate::diffusion::forecaster::{DiffusionForecaster, Options};
 use crate::weights::{self, Metadata};
 use crate::{Forecaster, Request};
@@ -155,4 +157,124 @@ fn events_must_hold_what_a_model_takes() {
     }));
     let error = Archive::new(vec![event()], &task, 1).unwrap_err().to_string();
     assert_eq!(error, "training data: showers: expected rain_rate, got rain_rate, x_wind");
+}
+
+#[test]
+fn a_model_of_one_step_learns_from_its_members_together() {
+    let mut task = task(serde_json::json!({
+        "variables": ["rain_rate"], "transforms": [{"rain": {"dry_below_mm_h": 0.05}}], "missing_guess": "dry",
+        "extra": [{"variable": {"name": "x_wind", "transform": {"scale": {"by": 10.0}}}}],
+        "network": {"in_channels": 5, "out_channels": 1},
+        "sampler": {"solver": {"method": "ddim", "grid": "uniform-lambda", "steps": 1}}
+    }));
+    let judged = EnsembleLoss { scales: vec![1, 4], of_field: 0.1, ..EnsembleLoss::default() };
+    task.training.loss.ensemble = Some(judged.clone());
+    task.training.steps = 120;
+    let mut model = trained(task.clone(), event());
+    assert_eq!(model.steps(), Some(1));
+    let window = event().window(3, 2);
+    let leads: Vec<LeadTime> = window.cadence.leads(3);
+    let request = Request { stream: "test".into(), window: Arc::new(window), leads, members: 2, steps: None };
+    let rain = model.forecast(&[request]).remove(0).unwrap().ensembles.remove(0).values;
+    let (a, b) = (rain.index_axis(ndarray::Axis(0), 0), rain.index_axis(ndarray::Axis(0), 1));
+    assert!(a != b, "noise means nothing to it");
+
+    task.model.sampler.solver.steps = 2;
+    task.training.loss.ensemble = Some(EnsembleLoss { members: 1, scales: vec![64], ..judged });
+    let faults = task.faults().join("; ");
+    for part in ["at least 2 members", "scales", "solver.steps = 1"] {
+        assert!(faults.contains(part), "{part}: {faults}");
+    }
+}
+
+#[test]
+fn training_starts_from_the_weights_of_another_model() {
+    let rain = serde_json::json!({
+        "variables": ["rain_rate"], "transforms": [{"rain": {"dry_below_mm_h": 0.05}}],
+        "extra": [{"variable": {"name": "x_wind", "transform": {"scale": {"by": 10.0}}}}],
+        "network": {"in_channels": 5, "out_channels": 1}
+    });
+    let first = task(rain.clone());
+    let archive = Archive::new(vec![event()], &first, 1).unwrap();
+    let mut teacher = Trainer::new(first.clone(), &archive, Device::Cpu).unwrap();
+    for _ in 0..5 {
+        teacher.step(&archive).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    weights::save(&path, &Metadata::of(teacher.task().model.clone()), teacher.averaged(), Kind::Float).unwrap();
+
+    let (metadata, parameters) = weights::read(&path).unwrap();
+    assert_eq!(metadata.spec, teacher.task().model);
+    let mut seeded = first;
+    seeded.training.seed = 9;
+    let mut pupil = Trainer::new(seeded.clone(), &archive, Device::Cpu).unwrap();
+    pupil.start_from(&parameters).unwrap();
+    assert!(pupil.averaged().iter().all(|(name, tensor)| *tensor == teacher.averaged()[name]));
+
+    seeded.model.network.channels = 64;
+    let error = Trainer::new(seeded, &archive, Device::Cpu).unwrap().start_from(&parameters).unwrap_err();
+    assert!(error.to_string().starts_with("weights to start from: "), "{error}");
+}
+
+#[test]
+fn flows_train_and_forecast_like_diffusion() {
+    for process in [serde_json::json!({"kind": "flow"}), serde_json::json!({"kind": "poisson", "dimensions": 128})] {
+        let mut model = trained(
+            task(serde_json::json!({
+                "variables": ["rain_rate"], "transforms": [{"rain": {"dry_below_mm_h": 0.05}}], "process": process,
+                "extra": [{"variable": {"name": "x_wind", "transform": {"scale": {"by": 10.0}}}}],
+                "network": {"in_channels": 5, "out_channels": 1}
+            })),
+            event(),
+        );
+        let rain = forecast(&mut model, event().window(3, 2)).remove(0).values;
+        let known = rain.iter().filter(|value| value.is_finite()).count();
+        assert!(known > rain.len() * 9 / 10 && rain.iter().any(|value| *value > 1.0), "{process}: {known}");
+    }
+}
+
+#[test]
+fn tuning_learns_new_data_beside_a_bank_of_the_old_model_and_resumes_exactly() {
+    let mut of_teacher = task(serde_json::json!({
+        "variables": ["rain_rate"], "transforms": [{"rain": {"dry_below_mm_h": 0.05}}],
+        "extra": [{"variable": {"name": "x_wind", "transform": {"scale": {"by": 10.0}}}}],
+        "network": {"in_channels": 5, "out_channels": 1}
+    }));
+    of_teacher.training.condition_dropout = 0.2;
+    let archive = Archive::new(vec![event()], &of_teacher, 1).unwrap();
+    let mut teacher = Trainer::new(of_teacher.clone(), &archive, Device::Cpu).unwrap();
+    for _ in 0..10 {
+        teacher.step(&archive).unwrap();
+    }
+    let mut of_pupil = teacher.task().clone();
+    of_pupil.training.tuning = Some(TuningConfig { bank: 3, ..TuningConfig::default() });
+    of_pupil.training.beta_average = Some(0.5);
+    let mut pupil = Trainer::new(of_pupil.clone(), &archive, Device::Cpu).unwrap();
+    let error = pupil.step(&archive).unwrap_err().to_string();
+    assert!(error.contains("--from"), "{error}");
+    pupil.start_from(teacher.averaged()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let before = pupil.validation_loss(&archive, 4);
+    let mut losses = Vec::new();
+    for step in 0..20 {
+        if step == 17 {
+            pupil.checkpoint().save(&path).unwrap();
+        }
+        losses.push(pupil.step(&archive).unwrap());
+    }
+    let after = pupil.validation_loss(&archive, 4);
+    assert!(after < before, "{before} -> {after}");
+    let checkpoint = Checkpoint::load(&path, &of_pupil.model).unwrap();
+    let mut resumed = Trainer::resume(&checkpoint, &archive, Device::Cpu).unwrap();
+    for expected in &losses[17..] {
+        assert_eq!(resumed.step(&archive).unwrap(), *expected);
+    }
+    // The bank counts: with another, the losses are others.
+    let mut other = of_pupil;
+    other.training.tuning = Some(TuningConfig { bank: 3, weight: 0.5, ..TuningConfig::default() });
+    let mut other = Trainer::new(other, &archive, Device::Cpu).unwrap();
+    other.start_from(teacher.averaged()).unwrap();
+    assert_ne!(other.step(&archive).unwrap().loss, losses[0].loss);
 }

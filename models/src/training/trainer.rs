@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor, nn};
 
 use super::TrainingError;
+use super::average::Average;
 use super::batch::{self, Batch};
 use super::checkpoint::Checkpoint;
 use super::config::{Precision, Task};
 use super::data::Archive;
-use super::ema::Ema;
+use super::ensemble;
 use super::loss::weighted_square;
 use super::optimizer::AdamW;
+use super::tuning;
 use crate::diffusion::process::{Process, step_tensor};
 use crate::network::config::UNET_PREFIX;
 use crate::network::{VideoUNet, init};
@@ -19,6 +21,9 @@ use crate::weights;
 
 /// Crops that a residual's scale is fitted to.
 const FIT_CROPS: u64 = 96;
+
+/// Name of the bank of tuning in its group of a checkpoint.
+const CLIPS: &str = "clips";
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,7 +50,9 @@ pub struct Trainer {
     network: VideoUNet,
     working: BTreeMap<String, Tensor>,
     parameters: BTreeMap<String, Tensor>,
-    ema: Ema,
+    average: Average,
+    /// What tuning keeps of the model as it was.
+    bank: Option<Tensor>,
     optimizer: AdamW,
     step: u64,
 }
@@ -76,9 +83,9 @@ impl Trainer {
         }
         let working: BTreeMap<String, Tensor> = store.variables().into_iter().collect();
         let optimizer = AdamW::new(task.training.optimizer.clone(), &parameters);
-        let ema = Ema::new(task.training.ema, &parameters);
+        let average = Average::new(task.training.average(), &parameters);
         let process = Process::new(task.model.process).with_target(task.model.target);
-        Ok(Self { task, device, process, network, working, parameters, ema, optimizer, step: 0 })
+        Ok(Self { task, device, process, network, working, parameters, average, bank: None, optimizer, step: 0 })
     }
 
     /// Goes on from a checkpoint; the next losses are those of a run that was never stopped.
@@ -88,21 +95,48 @@ impl Trainer {
     pub fn resume(checkpoint: &Checkpoint, archive: &Archive, device: Device) -> Result<Self, TrainingError> {
         let mut trainer = Self::new(checkpoint.task.clone(), archive, device)?;
         checkpoint.restore("weights", &mut trainer.parameters)?;
-        checkpoint.restore("ema", trainer.ema.weights_mut())?;
+        checkpoint.restore("ema", trainer.average.weights_mut())?;
         checkpoint.restore("adam_mean", &mut trainer.optimizer.mean)?;
         checkpoint.restore("adam_square", &mut trainer.optimizer.square)?;
+        if trainer.task.training.tuning.is_some() {
+            let bank = checkpoint.group("bank").remove(CLIPS);
+            trainer.bank = bank.map(|clips| clips.to_device(device));
+        }
         trainer.step = checkpoint.step;
         trainer.renew_working();
         Ok(trainer)
+    }
+
+    /// Starts from the weights of another model, by name.
+    ///
+    /// # Errors
+    /// [`TrainingError::Weights`] if it has other parameters.
+    pub fn start_from(&mut self, weights: &BTreeMap<String, Tensor>) -> Result<(), TrainingError> {
+        for (name, parameter) in &self.parameters {
+            let found = weights.get(name).map(Tensor::size);
+            let expected = parameter.size();
+            if found.as_ref() != Some(&expected) {
+                let found = found.map_or_else(|| "nothing".to_owned(), |found| format!("{found:?}"));
+                return Err(TrainingError::Weights(format!("{name} is {found}, {expected:?} was expected")));
+            }
+        }
+        copy_into(&mut self.parameters, weights);
+        self.average = Average::new(self.task.training.average(), &self.parameters);
+        self.renew_working();
+        self.bank = tuning::bank(&self.network, &self.process, &self.task, self.device);
+        Ok(())
     }
 
     /// All that is needed to go on.
     pub fn checkpoint(&self) -> Checkpoint {
         let mut checkpoint = Checkpoint::new(self.task.clone(), self.step);
         checkpoint.add("weights", &self.parameters);
-        checkpoint.add("ema", self.ema.weights());
+        checkpoint.add("ema", self.average.weights());
         checkpoint.add("adam_mean", &self.optimizer.mean);
         checkpoint.add("adam_square", &self.optimizer.square);
+        if let Some(bank) = &self.bank {
+            checkpoint.add("bank", &BTreeMap::from([(CLIPS.to_owned(), bank.shallow_clone())]));
+        }
         checkpoint
     }
 
@@ -118,7 +152,7 @@ impl Trainer {
 
     /// The averaged weights, f32, by name.
     pub fn averaged(&self) -> &BTreeMap<String, Tensor> {
-        self.ema.weights()
+        self.average.weights()
     }
 
     /// One step of the optimizer.
@@ -126,6 +160,10 @@ impl Trainer {
     /// # Errors
     /// [`TrainingError::Diverged`] if the loss is no number.
     pub fn step(&mut self, archive: &Archive) -> Result<StepReport, TrainingError> {
+        if self.task.training.tuning.is_some() && self.bank.is_none() {
+            let without = "tuning needs the weights of a trained model to start from (squall train --from)";
+            return Err(TrainingError::Config(vec![without.to_owned()]));
+        }
         let (step, parts) = (self.step, self.task.training.accumulate as u64);
         let (mut losses, mut gradients) = (0.0, BTreeMap::new());
         for index in step * parts..(step + 1) * parts {
@@ -136,7 +174,7 @@ impl Trainer {
         }
         let learning_rate = self.task.training.learning_rate(step);
         let gradient_norm = self.optimizer.step(&mut self.parameters, &gradients, step, learning_rate);
-        self.ema.update(&self.parameters, step);
+        self.average.update(&self.parameters, step);
         self.renew_working();
         self.step += 1;
         Ok(StepReport { step, loss: losses, gradient_norm, learning_rate })
@@ -144,18 +182,32 @@ impl Trainer {
 
     /// Mean loss of the averaged weights over the first `count` batches of an archive: the same ones each time.
     pub fn validation_loss(&mut self, archive: &Archive, count: u64) -> f64 {
-        copy_into(&mut self.working, self.ema.weights());
+        copy_into(&mut self.working, self.average.weights());
         let mut task = self.task.clone();
         task.training.condition_dropout = 0.0;
+        task.training.tuning = None;
         let loss = tch::no_grad(|| {
-            let of = |index| self.loss(&batch::assemble(&task, &self.process, archive, index, self.device));
+            let of = |index| self.loss(&task, archive, index);
             (0..count).map(|index| of(index).double_value(&[])).sum::<f64>() / count.max(1) as f64
         });
         self.renew_working();
         loss
     }
 
-    fn loss(&self, batch: &Batch) -> Tensor {
+    /// The loss of a batch, by its number.
+    fn loss(&self, task: &Task, archive: &Archive, index: u64) -> Tensor {
+        if task.training.loss.ensemble.is_some() {
+            return ensemble::loss(&self.network, &self.process, task, archive, index, self.device);
+        }
+        let loss = self.loss_of(&batch::assemble(task, &self.process, archive, index, self.device));
+        let bank = self.bank.as_ref().and_then(|bank| tuning::batch_of(task, &self.process, bank, index));
+        match (bank, &task.training.tuning) {
+            (Some(bank), Some(tuning)) => loss + self.loss_of(&bank) * tuning.weight,
+            _ => loss,
+        }
+    }
+
+    fn loss_of(&self, batch: &Batch) -> Tensor {
         let output = self.network.forward(&batch.input, &step_tensor(&batch.steps, self.device));
         weighted_square(&output, &batch.target, &batch.weight)
     }
@@ -165,8 +217,7 @@ impl Trainer {
     /// Left to itself libtorch sums in the type of the working copy: in bf16 a gradient of less than 1/256 of the sum so
     /// far would be lost.
     fn part(&mut self, archive: &Archive, index: u64, sums: &mut BTreeMap<String, Tensor>) -> f64 {
-        let batch = batch::assemble(&self.task, &self.process, archive, index, self.device);
-        let loss = self.loss(&batch) / self.task.training.accumulate as f64;
+        let loss = self.loss(&self.task, archive, index) / self.task.training.accumulate as f64;
         loss.backward();
         tch::no_grad(|| {
             for (name, parameter) in &mut self.working {

@@ -162,6 +162,21 @@ fn header(path: &Path, bytes: &[u8]) -> Result<Metadata, ModelError> {
     Metadata::from_entries(&entries).map_err(|reason| wrong(path, reason))
 }
 
+/// Reads every parameter of the denoising network, f32, by name, and what the file says about itself.
+///
+/// # Errors
+/// As [`Model::load`].
+pub fn read(path: &Path) -> Result<(Metadata, BTreeMap<String, Tensor>), ModelError> {
+    let bytes = std::fs::read(path).map_err(|e| wrong(path, e))?;
+    let metadata = header(path, &bytes)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(path, e))?;
+    let store = nn::VarStore::new(tch::Device::Cpu);
+    VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.spec.network);
+    fill(&store, &file).map_err(|reason| wrong(path, reason))?;
+    let parameters = store.variables().into_iter().map(|(name, tensor)| (name, tensor.detach())).collect();
+    Ok((metadata, parameters))
+}
+
 impl Model {
     /// Opens a file on a device.
     ///

@@ -10,6 +10,7 @@ use crate::Tick;
 use crate::local::Local;
 use crate::offload::{Desk, Service};
 use crate::order::frontier_of;
+use crate::ports::Record;
 use crate::quality::CleanFrame;
 use crate::source::Arrived;
 use crate::stream::StreamContext;
@@ -36,13 +37,19 @@ pub fn decode<'scope>(
         // It starts with the first record: workers without any have none.
         let start = move || {
             let (control, budget) = (of_thread.control.clone(), of_thread.budget.clone());
-            let service = Service::each(&format!("decode {}", of_thread.name), WAITING, move |arrived: Arrived| {
-                let outcome = decoder.decode(&arrived.record, |wait| control.pause_until_done(wait));
-                if let Ok(frames) = &outcome {
-                    budget.decoded(frames.iter().map(bytes_of).sum());
-                }
-                Decoded { arrived, outcome }
-            })?;
+            let service =
+                Service::each(&format!("decode {}", of_thread.name), WAITING, move |mut arrived: Arrived| {
+                    let outcome = decoder.decode(&arrived.record, |wait| control.pause_until_done(wait));
+                    if arrived.refill {
+                        budget.refilled(arrived.record.memory_bytes());
+                        // No dead letter is made of it: its bytes go as soon as it is decoded.
+                        arrived.record = Record { value: None, ..Record::clone(&arrived.record) }.into();
+                    }
+                    if let Ok(frames) = &outcome {
+                        budget.decoded(frames.iter().map(bytes_of).sum());
+                    }
+                    Decoded { arrived, outcome }
+                })?;
             service.health().attach(&of_thread.control);
             Ok(service)
         };

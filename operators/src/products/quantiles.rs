@@ -26,7 +26,10 @@ pub static QUANTILES: Product = Product {
 fn quantiles(cell: &[f32], levels: &[f32], out: &mut [f32]) {
     for (level, out) in levels.iter().zip(out) {
         let position = f64::from(level.clamp(0.0, 1.0)) * (cell.len() - 1) as f64;
-        let (low, high) = (cell[position.floor() as usize], cell[position.ceil() as usize]);
-        *out = (f64::from(low) + position.fract() * (f64::from(high) - f64::from(low))) as f32;
+        // It is not negative, so that what is cut off is its fraction.
+        let at = position as usize;
+        let fraction = position - at as f64;
+        let (low, high) = (cell[at], cell[at + usize::from(fraction > 0.0)]);
+        *out = (f64::from(low) + fraction * (f64::from(high) - f64::from(low))) as f32;
     }
 }

@@ -28,6 +28,8 @@ struct Flight {
     total: Load,
     /// Decoded sizes of the last records.
     decoded: VecDeque<u64>,
+    /// Bytes of records that refill windows and wait to be decoded.
+    refilling: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +64,23 @@ impl Budget {
     /// A record of so many bytes was taken at a time.
     pub fn add_record(&self, time: Tick, bytes: u64) {
         self.flight().add(time, Load { records: 1, bytes });
+    }
+
+    /// A record of so many bytes was taken that only refills windows. It waits for nothing but to be decoded: what it becomes,
+    /// the windows hold for as long as their horizon, whether it is read again or not.
+    pub fn add_refill(&self, bytes: u64) {
+        self.flight().refilling += bytes;
+    }
+
+    /// A record that refills windows has become what they hold.
+    pub fn refilled(&self, bytes: u64) {
+        let mut flight = self.flight();
+        flight.refilling = flight.refilling.saturating_sub(bytes);
+    }
+
+    /// Whether another record may be taken that was known before what is committed.
+    pub fn has_room_to_refill(&self) -> bool {
+        self.flight().refilling < self.for_queues()
     }
 
     /// Something of so many bytes waits for its commit.
@@ -141,6 +160,18 @@ mod tests {
         assert!(!budget.has_room(), "and what waits for its commit");
         budget.land(None);
         assert_eq!(budget.flight().total, Load::default());
+    }
+
+    #[test]
+    fn what_refills_is_taken_no_faster_than_it_is_decoded() {
+        let budget = Budget::new(800); // 100 for what waits to be decoded
+        budget.add_refill(60);
+        assert!(budget.has_room_to_refill());
+        budget.add_refill(60);
+        assert!(!budget.has_room_to_refill());
+        assert!(budget.has_room(), "it waits for no commit");
+        budget.refilled(60);
+        assert!(budget.has_room_to_refill());
     }
 
     #[test]

@@ -86,11 +86,13 @@ impl Reading {
         }
     }
 
-    /// Whether a partition that has come to a time is read on. The one that holds time back always is.
+    /// Whether a partition that has come to a time is read on. The one that holds time back is, as fast as what refills
+    /// windows is decoded.
     fn wants(&self, time: Tick, committed: Option<Tick>) -> bool {
         let Some(committed) = committed else { return true };
         let near = time <= committed + self.config.read_ahead.as_millis() as u64;
-        time <= committed || (near && self.stream.budget.has_room())
+        let budget = &self.stream.budget;
+        if time <= committed { budget.has_room_to_refill() } else { near && budget.has_room() }
     }
 
     /// Takes one item; whether the partition goes on.
@@ -144,7 +146,10 @@ impl Reading {
         let stamp = owned.stamp.stamp(Seen { offset, timestamp_ms, bytes, limit }, KnowledgeTime::at(held));
         let time = stamp.at.unix_ms().max(held); // what refills enters at the recovered frontier
         owned.capability.downgrade(&time);
-        self.stream.budget.add_record(time, record.memory_bytes());
+        match stamp.refill {
+            true => self.stream.budget.add_refill(record.memory_bytes()),
+            false => self.stream.budget.add_record(time, record.memory_bytes()),
+        }
         announce(&self.stream.name, &record, stamp, limit);
         let Stamp { at, decided, refill } = stamp;
         let after = owned.stamp.clock();

@@ -249,7 +249,13 @@ pub fn places<'scope>(
     let mut reading =
         Reading { reader, control, config: config.clone(), keys: BTreeMap::new(), source, stream: stream.name.clone() };
     let of_reading = stream.clone();
-    let records = records.map(|Local(arrived)| arrived);
+    let budget = stream.budget.clone();
+    let records = records.map(move |Local(arrived)| {
+        if arrived.refill {
+            budget.refilled(arrived.record.memory_bytes()); // reports are small: they wait here as they are
+        }
+        arrived
+    });
     let read = records.unary_frontier(together, "Reports", move |_capability, _info| {
         let mut waiting: Reorder<(Capability<Tick>, Arrived), LogOrder> = Reorder::default();
         move |(input, frontier), output| {

@@ -23,7 +23,7 @@ use crate::commands::Usage;
 use crate::config::StreamConfig;
 use crate::dashboard::Dashboard;
 use crate::maps;
-use crate::once::Once;
+use crate::once::{self, Once};
 use crate::signals::Stop;
 
 /// How a backtest runs.
@@ -46,6 +46,8 @@ pub struct Options {
     pub devices: Vec<Arc<str>>,
     /// Where forecasts are judged, besides on the whole grid.
     pub areas: Areas,
+    /// Files with the wind that steers the streams that are steered, for events that are files; a topic has its own.
+    pub steering: Vec<PathBuf>,
     /// Where the report goes, and what has been done.
     pub folder: PathBuf,
 }
@@ -123,6 +125,16 @@ impl Engine {
         }
     }
 
+    /// The models of streams, loaded, each with the wind that steers it.
+    fn models<'a>(&self, streams: &'a [StreamConfig]) -> anyhow::Result<Vec<Once<'a>>> {
+        let steered = |stream: &'a StreamConfig| {
+            let files = if stream.inputs.steering.is_some() { &self.options.steering[..] } else { &[] };
+            let winds = if files.is_empty() { None } else { once::winds(stream, files)? };
+            Ok(Once::new(stream)?.steered_by(winds))
+        };
+        streams.iter().map(steered).collect()
+    }
+
     /// Events go by the names of their files.
     fn check_names(&self) -> Result<(), Usage> {
         let inputs = &self.options.inputs;
@@ -168,7 +180,7 @@ impl Engine {
             // Loaded only once something is left to do.
             let models = match &mut models {
                 Some(models) => models,
-                none => none.insert(streams.iter().map(Once::new).collect::<anyhow::Result<Vec<_>>>()?),
+                none => none.insert(self.models(streams)?),
             };
             state.add(self.issue_time(&mut event, input, (models, streams), &judge, *time)?)?;
             event.forget_before(cadence.step(time.slot(), 1 - window as i64));
@@ -205,7 +217,7 @@ impl Engine {
         };
         chosen.dedup_by_key(|(_, place)| *place);
         let streams = self.streams(0);
-        let mut models = streams.iter().map(Once::new).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut models = self.models(&streams)?;
         let mut maps = Vec::new();
         for (title, place) in chosen {
             let (name, time, crps) = &ranked[place];
@@ -255,10 +267,12 @@ impl Engine {
             .iter()
             .map(|score| format!("{}{:?}{:?}", score.name(), score.threshold(), score.scale()))
             .collect();
-        let Options { side, every, delay, devices, areas: Areas { regions, identity: stations, .. }, .. } =
+        let Options { side, every, delay, devices, areas: Areas { regions, identity: stations, .. }, steering, .. } =
             &self.options;
+        let identity_of = |path: &PathBuf| Input::File(path.clone().into()).identity();
+        let steering = steering.iter().map(identity_of).collect::<anyhow::Result<Vec<_>>>()?;
         let version = env!("CARGO_PKG_VERSION");
-        let settings = format!("{side:?} {every} {delay:?} {devices:?} {regions:?} {stations}");
+        let settings = format!("{side:?} {every} {delay:?} {devices:?} {regions:?} {stations} {steering:?}");
         Ok(format!("{version} {streams} {scores:?} {settings} {identity}"))
     }
 

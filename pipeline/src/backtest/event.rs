@@ -183,7 +183,9 @@ impl Event {
         for (step, place) in (1 - count..=0).zip(&window.frames) {
             frames.push(place.map(|place| self.at(cadence.step(time.slot(), step), place)).transpose()?);
         }
-        Ok(Some(window.fired(time, cadence, frames)))
+        // A wind has a grid of its own, of which nothing is cut.
+        let steering = window.steering.map(|place| topic.frame(place).map(Arc::new)).transpose()?;
+        Ok(Some(window.fired(time, cadence, frames, steering)))
     }
 
     /// Forgets the frames before a slot.

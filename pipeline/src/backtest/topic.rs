@@ -34,12 +34,20 @@ pub struct FirstFired {
     pub known_at: KnowledgeTime,
     /// Oldest first.
     pub frames: Vec<Option<usize>>,
+    /// The wind that steers it.
+    pub steering: Option<usize>,
 }
 
 impl FirstFired {
-    /// The same with its frames.
-    pub fn fired(&self, issue_time: IssueTime, cadence: Cadence, frames: Vec<Option<Arc<Frame>>>) -> Fired {
-        let window = Window { issue_time, cadence, frames, steering: None }.into();
+    /// The same with its frames and its wind.
+    pub fn fired(
+        &self,
+        issue_time: IssueTime,
+        cadence: Cadence,
+        frames: Vec<Option<Arc<Frame>>>,
+        steering: Option<Arc<Frame>>,
+    ) -> Fired {
+        let window = Window { issue_time, cadence, frames, steering }.into();
         Fired { window, revision: 0, known_at: self.known_at, read_at_us: 0, trace: None }
     }
 }
@@ -56,6 +64,7 @@ type Id = (i32, i64, ValidTime);
 struct Gathering {
     frames: FrameFile,
     places: HashMap<Id, usize>,
+    winds: HashMap<(Arc<str>, Id), usize>,
     newest: BTreeMap<ValidTime, usize>,
     windows: Vec<BTreeMap<IssueTime, FirstFired>>,
     identity: Sha256,
@@ -88,12 +97,36 @@ impl Gathering {
             Windowed::Fired(fired) if fired.revision == 0 => {
                 let place = |frame: &Option<Arc<Frame>>| frame.as_ref().and_then(|f| self.places.get(&id(f)).copied());
                 let frames = fired.window.frames.iter().map(place).collect();
-                let first = FirstFired { known_at: fired.known_at, frames };
+                let steering = fired.window.steering.as_ref().map(|wind| self.wind(wind)).transpose()?;
+                let first = FirstFired { known_at: fired.known_at, frames, steering };
                 self.windows[stream].entry(fired.window.issue_time).or_insert(first);
             }
             Windowed::Fired(_) | Windowed::Dead(_) | Windowed::Mark(_) => {}
         }
         Ok(())
+    }
+
+    /// Where a wind lies.
+    fn wind(&mut self, wind: &Frame) -> anyhow::Result<usize> {
+        let key = (wind.input.topic.clone(), id(wind));
+        if let Some(place) = self.winds.get(&key) {
+            return Ok(*place);
+        }
+        let place = self.frames.keep(wind)?;
+        self.winds.insert(key, place);
+        Ok(place)
+    }
+
+    /// Takes note of which wind steers which window, in an order that does not depend on who was read first.
+    fn note_steering(&mut self) {
+        let winds: HashMap<usize, &(Arc<str>, Id)> = self.winds.iter().map(|(key, place)| (*place, key)).collect();
+        for (stream, windows) in self.windows.iter().enumerate() {
+            for (time, first) in windows {
+                if let Some(wind) = first.steering.and_then(|place| winds.get(&place)) {
+                    self.identity.update(format!("{stream} {time} steered by {wind:?}\n"));
+                }
+            }
+        }
     }
 }
 
@@ -108,6 +141,7 @@ impl TopicEvent {
         let gathering = Gathering {
             frames: FrameFile::new()?,
             places: HashMap::new(),
+            winds: HashMap::new(),
             newest: BTreeMap::new(),
             windows: vec![BTreeMap::new(); streams.len()],
             identity: Sha256::new(),
@@ -118,8 +152,9 @@ impl TopicEvent {
             of_each.lock().unwrap_or_else(PoisonError::into_inner).take(stream, known_at, &windowed)
         })?;
         let gathering = Arc::into_inner(gathering).context("the reading of a topic that has ended")?;
-        let Gathering { frames, newest, windows, identity, .. } =
-            gathering.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut gathering = gathering.into_inner().unwrap_or_else(PoisonError::into_inner);
+        gathering.note_steering();
+        let Gathering { frames, newest, windows, identity, .. } = gathering;
         anyhow::ensure!(!newest.is_empty(), "topic {} has no frame that can be used", source.topic);
         Ok(Self {
             name: source.name.clone(),

@@ -17,7 +17,7 @@ use super::{Expected, Overrides, Usage, duration, print, write_file};
 use crate::archive::read_options;
 use crate::backtest::report::html;
 use crate::backtest::{Areas, Contestants, Engine, Input, Options, TopicEvent};
-use crate::config::{LogKind, are_bounds, is_device, is_region, region};
+use crate::config::{LogKind, StreamConfig, are_bounds, is_device, is_region, region};
 use crate::connect;
 use crate::dashboard::Dashboard;
 use crate::event_list::EventArguments;
@@ -69,8 +69,11 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1, value_name = "SLOTS")]
     every: usize,
     /// From a slot to the arrival of its frame in a file; what lies before that is no forecast. Default: none.
-    #[arg(long, requires = "input", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     delay: Option<Duration>,
+    /// Files with the wind that steers the rain (`inputs.steering`), for events that are files.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    steering: Vec<PathBuf>,
     /// Events that run beside each other; default: one for each of the devices.
     #[arg(long)]
     jobs: Option<usize>,
@@ -91,7 +94,8 @@ impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         anyhow::ensure!(self.side != Some(0), Usage("--side: a square has at least one cell".to_owned()));
         let (contestants, read, inputs) = self.contestants()?;
-        contestants.streams().iter().for_each(once::warn_unsteered);
+        let is_of_files = inputs.iter().any(|input| matches!(input, Input::File(_)));
+        self.check_steering(contestants.streams(), is_of_files)?;
         let unit = contestants.streams()[0].source.variables[0].unit();
         let scores = self.scores.start(unit, true)?;
         let options = Options {
@@ -103,8 +107,15 @@ impl Arguments {
             jobs: self.jobs.unwrap_or(self.devices.len()),
             devices: self.devices.clone(),
             areas: self.areas(&contestants)?,
+            steering: self.steering.clone(),
             folder: self.report.clone(),
         };
+        if self.delay.is_some() && !is_of_files {
+            return Err(Usage(
+                "--delay is for files (--input, --events): the records of a topic say when they came".to_owned(),
+            )
+            .into());
+        }
         let engine = Engine::new(contestants, options, scores);
         let (stop, dashboard) = (Stop::on_signal().context("cannot listen to signals")?, Dashboard::new());
         let done = engine.run(&dashboard, &stop)?;
@@ -116,6 +127,18 @@ impl Arguments {
         write_file(&page, html(&report).as_bytes())?;
         print(&format!("{}\n", page.display()));
         Ok(())
+    }
+
+    /// Winds are of files, and of streams that are steered; those without are told.
+    fn check_steering(&self, streams: &[StreamConfig], is_of_files: bool) -> Result<(), Usage> {
+        if self.steering.is_empty() && is_of_files {
+            streams.iter().for_each(once::warn_unsteered);
+        }
+        if self.steering.is_empty() || streams.iter().any(|stream| stream.inputs.steering.is_some()) && is_of_files {
+            return Ok(());
+        }
+        let why = if is_of_files { "no stream has inputs.steering" } else { "the topic of the wind is read" };
+        Err(Usage(format!("--steering: {why}")))
     }
 
     fn contestants(&self) -> anyhow::Result<(Contestants, ReadOptions, Vec<Input>)> {

@@ -25,6 +25,7 @@ use crate::training::{DataFile, RunConfig, plot, resume};
 pub const EXAMPLES: &str = "Examples:
   squall train configs/train-cogdpm-rain.toml
   squall train configs/train-cogdpm-rain.toml --set training.steps=500 --set device=cuda
+  squall train configs/train-crps-rain.toml --from models/weights/cogdpm-rain.safetensors
   squall train configs/train-cogdpm-rain.toml --resume out/training/cogdpm-rain/checkpoint.safetensors
 
 The output folder then holds checkpoint.safetensors, losses.csv, scores.csv, losses.png, scores.png and
@@ -44,6 +45,10 @@ pub struct Arguments {
     /// Go on from a checkpoint. CONFIG may ask for other steps, optimizer and average; the rest must be the same.
     #[arg(long, value_name = "CHECKPOINT")]
     resume: Option<PathBuf>,
+    /// Start from the weights of a model whose network has the same sizes, such as models/weights/cogdpm-rain.safetensors. An
+    /// empty residual.factor is that of the model then.
+    #[arg(long, value_name = "WEIGHTS", conflicts_with = "resume")]
+    from: Option<PathBuf>,
     /// Stop after so many minutes, with a checkpoint and a model.
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<f64>,
@@ -59,10 +64,14 @@ impl Arguments {
             tch::set_num_threads(i32::try_from(run.threads).unwrap_or(i32::MAX));
         }
         let checkpoint = self.resume.as_deref().map(|path| Checkpoint::load(path, &run.model)).transpose()?;
-        let task = match (&checkpoint, &self.resume) {
+        let mut task = match (&checkpoint, &self.resume) {
             (Some(checkpoint), Some(path)) => resume::task(&run.task(), checkpoint, path)?,
             _ => run.task(),
         };
+        let start = self.from.as_deref().map(weights::read).transpose()?;
+        if let Some((metadata, _)) = &start {
+            resume::take_scale(&mut task.model, &metadata.spec);
+        }
         eprintln!("reading events and making first guesses");
         let train = Archive::new(events(&run, &run.data.train)?, &task, run.data.clip_every)?;
         let judged = events(&run, &run.data.validation)?;
@@ -76,7 +85,12 @@ impl Arguments {
             }
             None => Trainer::new(task, &train, device)?,
         };
-        let course = Course { file: self.config.path(), run: &run, train: &train, held_out: &held_out, cases: &cases };
+        if let Some((_, parameters)) = &start {
+            trainer.start_from(parameters)?;
+        }
+        let from = start.map(|(metadata, _)| metadata.spec.name);
+        let file = self.config.path();
+        let course = Course { file, run: &run, from, train: &train, held_out: &held_out, cases: &cases };
         course.follow(&mut trainer, self.minutes.map(|m| Duration::from_secs_f64(60.0 * m)))
     }
 }
@@ -98,6 +112,8 @@ pub(super) fn events(run: &RunConfig, files: &[DataFile]) -> anyhow::Result<Vec<
 struct Course<'a> {
     file: &'a Path,
     run: &'a RunConfig,
+    /// Name of the model whose weights it started from.
+    from: Option<String>,
     train: &'a Archive,
     held_out: &'a Archive,
     cases: &'a [Case],
@@ -152,8 +168,9 @@ impl Course<'_> {
         let (run, output) = (self.run, &self.run.output);
         let Task { model, training: config } = trainer.task();
         let training_data = self.train.events().iter().map(|event| event.name.clone()).collect();
+        let from = self.from.as_ref().map_or_else(String::new, |name| format!("from {name}, "));
         let training = format!(
-            "{} steps of {} crops of {} cells, AdamW to {:e}, average {}",
+            "{from}{} steps of {} crops of {} cells, AdamW to {:e}, average {}",
             trainer.steps_done(),
             config.batch * config.accumulate,
             config.crop.size,

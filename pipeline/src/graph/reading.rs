@@ -6,14 +6,15 @@ use squall_operators::Tick;
 use squall_operators::decode::{Decoder, decode};
 use squall_operators::local::Local;
 use squall_operators::ports::Connect;
-use squall_operators::source::source;
+use squall_operators::source::{SourceConfig, source};
+use squall_operators::steering::steer;
 use squall_operators::stream::StreamContext;
 use squall_operators::window::{Windowed, window};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::{Inspect, Probe};
 use timely::worker::Worker;
 
-use super::{quality_config, source_config, window_config};
+use super::{BesidePlan, alone, quality_config, source_config, window_config, winds_core};
 use crate::config::StreamConfig;
 use crate::inputs::Inputs;
 
@@ -27,6 +28,8 @@ pub struct ReadingPlan {
     pub connect: Arc<dyn Connect>,
     /// What decodes its records.
     pub decoder: Decoder,
+    /// The wind that steers the rain of each of the streams, where one does.
+    pub steering: Vec<Option<BesidePlan>>,
     /// How it ends, how far it is.
     pub context: StreamContext,
 }
@@ -37,16 +40,23 @@ pub fn build_reading(
     plan: &ReadingPlan,
     tell: impl Fn(usize, Tick, Local<Windowed>) + Clone + 'static,
 ) {
-    let ReadingPlan { streams, inputs, connect, decoder, context } = plan;
+    let ReadingPlan { streams, inputs, connect, decoder, steering, context } = plan;
     let Some(first) = streams.first() else { return };
     worker.dataflow_named::<Tick, _, _>(&format!("reading {}", first.source.name), |scope| {
         let probe = ProbeHandle::new();
         let reading = source_config(first, inputs, None);
         let records = source(scope, reading, None, connect.clone(), context.clone(), probe.clone());
         let decoded = decode(records, decoder.clone(), context.clone());
-        for (number, stream) in streams.iter().enumerate() {
+        for (number, (stream, steering)) in streams.iter().zip(steering).enumerate() {
             let (accepted, shape) = (quality_config(stream), window_config(stream));
-            let windows = window(decoded.clone(), accepted, shape, context.clone(), None);
+            let mut windows = window(decoded.clone(), accepted, shape, context.clone(), None);
+            if let Some(steering) = steering {
+                let reading = source_config(&steering.stream, &steering.inputs, None);
+                let reading = SourceConfig { first_holder: 1 + number, ..reading }; // the one worker reads each
+                let records = source(scope, reading, None, connect.clone(), context.clone(), probe.clone());
+                let (winds, _) = alone(records, steering, 0, context.clone());
+                windows = steer(windows, winds, winds_core(stream, None), context.clone());
+            }
             let tell = tell.clone();
             windows.inspect_time(move |time, windowed| tell(number, *time, windowed.clone())).probe_with(&probe);
         }

@@ -19,8 +19,8 @@ use crate::inputs::{self, Inputs};
 /// What takes what the windows of streams say: the number of the stream, when it is known, and what.
 type Each = dyn FnMut(usize, KnowledgeTime, Windowed) -> anyhow::Result<()> + Send;
 
-/// Reads the topic of a source that all of these streams have, from its beginning to its present end: source, decoder,
-/// quality control and windows are those of `squall run` with the clock `log`, so that everything is known when it is known
+/// Reads the topic of a source that all of these streams have, and those of the winds that steer them, from their beginning
+/// to their present end: sources, decoder, quality control and windows are those of `squall run` with the clock `log`, so that everything is known when it is known
 /// there. `each` gets what the windows of each stream say, in the order of time.
 ///
 /// # Errors
@@ -38,7 +38,15 @@ pub fn read_to_end(
         budget: Budget::new(config.runtime.max_bytes_in_flight).into(),
         ..StreamContext::new(first.source.name.clone(), 0)
     };
+    let steering = |stream: &StreamConfig| {
+        let Some(steering) = &stream.inputs.steering else { return Ok(None) };
+        let inputs = Inputs { clock, ..inputs::look(config, &steering.source, &*parts.connect)? };
+        let stream = StreamConfig { source: steering.source.clone(), ..stream.clone() };
+        let decoder = decoder(&stream, parts, &BTreeMap::new());
+        anyhow::Ok(Some(graph::BesidePlan { stream, inputs, decoder, keeps_dead: false }))
+    };
     let reading = graph::ReadingPlan {
+        steering: streams.iter().map(steering).collect::<anyhow::Result<_>>()?,
         streams: streams.to_vec(),
         inputs,
         connect: parts.connect.clone(),

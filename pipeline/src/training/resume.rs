@@ -47,6 +47,15 @@ pub fn task(asked: &Task, checkpoint: &Checkpoint, path: &Path) -> anyhow::Resul
     Err(Usage(format!("{} is the checkpoint of another run: {}", path.display(), found.join("; "))).into())
 }
 
+/// What is trained from the weights of another model sees residuals in that model's units, unless it has some of its own.
+pub fn take_scale(model: &mut ModelSpec, start: &ModelSpec) {
+    if let (Some(residual), Some(known)) = (&mut model.residual, &start.residual)
+        && residual.factor.is_empty()
+    {
+        residual.factor.clone_from(&known.factor);
+    }
+}
+
 /// Where two values differ, one sentence each.
 fn differences(name: &str, asked: &Value, kept: &Value, found: &mut Vec<String>) {
     match (asked, kept) {

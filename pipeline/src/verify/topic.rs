@@ -154,7 +154,8 @@ pub fn observations(
 ) -> anyhow::Result<Observations> {
     let source = stream.inputs.truth.clone().unwrap_or_else(|| stream.source.clone());
     let topic = source.topic.clone();
-    let compared = StreamConfig { source, window_frames: 1, ..stream.clone() };
+    let mut compared = StreamConfig { source, window_frames: 1, ..stream.clone() };
+    compared.inputs.steering = None;
     let kept = Arc::new(Mutex::new((FrameFile::new()?, BTreeMap::new())));
     let of_each = kept.clone();
     read_to_end(config, parts, &[compared], move |_, _, windowed| {

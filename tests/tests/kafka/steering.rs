@@ -88,6 +88,14 @@ fn each_window_takes_the_wind_that_was_known_whatever_crashes_stops_workers_proc
         } else {
             setting.run();
         }
+        if ends.is_empty() && processes == 1 {
+            let (again, live) = (earned_by(&setting, true), earned_by(&setting, false));
+            assert!(!live.is_empty() && again.len() == live.len(), "{again:?} {live:?}");
+            for ((lead, again), (of, live)) in again.iter().zip(&live) {
+                let same = lead == of && again.1 == live.1 && (again.0 - live.0).abs() < 3e-4;
+                assert!(same, "{name}: a backtest has the wind, too: {again:?} {live:?} at {lead}, {of}");
+            }
+        }
         let forecasts = ["index".to_owned(), "index.other".to_owned()].map(|kind| {
             let published = forecasts::published_on(&setting.topic(&kind));
             published.iter().map(|p| (p.issue_time.clone(), p.revision, wind_of(p, &wind))).collect::<Vec<_>>()
@@ -117,6 +125,32 @@ fn each_window_takes_the_wind_that_was_known_whatever_crashes_stops_workers_proc
         assert!(undisturbed.1 == other.1, "the same forecasts");
         assert_eq!(undisturbed.2, other.2);
     }
+}
+
+/// What the stream's forecasts earn by lead, and of how many cells: those that a backtest of the topics makes, or those that
+/// were published.
+fn earned_by(setting: &Setting, backtest: bool) -> BTreeMap<String, (f64, u64)> {
+    let (config, report) = (setting.config(), setting.folder().join("report"));
+    let folder = report.display().to_string();
+    let json = if backtest {
+        setting.start(&["backtest", &config, "--report", &folder, "--scores", "crps"]).success(LIMIT);
+        std::fs::read_to_string(report.join("report.json")).expect("a report")
+    } else {
+        let arguments = ["verify", "--config", &config, "--stream", "rain", "--scores", "crps", "--format", "json"];
+        let said = setting.start(&arguments).success(LIMIT);
+        said.find("\n{").map_or(said.clone(), |at| said[at..].to_owned())
+    };
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let rows = json["scores"].as_array().expect("scores").iter();
+    let row = |row: &serde_json::Value| {
+        let value = row["value"].as_f64().expect("a number");
+        (row["lead_minutes"].to_string(), (value, row["count"].as_u64().expect("a count")))
+    };
+    rows.filter(|row| {
+        row["model"] == "rain" && row["score"] == "crps" && matches!(row["region"].as_str(), None | Some("domain"))
+    })
+    .map(row)
+    .collect()
 }
 
 /// The offset of the wind that a forecast names among its inputs.

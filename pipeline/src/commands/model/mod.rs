@@ -73,6 +73,8 @@ impl Inspect {
         let process = match spec.process {
             ProcessConfig::Plain {} => "plain".to_owned(),
             ProcessConfig::Dynamical { ratio } => format!("dynamical, ratio {ratio}"),
+            ProcessConfig::Flow {} => "flow".to_owned(),
+            ProcessConfig::Poisson { dimensions } => format!("poisson, {dimensions} dimensions"),
         };
         let rows = [
             ("file", format!("{}, {} bytes", self.file.display(), found.bytes)),
