@@ -114,12 +114,13 @@ impl<Q: Send + 'static, A: Send + 'static, K> Desk<Q, A, K> {
 
     /// The next answer that is there, with what was kept for it. Makes room for what waits here.
     pub fn poll(&mut self) -> Option<(K, Result<A, Lost>)> {
-        loop {
-            let (id, answer) = self.answers.try_recv().ok()?;
+        while let Ok((id, answer)) = self.answers.try_recv() {
             if let Some(answered) = self.settle(id, answer) {
                 return Some(answered);
             }
         }
+        let _ = self.flush(); // there may be room without an answer to this desk
+        None
     }
 
     /// Waits for the next answer; `None` if nothing is under way. For threads that may wait: tests and tools.

@@ -15,11 +15,29 @@ use super::{Health, Lost};
 pub struct Service<Q, A: Send + 'static> {
     queue: Sender<Work<Q, A>>,
     health: Arc<Health>,
+    room: Arc<Room>,
+}
+
+/// Who found the queue full: desks share a service, and one whose own work is all answered is woken by no answer.
+#[derive(Default)]
+struct Room(Mutex<Vec<SyncActivator>>);
+
+impl Room {
+    fn wanted_by(&self, waker: SyncActivator) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+    }
+
+    /// There is some.
+    fn is_there(&self) {
+        for waker in std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)) {
+            let _ = waker.activate(); // a worker that is gone wants none
+        }
+    }
 }
 
 impl<Q, A: Send + 'static> Clone for Service<Q, A> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), health: self.health.clone() }
+        Self { queue: self.queue.clone(), health: self.health.clone(), room: self.room.clone() }
     }
 }
 
@@ -48,7 +66,8 @@ impl<Q: Send + 'static, A: Send + 'static> Service<Q, A> {
     pub fn start(name: &str, capacity: usize, serve: impl FnOnce(&Inbox<Q, A>) + Send + 'static) -> io::Result<Self> {
         let (queue, works) = bounded(capacity.max(1));
         let health = Arc::new(Health::new(name));
-        let inbox = Inbox { works, health: health.clone() };
+        let room = Arc::<Room>::default();
+        let inbox = Inbox { works, health: health.clone(), room: room.clone() };
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| serve(&inbox))) {
                 inbox.health.panicked(&*payload);
@@ -56,8 +75,9 @@ impl<Q: Send + 'static, A: Send + 'static> Service<Q, A> {
             // What waits will not be served: dropped, each piece of work tells its desk. What comes later is refused.
             inbox.health.close();
             inbox.works.try_iter().for_each(drop);
+            inbox.room.is_there(); // whoever tries again learns that the thread is gone
         })?;
-        Ok(Self { queue, health })
+        Ok(Self { queue, health, room })
     }
 
     /// Starts a thread that answers one request after the other.
@@ -91,7 +111,15 @@ impl<Q: Send + 'static, A: Send + 'static> Service<Q, A> {
 
     /// Hands a request over without waiting; whoever holds the returned slot can take it back.
     pub(super) fn hand_over(&self, request: Q, to: ReplyTo<A>) -> Result<Slot<Q>, (NotTaken, Q)> {
-        self.queue_up(request, Some(to))
+        let again = to.again();
+        match self.queue_up(request, Some(to)) {
+            Err((NotTaken::Full, request)) => {
+                // Known to wait before it is tried once more: room that came in between woke nobody.
+                again.wake.iter().for_each(|waker| self.room.wanted_by(waker.clone()));
+                self.queue_up(request, Some(again))
+            }
+            other => other,
+        }
     }
 
     fn queue_up(&self, request: Q, to: Option<ReplyTo<A>>) -> Result<Slot<Q>, (NotTaken, Q)> {
@@ -180,6 +208,11 @@ impl<A: Send + 'static> Reply<A> {
 }
 
 impl<A> ReplyTo<A> {
+    /// The same, for another try.
+    fn again(&self) -> Self {
+        Self { id: self.id, answers: self.answers.clone(), wake: self.wake.clone() }
+    }
+
     fn give(self, answer: Result<A, Lost>) {
         let Self { id, answers, wake } = self;
         let _ = answers.send((id, answer)); // a desk that is gone needs no answer
@@ -206,6 +239,7 @@ impl<A: Send + 'static> Drop for Reply<A> {
 pub struct Inbox<Q, A: Send + 'static> {
     works: Receiver<Work<Q, A>>,
     health: Arc<Health>,
+    room: Arc<Room>,
 }
 
 impl<Q, A: Send + 'static> Inbox<Q, A> {
@@ -234,6 +268,7 @@ impl<Q, A: Send + 'static> Inbox<Q, A> {
     fn open(&self, work: Work<Q, A>) -> Option<(Q, Reply<A>)> {
         let Work { slot, mut reply } = work;
         self.health.moved();
+        self.room.is_there();
         match slot.take() {
             Some(request) => Some((request, reply)),
             None => {

@@ -40,6 +40,45 @@ fn a_full_queue_gives_work_back_and_a_patient_desk_keeps_it_in_order() {
     assert_eq!(answers, [("a", 101), ("b", 102), ("c", 103), ("d", 104), ("e", 105)]);
 }
 
+/// Desks share a service: while the work of one fills its queue, another has nothing under way whose answer would wake it.
+#[test]
+fn a_desk_that_found_no_room_is_woken_once_there_is_some() {
+    use timely::dataflow::operators::Probe;
+    use timely::dataflow::operators::generic::operator::source;
+
+    let (service, go, taken) = gated();
+    let mut busy = desk(&service);
+    busy.try_submit(1, "a").unwrap();
+    assert_eq!(taken.recv_timeout(BOUND), Ok(1));
+    busy.try_submit(2, "b").unwrap();
+    busy.try_submit(3, "c").unwrap();
+    let ((waits, waiting), (tell, ended)) = (mpsc::channel(), mpsc::channel());
+    std::thread::spawn(move || {
+        timely::execute_directly(move |worker| {
+            worker.dataflow::<u64, _, _>(|scope| {
+                let stream: timely::dataflow::StreamVec<'_, u64, u32> = source(scope, "Patient", |root, info| {
+                    let waker = scope.worker().sync_activator_for(info.address.to_vec());
+                    let mut desk = Desk::new(service, Some(waker));
+                    desk.submit(4, root).unwrap();
+                    waits.send(()).unwrap();
+                    move |output| {
+                        while let Some((capability, answer)) = desk.poll() {
+                            output.session(&capability).give(answer.expect("an answer"));
+                        }
+                    }
+                });
+                stream.probe();
+            });
+        });
+        tell.send(()).unwrap();
+    });
+    waiting.recv_timeout(BOUND).expect("it found no room");
+    // Long enough that its worker sleeps, most likely; right either way.
+    assert!(ended.recv_timeout(Duration::from_millis(200)).is_err());
+    (0..4).for_each(|_| go.send(()).unwrap());
+    ended.recv_timeout(BOUND).expect("the desk was not woken");
+}
+
 #[test]
 fn what_is_cancelled_lets_go_of_its_request_while_the_thread_hangs() {
     let (go, gate) = mpsc::channel::<()>();
