@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytemuck::Pod;
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use hdf5_metno_sys::h5d::H5Dwrite_chunk;
@@ -18,11 +19,12 @@ use ndarray::{ArrayView2, s};
 use crate::error::FileError;
 
 /// A chunk of a variable as the file holds it.
+#[derive(Clone)]
 pub(super) struct Chunk {
     variable: Arc<str>,
     /// Index of its first value in each dimension.
     offset: Vec<u64>,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 /// How the chunks of a variable are made.
@@ -39,12 +41,12 @@ pub(super) struct Shape {
 impl Shape {
     /// The chunks of a field `[y, x]` at an index of the leading dimensions, each value as `convert` has it in the file; `fill`
     /// pads those at the edges.
-    pub(super) fn cut<T: Pod>(
+    pub(super) fn cut<V: Copy, T: Pod>(
         &self,
         at: &[usize],
-        field: ArrayView2<'_, f32>,
+        field: ArrayView2<'_, V>,
         fill: T,
-        convert: impl Fn(f32) -> T,
+        convert: impl Fn(V) -> T,
     ) -> Vec<Chunk> {
         let (rows, columns) = field.dim();
         let (chunk_rows, chunk_columns) = self.chunk;
@@ -68,7 +70,7 @@ impl Shape {
                     level => deflated(&shuffled_values::<T>(bytes), level),
                 };
                 let offset = at.iter().copied().chain([y, x]).map(|index| index as u64).collect();
-                chunks.push(Chunk { variable: self.variable.clone(), offset, bytes });
+                chunks.push(Chunk { variable: self.variable.clone(), offset, bytes: bytes.into() });
             }
         }
         chunks

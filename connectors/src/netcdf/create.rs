@@ -4,10 +4,12 @@
 //! The library cannot give a NetCDF-4 file as bytes, so it is written to a temporary file and read
 //! back. Nothing of the machine's clock goes into it: a forecast's name in the store is its digest.
 
+use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use ::netcdf::{AttributeValue, FileMut, Options, VariableMut};
-use ndarray::{ArrayView1, ArrayView2, Axis as NdAxis};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis as NdAxis};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use squall_fields::crs::CfValue;
@@ -144,9 +146,27 @@ pub(super) struct GridInFile {
     chunk: (usize, usize),
 }
 
+/// Latitudes and longitudes of a grid as files have them.
+struct Places {
+    grid: Grid,
+    flip: bool,
+    deflate: u8,
+    chunks: Vec<Chunk>,
+}
+
+/// Names and units of the auxiliary coordinates.
+const PLACES: [(&str, &str); 2] = [("latitude", "degrees_north"), ("longitude", "degrees_east")];
+/// Degrees that one step of them stands for.
+const STEP_OF_PLACES: f64 = 1e-6;
+/// The places that were made last.
+static MADE: Mutex<VecDeque<Places>> = Mutex::new(VecDeque::new());
+/// Grids whose places are remembered: about as many as a program forecasts on, a few bytes a cell each.
+const MOST_MADE: usize = 8;
+
 impl GridInFile {
     /// Writes dimensions, coordinates and grid mapping.
-    pub(super) fn write(file: &mut FileMut, grid: &Grid, options: &WriteOptions) -> Result<Self, FileError> {
+    pub(super) fn write(draft: &mut Draft, grid: &Grid, options: &WriteOptions) -> Result<Self, FileError> {
+        let file = &mut draft.file;
         let flip = options.rows == RowOrder::SouthFirst;
         let y = if flip { grid.y.reversed() } else { grid.y };
         let projection = if grid.proj.is_empty() { None } else { Some(grid.projection()?) };
@@ -178,28 +198,48 @@ impl GridInFile {
         let mut this = Self { rows, columns, auxiliary: "", has_crs, flip, chunk };
         // A projection that CF has no name for is placed by latitudes and longitudes alone.
         if (options.lat_lon || !has_name) && has_crs && !geographic {
-            this.write_places(file, grid, options)?;
+            this.write_places(draft, grid, options)?;
             this.auxiliary = "latitude longitude";
         }
         Ok(this)
     }
 
     /// Latitude and longitude of every cell, to a millionth of a degree (0.1 m).
-    fn write_places(&self, file: &mut FileMut, grid: &Grid, options: &WriteOptions) -> Result<(), FileError> {
-        const STEP: f64 = 1e-6;
-        let (lat, lon) = grid.lat_lon_fields()?;
-        for (name, unit, values) in [("latitude", "degrees_north", lat), ("longitude", "degrees_east", lon)] {
-            let mut variable = file.add_variable::<i32>(name, &[self.rows, self.columns]).map_err(failed(name))?;
+    fn write_places(&self, draft: &mut Draft, grid: &Grid, options: &WriteOptions) -> Result<(), FileError> {
+        for (name, unit) in PLACES {
+            let variable = draft.file.add_variable::<i32>(name, &[self.rows, self.columns]);
+            let mut variable = variable.map_err(failed(name))?;
             variable.set_fill_value(i32::MIN).map_err(failed(name))?;
             variable.set_chunking(&[self.chunk.0, self.chunk.1]).map_err(failed(name))?;
-            variable.set_compression(i32::from(options.deflate), true).map_err(failed(name))?;
+            if options.deflate > 0 {
+                variable.set_compression(i32::from(options.deflate.min(9)), true).map_err(failed(name))?;
+            }
             describe(&mut variable, &[("standard_name", name), ("units", unit)])?;
-            variable.put_attribute("scale_factor", STEP).map_err(failed(name))?;
-            let pack = |v: &f64| if v.is_finite() { (v / STEP).round() as i32 } else { i32::MIN };
-            let packed: Vec<i32> = self.in_file_order(values.view()).iter().map(pack).collect();
-            variable.put_values(&packed, ..).map_err(failed(name))?;
+            variable.put_attribute("scale_factor", STEP_OF_PLACES).map_err(failed(name))?;
         }
+        draft.dense.extend(self.places(grid, options.deflate.min(9))?);
         Ok(())
+    }
+
+    /// The chunks of latitudes and longitudes. Every file of a stream has the same: they are made once, since the projection
+    /// of each cell takes longer than all else about a small forecast.
+    fn places(&self, grid: &Grid, deflate: u8) -> Result<Vec<Chunk>, FileError> {
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = made.iter().find(|of| of.flip == self.flip && of.deflate == deflate && of.grid == *grid) {
+            return Ok(same.chunks.clone());
+        }
+        let (lat, lon) = grid.lat_lon_fields()?;
+        let pack = |v: f64| if v.is_finite() { (v / STEP_OF_PLACES).round() as i32 } else { i32::MIN };
+        let cut = |((name, _), values): (&(&str, &str), Array2<f64>)| {
+            let shape = Shape { variable: (*name).into(), chunk: self.chunk, deflate };
+            shape.cut(&[], self.in_file_order(values.view()), i32::MIN, pack)
+        };
+        let chunks: Vec<Chunk> = PLACES.iter().zip([lat, lon]).flat_map(cut).collect();
+        if made.len() >= MOST_MADE {
+            made.pop_front();
+        }
+        made.push_back(Places { grid: grid.clone(), flip: self.flip, deflate, chunks: chunks.clone() });
+        Ok(chunks)
     }
 
     fn in_file_order<'a, T>(&self, mut field: ArrayView2<'a, T>) -> ArrayView2<'a, T> {
@@ -240,15 +280,16 @@ const MISSING: i16 = i16::MIN;
 impl Step {
     /// 0.01 of the unit around 0, coarser if the values reach beyond 327.67.
     pub(super) fn for_rows(rows: Vec<ArrayView1<'_, f32>>) -> Self {
-        // The bits of sizes are in their order, and whole numbers are compared in vector registers.
-        const INFINITE: u32 = f32::INFINITY.to_bits();
-        let bits = |value: f32| Some(value.abs().to_bits()).filter(|bits| *bits < INFINITE).unwrap_or(0);
-        let larger = |largest: u32, value| largest.max(bits(value));
+        // The bits of sizes are in their order, and whole numbers with a sign are compared in vector registers.
+        const INFINITE: i32 = f32::INFINITY.to_bits() as i32;
+        let bits = |value: f32| value.abs().to_bits() as i32;
+        let larger = |largest: i32, value| if bits(value) < INFINITE { largest.max(bits(value)) } else { largest };
         let largest = |row: &ArrayView1<'_, f32>| match row.as_slice() {
             Some(row) => row.iter().copied().fold(0, larger),
             None => row.iter().copied().fold(0, larger),
         };
-        let largest = f32::from_bits(rows.par_iter().with_min_len(64).map(largest).reduce(|| 0, u32::max));
+        let largest = rows.par_iter().with_min_len(64).map(largest).reduce(|| 0, i32::max);
+        let largest = f32::from_bits(largest.unsigned_abs());
         Self { scale: (largest / 32_767.0).max(0.01), offset: 0.0 }
     }
 

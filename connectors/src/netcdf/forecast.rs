@@ -36,7 +36,7 @@ pub fn forecast_bytes(
         if products.iter().any(|field| field.product.is_computed()) {
             write_realizations(file, forecast.members())?;
         }
-        let grid = GridInFile::write(file, &forecast.grid, options)?;
+        let grid = GridInFile::write(draft, &forecast.grid, options)?;
         let beside = products.iter().any(|field| *field.product == PRECISION).then_some(PRECISION.file.name);
         let mut writer = Writer { options, grid, beside, axes: Vec::new() };
         products.iter().try_for_each(|field| writer.write(draft, field))

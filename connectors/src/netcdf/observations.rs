@@ -70,7 +70,7 @@ fn build(draft: &mut Draft, frames: &[Frame], title: &str, options: &WriteOption
     }
     let slots: Vec<ValidTime> = frames.iter().map(|frame| frame.slot).collect();
     write_time(file, &slots)?;
-    let grid = GridInFile::write(file, &first.grid, options)?;
+    let grid = GridInFile::write(draft, &first.grid, options)?;
     let has_quality = frames.iter().any(|frame| frame.quality.is_some());
     for (plane, variable) in first.variables.iter().enumerate() {
         let packing = match options.storage {

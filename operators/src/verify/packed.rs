@@ -14,7 +14,7 @@ pub fn pack(values: &[f32]) -> std::io::Result<Vec<u8>> {
     let bytes: &[u8] = cast_slice(values);
     let mut shuffled = vec![0; bytes.len()];
     for (place, plane) in shuffled.chunks_mut(values.len().max(1)).enumerate() {
-        plane.iter_mut().zip(bytes.chunks_exact(WIDTH)).for_each(|(to, value)| *to = value[place]);
+        plane.iter_mut().zip(bytes.as_chunks::<WIDTH>().0).for_each(|(to, value)| *to = value[place]);
     }
     zstd::bulk::compress(&shuffled, LEVEL)
 }
@@ -29,8 +29,10 @@ pub fn unpack(packed: &[u8], count: usize) -> std::io::Result<Vec<f32>> {
         let (got, wanted) = (shuffled.len() / WIDTH, count);
         return Err(std::io::Error::other(format!("{got} values, expected {wanted}")));
     }
-    let byte = |place: usize, index: usize| shuffled[place * count + index];
-    Ok((0..count).map(|i| f32::from_ne_bytes([byte(0, i), byte(1, i), byte(2, i), byte(3, i)])).collect())
+    let (first, last) = shuffled.split_at(2 * count);
+    let ((a, b), (c, d)) = (first.split_at(count), last.split_at(count));
+    let value = |(((a, b), c), d): (((&u8, &u8), &u8), &u8)| f32::from_ne_bytes([*a, *b, *c, *d]);
+    Ok(a.iter().zip(b).zip(c).zip(d).map(value).collect())
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::{Array2, Array3, Array4, Axis, s};
+use ndarray::{Array2, Array3, Array4, Axis};
+use rayon::prelude::*;
 use squall_fields::{Chain, Forecast, Frame, Grid, ValidTime, Variable};
 use squall_models::scores::{AnyScore, Field, Statistics, of_fields, of_places};
 
@@ -207,12 +208,18 @@ impl Scorer {
         let first = forecast.ensembles.first().ok_or(HoldError::NoEnsemble)?;
         let (members, leads, rows, columns) = first.values.dim();
         let part = |lead: usize| {
-            let plane =
-                |e: &squall_fields::Ensemble| e.values.slice(s![.., lead, .., ..]).iter().copied().collect::<Vec<_>>();
-            let values: Vec<f32> = forecast.ensembles.iter().flat_map(plane).collect();
+            let mut values: Vec<f32> = Vec::with_capacity(forecast.ensembles.len() * members * rows * columns);
+            for ensemble in &forecast.ensembles {
+                for plane in ensemble.values.index_axis(Axis(1), lead).outer_iter() {
+                    match plane.as_slice() {
+                        Some(plane) => values.extend_from_slice(plane),
+                        None => values.extend(plane.iter()),
+                    }
+                }
+            }
             pack(&values)
         };
-        let parts: Vec<Vec<u8>> = (0..leads).map(part).collect::<Result<_, _>>()?;
+        let parts: Vec<Vec<u8>> = (0..leads).into_par_iter().map(part).collect::<Result<_, _>>()?;
         Ok(OnDisk {
             kept: self.tools.scratch.keep(&parts)?,
             variables: forecast.ensembles.iter().map(|e| e.variable).collect(),
