@@ -92,6 +92,29 @@ impl KafkaReader {
         }
     }
 
+    /// Where partitions end, on a connection where nothing is fetched.
+    fn ask_ends(&mut self, partitions: &[PartitionId]) -> Result<Vec<i64>, LogError> {
+        let mut list = TopicPartitionList::new();
+        for id in partitions {
+            let added = list.add_partition_offset(&id.topic, id.partition, Offset::End);
+            added.map_err(|e| log_error(&id.to_string(), e))?;
+        }
+        let found = self.asking()?.offsets_for_times(list, ASK).map_err(|error| match partitions.first() {
+            // A topic that was deleted is known to the client no more.
+            Some(first) => of_partition(first, error),
+            None => log_error("asking for end offsets", error),
+        })?;
+        let end = |id: &PartitionId| match found.find_partition(&id.topic, id.partition) {
+            Some(found) => match (found.error(), found.offset()) {
+                (Err(error), _) => Err(of_partition(id, error)),
+                (Ok(()), Offset::Offset(end)) => Ok(end),
+                (Ok(()), other) => Err(LogError::away(id.to_string(), format!("no end offset: {other:?}"))),
+            },
+            None => Err(LogError::away(id.to_string(), "no end offset")),
+        };
+        partitions.iter().map(end).collect()
+    }
+
     fn watermarks(&self, partition: &PartitionId) -> Result<(i64, i64), LogError> {
         self.consumer.context().check()?;
         let asked = self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK);
@@ -222,25 +245,13 @@ impl LogReader for KafkaReader {
 
     fn end_offsets(&mut self, partitions: &[PartitionId]) -> Result<Vec<i64>, LogError> {
         self.consumer.context().check()?;
-        let mut list = TopicPartitionList::new();
-        for id in partitions {
-            let added = list.add_partition_offset(&id.topic, id.partition, Offset::End);
-            added.map_err(|e| log_error(&id.to_string(), e))?;
+        let ends = self.ask_ends(partitions);
+        if !matches!(ends, Err(LogError::OutOfRange { .. })) {
+            return ends;
         }
-        let found = self.asking()?.offsets_for_times(list, ASK).map_err(|error| match partitions.first() {
-            // A topic that was deleted is known to the client no more.
-            Some(first) => of_partition(first, error),
-            None => log_error("asking for end offsets", error),
-        })?;
-        let end = |id: &PartitionId| match found.find_partition(&id.topic, id.partition) {
-            Some(found) => match (found.error(), found.offset()) {
-                (Err(error), _) => Err(of_partition(id, error)),
-                (Ok(()), Offset::Offset(end)) => Ok(end),
-                (Ok(()), other) => Err(LogError::away(id.to_string(), format!("no end offset: {other:?}"))),
-            },
-            None => Err(LogError::away(id.to_string(), "no end offset")),
-        };
-        partitions.iter().map(end).collect()
+        // It looks at a topic once: one that has more partitions since is asked by another.
+        self.asking = None;
+        self.ask_ends(partitions)
     }
 
     fn position(&mut self, partition: &PartitionId) -> Result<i64, LogError> {

@@ -224,10 +224,12 @@ impl GridInFile {
     /// The chunks of latitudes and longitudes. Every file of a stream has the same: they are made once, since the projection
     /// of each cell takes longer than all else about a small forecast.
     fn places(&self, grid: &Grid, deflate: u8) -> Result<Vec<Chunk>, FileError> {
-        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(same) = made.iter().find(|of| of.flip == self.flip && of.deflate == deflate && of.grid == *grid) {
-            return Ok(same.chunks.clone());
+        let made = || MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |of: &Places| of.flip == self.flip && of.deflate == deflate && of.grid == *grid;
+        if let Some(chunks) = made().iter().find(|of| is_same(of)).map(|of| of.chunks.clone()) {
+            return Ok(chunks);
         }
+        // Not under the lock: the thread that makes them may do other work of the pool meanwhile, such as another file.
         let (lat, lon) = grid.lat_lon_fields()?;
         let pack = |v: f64| if v.is_finite() { (v / STEP_OF_PLACES).round() as i32 } else { i32::MIN };
         let cut = |((name, _), values): (&(&str, &str), Array2<f64>)| {
@@ -235,10 +237,12 @@ impl GridInFile {
             shape.cut(&[], self.in_file_order(values.view()), i32::MIN, pack)
         };
         let chunks: Vec<Chunk> = PLACES.iter().zip([lat, lon]).flat_map(cut).collect();
-        if made.len() >= MOST_MADE {
-            made.pop_front();
+        let places = Places { grid: grid.clone(), flip: self.flip, deflate, chunks: chunks.clone() };
+        let mut made = made();
+        if !made.iter().any(is_same) {
+            made.truncate(MOST_MADE - 1);
+            made.push_front(places);
         }
-        made.push_back(Places { grid: grid.clone(), flip: self.flip, deflate, chunks: chunks.clone() });
         Ok(chunks)
     }
 

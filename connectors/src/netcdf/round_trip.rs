@@ -258,3 +258,23 @@ fn a_file_is_made_while_other_processes_start() {
         assert!(made.iter().all(|bytes| bytes.as_ref().unwrap() == first));
     });
 }
+
+/// On the threads that also compute the places of cells: one that waited for another would wait for itself.
+#[test]
+fn files_of_one_new_grid_are_made_beside_each_other() {
+    use rayon::prelude::*;
+
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // Grids that no other test has, each large enough to be shared among threads.
+        for rows in 301..304 {
+            let forecast = forecast("+proj=utm +zone=35", rows, 97);
+            let made = products::products(&forecast, &all_products());
+            let bytes = |_| forecast_bytes(&forecast, &made, &WriteOptions::default()).unwrap();
+            let files: Vec<Vec<u8>> = (0..8).into_par_iter().map(bytes).collect();
+            assert!(files.iter().all(|file| *file == files[0]));
+        }
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(std::time::Duration::from_secs(60)).expect("files that wait for each other");
+}

@@ -1,5 +1,6 @@
 //! `squall verify`: forecasts and observations in, scores out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::config::{Config, LogKind, StreamConfig};
 use crate::connect;
 use crate::runtime::{LARGEST_FILE, Parts, isolated_decoders};
 use crate::verify::files::{ForecastFile, Observations};
+use crate::verify::places::places;
 use crate::verify::points::add_points;
 use crate::verify::{Row, Tally, stem, text, topic};
 
@@ -207,7 +209,7 @@ impl Arguments {
                 Usage(format!("{}: expected a forecast of the variables of the first", path.display()))
             );
             let model = self.model(|| forecast.model().to_string());
-            let leads = forecast.add_to(tally, &model, observations);
+            let leads = forecast.add_to(tally, &model, observations, &BTreeMap::new());
             if leads.with_context(|| format!("cannot verify {}", path.display()))? == 0 {
                 tracing::warn!("{}: nothing was observed at any of its valid times", path.display());
             }
@@ -229,6 +231,7 @@ impl Arguments {
         anyhow::ensure!(!published.is_empty(), "topic {index} has no forecast of stream {name} issued in that time");
         let wanted = published.iter().flat_map(|forecast| forecast.valid.iter().copied()).collect();
         let observations = topic::observations(config, &parts, stream, wanted, self.any_grid)?;
+        let stations = places(&*parts.connect, stream)?;
         let limits = Limits { max_bytes: LARGEST_FILE as usize, ..Limits::default() };
         let options = ReadOptions { limits, ..ReadOptions::of(&stream.source.variables) };
         let mut tally = Tally::new(self.scores.start(stream.source.variables[0].unit(), true)?);
@@ -244,7 +247,7 @@ impl Arguments {
             };
             let file = ForecastFile::of_stream(&bytes, name, &options).with_context(what)?;
             let model = self.model(|| file.model().to_string());
-            if file.add_to(&mut tally, &model, &observations).with_context(what)? == 0 {
+            if file.add_to(&mut tally, &model, &observations, &stations).with_context(what)? == 0 {
                 tracing::warn!("{}: nothing was observed at any of its valid times", what());
             }
         }

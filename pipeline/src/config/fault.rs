@@ -60,7 +60,7 @@ pub(super) fn suggestion<'a>(name: &str, candidates: impl IntoIterator<Item = &'
 }
 
 /// Longest list of names that a message gives.
-const MOST: usize = 12;
+const MOST: usize = 16;
 
 /// Settings as they were written in earlier versions, and as they are written now.
 const RENAMED: [(&str, &str); 2] =

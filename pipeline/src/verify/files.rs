@@ -10,8 +10,8 @@ use squall_connectors::archive::Archive;
 use squall_connectors::netcdf::Reader;
 use squall_connectors::options::ReadOptions;
 use squall_fields::{Grid, InputRef, IssueTime, LeadTime, ValidTime, Variable};
-use squall_models::scores::{Field, of_fields};
-use squall_operators::verify::DOMAIN;
+use squall_models::scores::{Field, of_fields, of_places};
+use squall_operators::verify::{DOMAIN, Places, STATIONS};
 
 use super::tally::{Subject, Tally};
 use crate::commands::Usage;
@@ -106,11 +106,17 @@ impl<'b> ForecastFile<'b> {
         &self.model
     }
 
-    /// Adds its scores at each lead that was observed; how many there were.
+    /// Adds its scores at each lead that was observed, on the grid and where stations stand; how many there were.
     ///
     /// # Errors
     /// A field cannot be read, or lies on another grid than the observations.
-    pub fn add_to(&self, tally: &mut Tally, model: &Arc<str>, observations: &Observations) -> anyhow::Result<usize> {
+    pub fn add_to(
+        &self,
+        tally: &mut Tally,
+        model: &Arc<str>,
+        observations: &Observations,
+        stations: &BTreeMap<ValidTime, Places>,
+    ) -> anyhow::Result<usize> {
         let (own, other) = (self.reader.grid(), &observations.grid);
         let same = if observations.any_grid { own.shape() == other.shape() } else { own.is_same(other) };
         if !same {
@@ -125,13 +131,42 @@ impl<'b> ForecastFile<'b> {
         let mut leads = 0;
         for (index, valid) in self.reader.slots().iter().enumerate() {
             let lead = LeadTime::from_seconds(valid.unix_seconds() - self.issue_time.unix_seconds());
-            let Some(observed) = observations.at(*valid)?.filter(|_| lead.seconds() > 0) else { continue };
+            let observed = observations.at(*valid)?.filter(|_| lead.seconds() > 0);
+            let places = stations.get(valid).filter(|_| lead.seconds() > 0);
+            if observed.is_none() && places.is_none() {
+                continue;
+            }
             let ensemble = self.ensemble(index)?;
-            let fields = self.variables().iter().zip(ensemble.outer_iter()).zip(observed.outer_iter());
-            let fields: Vec<_> = fields
-                .map(|((variable, members), observed)| Field { variable: *variable, members, observed })
-                .collect();
-            add_fields(tally, |variable| subject(model, variable, lead), &fields);
+            let members = || self.variables().iter().zip(ensemble.outer_iter());
+            if let Some(observed) = &observed {
+                let field = |((variable, members), observed): ((&Variable, _), _)| Field {
+                    variable: *variable,
+                    members,
+                    observed,
+                };
+                let fields: Vec<_> = members().zip(observed.outer_iter()).map(field).collect();
+                for (variable, statistics) in of_fields(tally.empty(), &fields) {
+                    tally.add(subject(model, variable, DOMAIN, lead), &statistics);
+                }
+            }
+            if let Some(places) = places {
+                let spots = places.on(own);
+                let at = |(variable, members): (&Variable, _)| {
+                    (*variable, spots.members(members), spots.observed(*variable))
+                };
+                let all: Vec<_> = members().map(at).collect();
+                let fields: Vec<_> = all
+                    .iter()
+                    .map(|(variable, members, observed)| Field {
+                        variable: *variable,
+                        members: members.view(),
+                        observed: observed.view(),
+                    })
+                    .collect();
+                for (variable, statistics) in of_places(tally.empty(), &fields) {
+                    tally.add(subject(model, variable, STATIONS, lead), &statistics);
+                }
+            }
             leads += 1;
         }
         Ok(leads)
@@ -150,14 +185,7 @@ impl<'b> ForecastFile<'b> {
     }
 }
 
-fn subject(model: &Arc<str>, variable: &str, lead: LeadTime) -> Subject {
-    let (event, region) = (super::tally::ALL_EVENTS.into(), DOMAIN.into());
-    Subject { event, model: model.clone(), variable: variable.into(), region, lead }
-}
-
-/// Adds the scores of each variable. Two components of wind are judged as a vector, too.
-fn add_fields(tally: &mut Tally, subject: impl Fn(&str) -> Subject, fields: &[Field<'_>]) {
-    for (variable, statistics) in of_fields(tally.empty(), fields) {
-        tally.add(subject(variable), &statistics);
-    }
+fn subject(model: &Arc<str>, variable: &str, region: &str, lead: LeadTime) -> Subject {
+    let event = super::tally::ALL_EVENTS.into();
+    Subject { event, model: model.clone(), variable: variable.into(), region: region.into(), lead }
 }

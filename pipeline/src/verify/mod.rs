@@ -4,6 +4,7 @@
 //! [`Tally`] is fed by `squall verify` from files or topics, and by `squall backtest` from the models themselves.
 
 pub mod files;
+pub mod places;
 pub mod points;
 pub mod tally;
 pub mod text;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use squall_operators::verify::DOMAIN;
+
 use super::tally::Row;
 
 /// Leads that a table for people shows beside each other.
@@ -22,7 +24,8 @@ pub fn table(rows: &[Row]) -> String {
         let of = |sign: &str, value: Option<String>| value.map_or_else(String::new, |value| format!(" {sign}{value}"));
         let event = of(">=", row.threshold.map(|t| t.to_string()));
         let window = of("window ", row.scale.map(|scale| scale.to_string()));
-        let name = format!("{:<14} {:<16} {}{event}{window}", row.model, row.variable, row.score);
+        let place = of("at ", (&*row.region != DOMAIN).then(|| row.region.to_string()));
+        let name = format!("{:<14} {:<16} {}{event}{window}{place}", row.model, row.variable, row.score);
         let at = lines.iter().position(|(own, _)| *own == name).unwrap_or(lines.len());
         if at == lines.len() {
             lines.push((name, BTreeMap::new()));

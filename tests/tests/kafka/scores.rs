@@ -269,6 +269,17 @@ fn stations_are_truth_at_their_places_and_a_corrected_reading_takes_back_its_own
         before.iter().filter(|(key, sums)| after.get(*key) != Some(*sums)).map(|(key, _)| key.2.clone()).collect();
     assert_eq!(changed, BTreeSet::from([rfc3339(slot)]));
     assert_eq!(fields, statistics(&setting, "domain"), "what was compared with frames stays");
+    // The topics say the same afterwards.
+    let config = setting.config();
+    let arguments = ["verify", "--config", &config, "--stream", "rain", "--scores", "mae", "--format", "json"];
+    let said = setting.start(&arguments).success(LIMIT);
+    let json: Value = serde_json::from_str(said.find("\n{").map_or(&*said, |at| &said[at..])).expect("scores as JSON");
+    let rows = json["scores"].as_array().expect("a list").iter();
+    let rows = rows.filter(|row| row["region"] == "stations" && row["score"] == "bias");
+    let number = |row: &Value, name: &str| row[name].as_f64().expect("a number");
+    let afterwards: Vec<_> =
+        rows.map(|row| (number(row, "lead_minutes") as u64, (number(row, "value"), number(row, "count")))).collect();
+    assert_eq!(afterwards, bias(&setting));
 }
 
 #[test]

@@ -129,14 +129,17 @@ fn each_window_takes_the_wind_that_was_known_whatever_crashes_stops_workers_proc
 
 /// What the stream's forecasts earn by lead, and of how many cells: those that a backtest of the topics makes, or those that
 /// were published.
-fn earned_by(setting: &Setting, backtest: bool) -> BTreeMap<String, (f64, u64)> {
+fn earned_by(setting: &Setting, backtest: bool) -> BTreeMap<String, (f64, f64)> {
     let (config, report) = (setting.config(), setting.folder().join("report"));
     let folder = report.display().to_string();
     let json = if backtest {
         setting.start(&["backtest", &config, "--report", &folder, "--scores", "crps"]).success(LIMIT);
         std::fs::read_to_string(report.join("report.json")).expect("a report")
     } else {
-        let arguments = ["verify", "--config", &config, "--stream", "rain", "--scores", "crps", "--format", "json"];
+        let arguments = [
+            "verify", "--config", &config, "--stream", "rain", "--scores", "crps", "--model", "rain", "--format",
+            "json",
+        ];
         let said = setting.start(&arguments).success(LIMIT);
         said.find("\n{").map_or(said.clone(), |at| said[at..].to_owned())
     };
@@ -144,7 +147,7 @@ fn earned_by(setting: &Setting, backtest: bool) -> BTreeMap<String, (f64, u64)> 
     let rows = json["scores"].as_array().expect("scores").iter();
     let row = |row: &serde_json::Value| {
         let value = row["value"].as_f64().expect("a number");
-        (row["lead_minutes"].to_string(), (value, row["count"].as_u64().expect("a count")))
+        (row["lead_minutes"].to_string(), (value, row["count"].as_f64().expect("a count")))
     };
     rows.filter(|row| {
         row["model"] == "rain" && row["score"] == "crps" && matches!(row["region"].as_str(), None | Some("domain"))

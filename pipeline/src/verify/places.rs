@@ -1,0 +1,46 @@
+//! What stations said, as the topic of a stream's reports has it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use squall_connectors::station::StationDecoder;
+use squall_fields::{KnowledgeTime, StationReport, ValidTime};
+use squall_operators::ports::{Connect, ReportDecoder};
+use squall_operators::stations::{Control, ControlConfig, ReportReader};
+use squall_operators::verify::{Places, PlacesConfig, latest_places};
+
+use crate::config::StreamConfig;
+use crate::gc::{IndexError, for_each_record};
+use crate::topics::STATION_BYTES;
+
+/// The latest of each reading that no check has failed, by valid time, from the topic of `inputs.stations` to its present end;
+/// nothing of a stream that has none.
+///
+/// Readings are judged as by the verification of the stream, and never too old to be compared. Records that hold no report are
+/// passed over: the stream has made dead letters of them.
+///
+/// # Errors
+/// The topic cannot be read to its end.
+pub fn places(connect: &dyn Connect, stream: &StreamConfig) -> Result<BTreeMap<ValidTime, Places>, IndexError> {
+    let Some(stations) = &stream.inputs.stations else { return Ok(BTreeMap::new()) };
+    let decoders: Vec<Arc<dyn ReportDecoder>> = vec![Arc::new(StationDecoder::default())];
+    let reports = ReportReader::new(decoders, STATION_BYTES);
+    let mut reader = connect.reader(STATION_BYTES)?;
+    // In the order of the log: by when they became known, partition and offset.
+    let mut known: BTreeMap<(KnowledgeTime, i32, i64), Vec<StationReport>> = BTreeMap::new();
+    for partition in reader.partitions(&stations.topic)? {
+        let mut newest = KnowledgeTime::default();
+        for_each_record(&mut *reader, &partition, |record| {
+            newest = newest.max(KnowledgeTime::from_unix_ms(record.timestamp_ms));
+            known.insert((newest, partition.partition, record.offset), reports.read(record).reports);
+            Ok(())
+        })?;
+    }
+    let control = Control::new(ControlConfig {
+        future_tolerance_seconds: stations.future_tolerance.as_secs() as u32,
+        thresholds: stations.quality.clone(),
+        ..ControlConfig::default()
+    });
+    let taken = PlacesConfig::at_any_time(stream.source.variables.clone(), stream.source.cadence);
+    Ok(latest_places(known.into_iter().map(|((at, ..), reports)| (at, reports)), control, &taken))
+}
