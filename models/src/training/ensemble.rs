@@ -50,7 +50,7 @@ impl EnsembleLoss {
         if self.scales.is_empty() || self.scales.iter().any(|side| *side == 0 || *side > crop) {
             faults.push(format!("loss.ensemble.scales lie in 1 to the crop's {crop}, at least one"));
         }
-        if !(0.0..=1.0).contains(&self.alpha) || !(self.of_field >= 0.0 && self.of_field.is_finite()) {
+        if !((0.0..=1.0).contains(&self.alpha) && self.of_field >= 0.0 && self.of_field.is_finite()) {
             faults.push("loss.ensemble.alpha lies in 0 to 1, of_field is at least 0".to_owned());
         }
         faults

@@ -6,8 +6,10 @@ use squall_fields::Chain;
 
 const BOUND: Duration = Duration::from_secs(20);
 
+type Gated = (Service<u32, u32>, mpsc::Sender<()>, mpsc::Receiver<u32>);
+
 /// A service that answers a request once it is let go on, and says which it took.
-fn gated() -> (Service<u32, u32>, mpsc::Sender<()>, mpsc::Receiver<u32>) {
+fn gated() -> Gated {
     let (go, gate) = mpsc::channel();
     let (took, taken) = mpsc::channel();
     let service = Service::each("gated", 2, move |n: u32| {
@@ -24,20 +26,19 @@ fn desk(service: &Service<u32, u32>) -> Desk<u32, u32, &'static str> {
 }
 
 /// The same with one request at work and as many waiting as may, all of one desk.
-fn full() -> (Service<u32, u32>, mpsc::Sender<()>, Desk<u32, u32, &'static str>, mpsc::Receiver<u32>) {
+fn full() -> (Gated, Desk<u32, u32, &'static str>) {
     let (service, go, taken) = gated();
     let mut busy = desk(&service);
     busy.try_submit(1, "a").unwrap();
     assert_eq!(taken.recv_timeout(BOUND), Ok(1));
     busy.try_submit(2, "b").unwrap();
     busy.try_submit(3, "c").unwrap();
-    (service, go, busy, taken)
+    ((service, go, taken), busy)
 }
 
 #[test]
 fn a_full_queue_gives_work_back_and_a_patient_desk_keeps_it_in_order() {
-    let (service, go, mut busy, _taken) = full();
-    drop(service);
+    let ((_service, go, _taken), mut busy) = full();
     assert!(matches!(busy.try_submit(4, "d"), Err(Refused::Full(4, "d"))));
     busy.submit(4, "d").unwrap();
     busy.submit(5, "e").unwrap();
@@ -53,7 +54,7 @@ fn a_desk_that_found_no_room_is_woken_once_there_is_some() {
     use timely::dataflow::operators::Probe;
     use timely::dataflow::operators::generic::operator::source;
 
-    let (service, go, _busy, _taken) = full();
+    let ((service, go, _taken), _busy) = full();
     let ((waits, waiting), (tell, ended)) = (mpsc::channel(), mpsc::channel());
     std::thread::spawn(move || {
         timely::execute_directly(move |worker| {
