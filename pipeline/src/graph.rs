@@ -41,7 +41,7 @@ use crate::inputs::Inputs;
 
 pub use self::reading::{ReadingPlan, build_reading};
 pub use self::verification::{
-    CompanionPlan, StationsPlan, VerificationPlan, build_verification, hours, verification_settings,
+    CompanionPlan, StationsPlan, VerificationPlan, build_verification, control, hours, verification_settings,
 };
 
 /// Forecasts of one stream that may be in memory at once: one being made, one being published, one waiting.

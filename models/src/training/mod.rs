@@ -5,9 +5,9 @@
 //! of a generator, and a run that is stopped and resumed at any step gives the losses of one that was not.
 //!
 //! The parts, in the order in which data passes through them: [`data`] (events and crops), [`augment`], [`batch`]
-//! (what the network sees), [`loss`] and [`ensemble`], [`optimizer`], [`average`], [`trainer`], [`checkpoint`], [`validate`], [`report`].
-//! A further way to train (a bank of samples of the pre-trained model for adaptation; a predictive stream trained
-//! first) adds a source of batches or a loss and keeps the rest.
+//! (what the network sees), [`loss`] and [`ensemble`], [`optimizer`], [`average`], [`trainer`], [`checkpoint`],
+//! [`validate`], [`report`]. A further way to train adds a source of batches, as [`tuning`] does, or a loss, as
+//! [`ensemble`] does, and keeps the rest.
 
 pub mod augment;
 pub mod average;

@@ -147,7 +147,7 @@ fn topic_or_none(topic: Option<&Arc<str>>) -> String {
 }
 
 /// How readings of stations are judged, for as long as they are compared.
-fn control(stations: &StationsConfig, hours: Hours) -> ControlConfig {
+pub fn control(stations: &StationsConfig, hours: Hours) -> ControlConfig {
     ControlConfig {
         horizon_seconds: 3600 + (hours.horizon_ms / 1000) as u32,
         future_tolerance_seconds: stations.future_tolerance.as_secs() as u32,

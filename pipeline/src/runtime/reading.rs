@@ -20,8 +20,8 @@ use crate::inputs::{self, Inputs};
 type Each = dyn FnMut(usize, KnowledgeTime, Windowed) -> anyhow::Result<()> + Send;
 
 /// Reads the topic of a source that all of these streams have, and those of the winds that steer them, from their beginning
-/// to their present end: sources, decoder, quality control and windows are those of `squall run` with the clock `log`, so that everything is known when it is known
-/// there. `each` gets what the windows of each stream say, in the order of time.
+/// to their present end: sources, decoder, quality control and windows are those of `squall run` with the clock `log`, so
+/// that everything is known when it is known there. `each` gets what the windows of each stream say, in the order of time.
 ///
 /// # Errors
 /// The topic cannot be read, or the first error of `each`.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use squall_connectors::station::StationDecoder;
 use squall_fields::{KnowledgeTime, StationReport, ValidTime};
 use squall_operators::ports::{Connect, ReportDecoder};
-use squall_operators::stations::{Control, ControlConfig, ReportReader};
-use squall_operators::verify::{Places, PlacesConfig, latest_places};
+use squall_operators::stations::{Control, ReportReader};
+use squall_operators::verify::{Hours, Places, PlacesConfig, latest_places};
 
 use crate::config::StreamConfig;
 use crate::gc::{IndexError, for_each_record};
+use crate::graph;
 use crate::topics::STATION_BYTES;
 
 /// The latest of each reading that no check has failed, by valid time, from the topic of `inputs.stations` to its present end;
@@ -36,11 +37,8 @@ pub fn places(connect: &dyn Connect, stream: &StreamConfig) -> Result<BTreeMap<V
             Ok(())
         })?;
     }
-    let control = Control::new(ControlConfig {
-        future_tolerance_seconds: stations.future_tolerance.as_secs() as u32,
-        thresholds: stations.quality.clone(),
-        ..ControlConfig::default()
-    });
+    let hours = stream.verification.as_ref().map_or(Hours { horizon_ms: 0 }, graph::hours);
+    let control = Control::new(graph::control(stations, hours));
     let taken = PlacesConfig::at_any_time(stream.source.variables.clone(), stream.source.cadence);
     Ok(latest_places(known.into_iter().map(|((at, ..), reports)| (at, reports)), control, &taken))
 }
