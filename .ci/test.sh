@@ -52,7 +52,8 @@ part "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --quiet
 
 part "build"
-cargo build --release --locked --package squall-pipeline
+# The programs that the end-to-end tests run, too: built with the features of the tests, so that nothing is built twice.
+cargo test --release --locked --workspace --no-run
 
 part "tests"
 # A minute of damage for each decoder, unless something else is asked for.

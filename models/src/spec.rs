@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use squall_fields::Variable;
 
+use crate::baselines;
 use crate::diffusion::extra::Extra;
 use crate::diffusion::first_guess::{FirstGuess, MissingGuess};
 use crate::diffusion::residual::Residual;
@@ -99,6 +100,15 @@ impl ModelSpec {
         }
         if self.missing_guess == MissingGuess::Masked && self.first_guess == FirstGuess::None {
             faults.push("missing_guess = \"masked\" needs a first_guess".to_owned());
+        }
+        if self.extra.contains(&Extra::Extrapolation {}) && !self.first_guess.is_of_members() {
+            faults.push("the extra channel extrapolation stands beside first_guess = \"steps\"".to_owned());
+        }
+        if self.first_guess.is_of_members() && self.variables.iter().any(|v| !baselines::RAIN.contains(v)) {
+            faults.push("first_guess = \"steps\" is for models of rain alone".to_owned());
+        }
+        if self.first_guess.is_of_members() && self.context < 3 {
+            faults.push(format!("first_guess = \"steps\" needs 3 frames of context, there are {}", self.context));
         }
         if self.autoencoder.is_some() && (self.missing_guess != MissingGuess::Zero || !self.extra.is_empty()) {
             faults.push("missing_guess and extra are for models in pixel space".to_owned());

@@ -146,7 +146,7 @@ fn event(section: &Section<'_>) -> Option<ListedEvent> {
     let split = section.choice("split", &Split::ALL);
     let about = section.optional_text("about").unwrap_or_default();
     section.finish();
-    let data = DataFile { file: file?.into(), from, until, cadence: None };
+    let data = DataFile { file: file?.into(), from, until, cadence: None, domain: None };
     Some(ListedEvent { data, variables: variables?, cadence: cadence?, split: split?, about })
 }
 
@@ -243,6 +243,7 @@ mod tests {
             from,
             until,
             cadence: None,
+            domain: None,
         };
         let (last, next) = (at("2018-10-13T21:00:00Z"), at("2018-10-14T00:00:00Z"));
         assert_eq!(list.objection(&file(None, last), Split::Train), None);

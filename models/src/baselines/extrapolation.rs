@@ -7,7 +7,7 @@
 use ndarray::{Array3, Array4};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use squall_fields::{Ensemble, IssueTime, LeadTime, Variable, Window, random::Philox};
+use squall_fields::{Ensemble, IssueTime, LeadTime, Window, random::Philox};
 
 use super::{
     Kind,
@@ -15,7 +15,7 @@ use super::{
     digest,
     motion::{MotionField, MotionParams},
     perturbation::{PerturbationParams, Scale, member_paths},
-    source::Source,
+    source::{RAIN, Source},
 };
 use crate::{Coordinates, Forecaster, ModelError, Prediction, Request};
 
@@ -157,9 +157,7 @@ impl Forecaster for Extrapolation {
 /// Rain in any form, on any grid, from two frames on. A wind is not carried along by itself.
 pub(super) fn rain_coordinates() -> Coordinates {
     Coordinates {
-        variables: [Variable::RainRate, Variable::Reflectivity, Variable::PrecipitationAmount]
-            .map(|v| vec![v])
-            .to_vec(),
+        variables: RAIN.map(|v| vec![v]).to_vec(),
         cadence: None,
         spacing_m: None,
         context_frames: 2,
@@ -171,7 +169,7 @@ pub(super) fn rain_coordinates() -> Coordinates {
 
 #[cfg(test)]
 mod tests {
-    use squall_fields::Frame;
+    use squall_fields::{Frame, Variable};
 
     use super::*;
     use crate::baselines::testing::{bump, context, frame, request};

@@ -29,6 +29,7 @@ pub use damped::{DampedParams, DampedPersistence};
 pub use extrapolation::{Extrapolation, ExtrapolationParams, FirstGuess, first_guess};
 pub use lagrangian_probability::{LagrangianParams, LagrangianProbability};
 pub use persistence::Persistence;
+pub use source::RAIN;
 pub use steps::{Steps, StepsParams};
 
 use crate::Forecaster;

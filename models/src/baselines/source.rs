@@ -12,7 +12,7 @@ use super::{
 use crate::ModelError;
 
 /// Variables that move with the rain.
-const RAIN: [Variable; 3] = [Variable::RainRate, Variable::Reflectivity, Variable::PrecipitationAmount];
+pub const RAIN: [Variable; 3] = [Variable::RainRate, Variable::Reflectivity, Variable::PrecipitationAmount];
 
 /// A window with at least one frame that holds rain.
 pub(super) struct Source<'a> {

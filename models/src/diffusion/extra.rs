@@ -21,6 +21,9 @@ pub enum Extra {
     },
     /// The time of a frame: 0 for the newest one of the past, 1 at the last lead.
     LeadTime {},
+    /// The first variable that is forecast: its past, and its extrapolation, beside a first guess of a member's own. Where
+    /// neither is known, the transformed value of 0 stands.
+    Extrapolation {},
 }
 
 impl Extra {
@@ -28,7 +31,7 @@ impl Extra {
     pub const fn variable(self) -> Option<(Variable, Transform)> {
         match self {
             Self::Variable { name, transform } => Some((name, transform)),
-            Self::LeadTime {} => None,
+            Self::LeadTime {} | Self::Extrapolation {} => None,
         }
     }
 }
@@ -36,8 +39,9 @@ impl Extra {
 /// The channels `[sample, frame, extra, y, x]` of a clip, or none of none.
 ///
 /// `past` is `[sample, past frame, variable, y, x]`: the transformed variables that `extra` names, in that order, NaN
-/// where missing.
-pub fn channels(extra: &[Extra], past: &Tensor, leads: usize) -> Option<Tensor> {
+/// where missing. `moved` is `[sample, frame, 1, y, x]` of the whole clip, transformed, for [`Extra::Extrapolation`], and
+/// `dry` stands where it is missing.
+pub fn channels(extra: &[Extra], past: &Tensor, leads: usize, moved: Option<(&Tensor, f32)>) -> Option<Tensor> {
     if extra.is_empty() {
         return None;
     }
@@ -58,6 +62,10 @@ pub fn channels(extra: &[Extra], past: &Tensor, leads: usize) -> Option<Tensor> 
             let share = (Tensor::arange(frames, (Kind::Float, past.device())) - (count - 1) as f64) / leads as f64;
             share.reshape([1, frames, 1, 1, 1]).expand([samples, frames, 1, height, width], false)
         }
+        Extra::Extrapolation {} => match moved {
+            Some((moved, dry)) => moved.nan_to_num(f64::from(dry), None, None),
+            None => Tensor::zeros([samples, count + leads, 1, height, width], (Kind::Float, past.device())),
+        },
     };
     let channels: Vec<Tensor> = extra.iter().map(channel).collect();
     Some(Tensor::cat(&channels, 2))
@@ -74,7 +82,7 @@ mod tests {
         let rain = Extra::Variable { name: Variable::RainRate, transform: Transform::Rain { dry_below_mm_h: 0.05 } };
         // Two frames of two variables in two cells, and two leads.
         let past = Tensor::from_slice(&[0.1f32, 0.2, 0.5, nan, 0.3, nan, nan, nan]).reshape([1, 2, 2, 1, 2]);
-        let channels = channels(&[wind, Extra::LeadTime {}, rain], &past, 2).unwrap();
+        let channels = channels(&[wind, Extra::LeadTime {}, rain], &past, 2, None).unwrap();
         assert_eq!(channels.size(), [1, 4, 3, 1, 2]);
         let of = |channel: i64, cell: i64| -> Vec<f32> {
             Vec::try_from(channels.select(2, channel).select(3, cell).reshape([4]).contiguous()).unwrap()
@@ -82,6 +90,10 @@ mod tests {
         assert_eq!((of(0, 0), of(0, 1)), (vec![0.1, 0.3, 0.3, 0.3], vec![0.2, 0.0, 0.2, 0.2]));
         assert_eq!(of(1, 0), [-0.5, 0.0, 0.5, 1.0]);
         assert_eq!((of(2, 0), of(2, 1)), (vec![0.5, -1.0, 0.5, 0.5], vec![-1.0; 4]));
-        assert!(super::channels(&[], &past, 2).is_none());
+        let moved = Tensor::from_slice(&[0.3f32, nan, 0.5, 0.6, 0.7, 0.8, nan, 0.9]).reshape([1, 4, 1, 1, 2]);
+        let of_moved = super::channels(&[Extra::Extrapolation {}], &past, 2, Some((&moved, -1.0))).unwrap();
+        let expected = Tensor::from_slice(&[0.3f32, -1.0, 0.5, 0.6, 0.7, 0.8, -1.0, 0.9]).reshape([1, 4, 1, 1, 2]);
+        assert_eq!(of_moved, expected);
+        assert!(super::channels(&[], &past, 2, None).is_none());
     }
 }

@@ -1,12 +1,14 @@
 //! The cheap forecast that a model starts from.
 
+use std::sync::Arc;
+
 use ndarray::{Array2, Array4, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
-use squall_fields::{Frame, Variable, Window};
+use squall_fields::{Ensemble, Frame, Variable, Window};
 use tch::Tensor;
 
-use crate::ModelError;
-use crate::baselines::{self, advection, motion};
+use crate::baselines::{self, Extrapolation, Steps, advection, motion};
+use crate::{Forecaster, ModelError, Request};
 
 /// The cheap forecast that a model conditions on, and whose error it diffuses if there is a residual.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,9 @@ pub enum FirstGuess {
     /// The newest frame, moved on: every variable along the motion of the frame's rain, or, where frames hold no rain, of
     /// the first variable. Components of a wind are carried along and not turned.
     Extrapolation,
+    /// For each member a member of its own: that of STEPS with the same number or, where STEPS cannot be run (a frame is
+    /// missing, the domain is small), that of the extrapolation with perturbed motions. Of rain alone.
+    Steps,
 }
 
 /// What the network sees in place of a first guess that is missing: where nothing is known, and around a domain or crop
@@ -37,8 +42,53 @@ pub enum MissingGuess {
 }
 
 impl FirstGuess {
+    /// Whether each member has its own.
+    pub const fn is_of_members(self) -> bool {
+        matches!(self, Self::Steps)
+    }
+
+    /// `[member, lead, variable, y, x]` as [`FirstGuess::fields`], for so many members of a stream's forecast: one for all, or
+    /// one each.
+    ///
+    /// # Errors
+    /// As [`FirstGuess::fields`].
+    pub fn of_members(
+        self,
+        window: &Window,
+        (stream, members): (&str, usize),
+        variables: &[Variable],
+        leads: usize,
+    ) -> Result<Vec<Array4<f32>>, ModelError> {
+        if !self.is_of_members() {
+            return Ok(self.fields(window, variables, leads)?.into_iter().collect());
+        }
+        let request = Request {
+            stream: stream.into(),
+            window: Arc::new(window.clone()),
+            leads: window.cadence.leads(leads),
+            members,
+            steps: None,
+        };
+        let of = |mut model: Box<dyn Forecaster>| model.forecast(std::slice::from_ref(&request)).remove(0);
+        let prediction = of(Box::new(Steps::default())).or_else(|_| of(Box::new(Extrapolation::default())))?;
+        let lacks = |variable: &Variable| ModelError::Window {
+            issue_time: window.issue_time,
+            reason: format!("{} is not rain and has no first guess of its members", variable.name()),
+        };
+        let ensembles = variables.iter().map(|variable| {
+            prediction.ensembles.iter().find(|ensemble| ensemble.variable == *variable).ok_or_else(|| lacks(variable))
+        });
+        let ensembles: Vec<&Ensemble> = ensembles.collect::<Result<_, ModelError>>()?;
+        let of_member = |member: usize| {
+            let planes: Vec<_> = ensembles.iter().map(|e| e.values.index_axis(Axis(0), member)).collect();
+            ndarray::stack(Axis(1), &planes).expect("ensembles of one request have one shape")
+        };
+        Ok((0..members).map(of_member).collect())
+    }
+
     /// `[lead, variable, y, x]` in the units of the variables for `leads` steps of the window's cadence; NaN where it
-    /// comes from outside the domain. `None` for [`FirstGuess::None`].
+    /// comes from outside the domain. `None` for [`FirstGuess::None`]; what all members share, the extrapolation, for
+    /// [`FirstGuess::Steps`].
     ///
     /// # Errors
     /// [`ModelError::Window`] if no frame is present or none holds a variable.
@@ -60,7 +110,7 @@ impl FirstGuess {
         let (rows, columns) = newest.grid.shape();
         let mut fields = Array4::zeros((leads, variables.len(), rows, columns));
         let motion = match self {
-            Self::Extrapolation => Some(motion_of(window, newest, variables)?),
+            Self::Extrapolation | Self::Steps => Some(motion_of(window, newest, variables)?),
             _ => None,
         };
         // From the newest frame, which may lie before the issue time.
@@ -78,8 +128,7 @@ impl FirstGuess {
 
 /// The motion of the rain of a window's frames or, if they hold none, of the first variable.
 fn motion_of(window: &Window, newest: &Frame, variables: &[Variable]) -> Result<motion::MotionField, ModelError> {
-    let rain = [Variable::RainRate, Variable::Reflectivity, Variable::PrecipitationAmount];
-    if newest.variables.iter().any(|variable| rain.contains(variable)) {
+    if newest.variables.iter().any(|variable| baselines::RAIN.contains(variable)) {
         return Ok(baselines::first_guess(window, &[])?.motion);
     }
     let shape = newest.grid.shape();

@@ -26,7 +26,7 @@ use crate::{Coordinates, Forecaster, ModelError, ModelSpec, Prediction, Request}
 
 mod conditioning;
 
-use conditioning::Prepared;
+use conditioning::{Prepared, Start};
 
 /// How a model is run, as far as its file leaves it open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -169,10 +169,12 @@ impl DiffusionForecaster {
         let together = |a: &Member, b: &Member| if self.mixes { domain(a) == domain(b) } else { a.plan == b.plan };
         let groups: Vec<&[Member]> = work.chunk_by(together).flat_map(|c| c.chunks(self.batch)).collect();
         for group in groups {
-            let sample = self.sample(&plans, group);
-            for (i, member) in group.iter().enumerate() {
+            let start = |member: &Member| Some(self.start(&plans[member.plan].open()?.prepared, member.number as usize));
+            let starts: Vec<Start> = group.iter().filter_map(start).collect();
+            let sample = self.sample(&plans, group, &starts);
+            for (i, (member, start)) in group.iter().zip(&starts).enumerate() {
                 if let Plan::Sample(open) = &mut plans[member.plan] {
-                    self.keep(open, &sample, i as i64, member.number as usize);
+                    self.keep(open, start, &sample.at(i as i64), member.number as usize);
                 }
             }
         }
@@ -194,12 +196,12 @@ impl DiffusionForecaster {
         open().unwrap_or_else(|error| Plan::Done(Err(error)))
     }
 
-    /// Takes one member's sample, the `index`-th of its batch.
-    fn keep(&self, open: &mut Open<'_>, sample: &Sample, index: i64, member: usize) {
-        let values = self.physical(&open.prepared, &sample.frames.narrow(0, index, 1)).get(0);
+    /// Takes one member's sample.
+    fn keep(&self, open: &mut Open<'_>, start: &Start, sample: &Sample, member: usize) {
+        let values = self.physical(&open.prepared, start, &sample.frames).get(0);
         self.write(&open.prepared, &values, &open.leads, &mut open.ensembles, member);
         // Summed member by member, so that grouping does not change the order.
-        if let Some(map) = sample.precision.as_ref().map(|p| p.get(index)) {
+        if let Some(map) = sample.precision.as_ref().map(|p| p.get(0)) {
             open.precision = Some(match open.precision.take() {
                 Some(sum) => sum + map,
                 None => map,
@@ -220,14 +222,14 @@ impl DiffusionForecaster {
     }
 
     /// Samples members whose domains have one shape and whose requests ask for as many steps.
-    fn sample(&self, plans: &[Plan<'_>], members: &[Member]) -> Sample {
+    fn sample(&self, plans: &[Plan<'_>], members: &[Member], starts: &[Start]) -> Sample {
         let spec = self.spec();
         let mut sampler = self.sampler.clone();
         if let Some(steps) = plans[members[0].plan].open().and_then(|open| open.request.steps) {
             sampler.config.solver.steps = sampler.config.solver.steps.min(steps.max(1));
         }
         let channels = spec.network.out_channels as usize;
-        let noise_and_condition = |member: &Member| {
+        let noise_of = |member: &Member| {
             let Open { request, prepared, .. } = plans[member.plan].open()?;
             let issue_time = request.window.issue_time;
             let random = Philox::of_member(&self.digest, &request.stream, issue_time, member.number, "noise");
@@ -236,46 +238,47 @@ impl DiffusionForecaster {
             let factor = self.sampler.process.noise_factor(&size, 0);
             let noise = noise::field(&random, spec.frames(), channels, rows, columns);
             let noise = if factor == 1.0 { noise } else { noise * factor };
-            Some((noise, prepared.condition.channels.shallow_clone(), prepared.domain))
+            Some((noise, prepared.domain))
         };
-        let entries: Vec<_> = members.iter().filter_map(noise_and_condition).collect();
-        let noise: Vec<&Tensor> = entries.iter().map(|(noise, _, _)| noise).collect();
+        let (noise, domains): (Vec<Tensor>, Vec<_>) = members.iter().filter_map(noise_of).unzip();
         let noise = Tensor::stack(&noise, 0).to_device(self.device.device);
-        let one = members.iter().all(|member| member.plan == members[0].plan);
+        let one = members.iter().all(|member| member.plan == members[0].plan) && !spec.first_guess.is_of_members();
         let condition = if one {
-            Condition { channels: entries[0].1.shallow_clone() }.repeated(members.len() as i64)
+            starts[0].condition.repeated(members.len() as i64)
         } else {
-            Condition { channels: Tensor::cat(&entries.iter().map(|(_, c, _)| c).collect::<Vec<_>>(), 0) }
+            let channels: Vec<&Tensor> = starts.iter().map(|start| &start.condition.channels).collect();
+            Condition { channels: Tensor::cat(&channels, 0) }
         };
         let denoiser = NetworkDenoiser { network: &self.model.network, process: &sampler.process };
-        let denoiser = Tiled::new(denoiser, self.tiles(entries[0].2), self.batch);
-        sampler.sample_fields(&denoiser, &condition, &noise, &self.fields(plans, members))
+        let denoiser = Tiled::new(denoiser, self.tiles(domains[0]), self.batch);
+        sampler.sample_fields(&denoiser, &condition, &noise, &self.fields(plans, members, starts))
     }
 
     /// How the clips of members are read as forecasts.
-    fn fields(&self, plans: &[Plan<'_>], members: &[Member]) -> Fields {
+    fn fields(&self, plans: &[Plan<'_>], members: &[Member], starts: &[Start]) -> Fields {
         let prepared: Vec<&Prepared> =
             members.iter().filter_map(|member| Some(&plans[member.plan].open()?.prepared)).collect();
-        let stack = |of: &dyn Fn(&Prepared) -> Option<Tensor>| {
-            let parts: Option<Vec<Tensor>> = prepared.iter().map(|prepared| of(prepared)).collect();
+        let stack = |of: &dyn Fn(&Prepared, &Start) -> Option<Tensor>| {
+            let parts: Option<Vec<Tensor>> = prepared.iter().zip(starts).map(|(p, start)| of(p, start)).collect();
             parts.map(|parts| Tensor::cat(&parts, 0))
         };
-        let padded = |prepared: &Prepared| prepared.guess.as_ref().map(|guess| prepared.pad(guess, f64::NAN));
+        let padded =
+            |prepared: &Prepared, start: &Start| start.guess.as_ref().map(|guess| prepared.pad(guess, f64::NAN));
         let undo = self.spec().residual.as_ref().zip(stack(&padded));
         Fields {
             past: self.spec().context as i64,
             undo: undo.map(|(residual, guess)| Undo::new(residual, &guess)),
-            known: stack(&|prepared| Some(prepared.known.shallow_clone())),
+            known: stack(&|prepared, _| Some(prepared.known.shallow_clone())),
         }
     }
 
     /// Transformed future frames `[member, lead, channel, y, x]` of the request's own cells, on the CPU.
-    fn physical(&self, prepared: &Prepared, frames: &Tensor) -> Tensor {
+    fn physical(&self, prepared: &Prepared, start: &Start, frames: &Tensor) -> Tensor {
         let spec = self.spec();
         let future = frames.narrow(1, spec.context as i64, spec.leads as i64);
         let future = self.space().decode(&future);
         let future = future.narrow(3, 0, prepared.rows as i64).narrow(4, 0, prepared.columns as i64);
-        let values = match (&spec.residual, &prepared.guess) {
+        let values = match (&spec.residual, &start.guess) {
             (Some(residual), Some(guess)) => residual.inverse(&future, guess),
             _ => future,
         };

@@ -28,6 +28,14 @@ pub struct Sample {
     pub precision: Option<Tensor>,
 }
 
+impl Sample {
+    /// One sample of a batch, as a batch of its own.
+    pub fn at(&self, index: i64) -> Self {
+        let of = |all: &Tensor| all.narrow(0, index, 1);
+        Self { frames: of(&self.frames), precision: self.precision.as_ref().map(of) }
+    }
+}
+
 /// What an observer of sampling sees after each step.
 #[derive(Debug)]
 pub struct Progress<'a> {

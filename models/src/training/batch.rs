@@ -3,9 +3,10 @@
 use squall_fields::random::Philox;
 use tch::{Device, Kind, Tensor};
 
-use super::augment::Symmetry;
+use super::augment::{Reading, Symmetry};
 use super::config::Task;
 use super::data::{Archive, Crop};
+use super::domains;
 use crate::diffusion::denoiser::{Condition, ConditionParts, Guess};
 use crate::diffusion::extra;
 use crate::diffusion::process::Process;
@@ -29,6 +30,7 @@ pub(super) const CROP: u64 = 0;
 const SYMMETRY: u64 = 1;
 const DROPOUT: u64 = 2;
 pub(super) const STEP: u64 = 3;
+const READING: [u64; 2] = [4, 5];
 pub(super) const NOISE: u64 = 16;
 /// Far beyond all noise.
 pub(super) const FACTOR: u64 = 1 << 60;
@@ -38,10 +40,19 @@ pub(super) const FACTOR: u64 = 1 << 60;
 pub(super) struct Crops {
     pub(super) history: Tensor,
     pub(super) future: Tensor,
-    pub(super) guess: Option<Tensor>,
-    beside: Tensor,
+    /// None, one for all members, or one each.
+    pub(super) guesses: Vec<Tensor>,
+    pub(super) beside: Tensor,
+    pub(super) moved: Option<Tensor>,
     /// With what probability each was drawn.
     pub(super) density: Vec<f64>,
+}
+
+impl Crops {
+    /// The first guess of a member, `[sample, lead, channel, y, x]`.
+    pub(super) fn guess(&self, member: usize) -> Option<&Tensor> {
+        self.guesses.get(member % self.guesses.len().max(1))
+    }
 }
 
 /// Batch number `index` of a run: a function of the seed and the index alone.
@@ -51,7 +62,7 @@ pub fn assemble(task: &Task, process: &Process, archive: &Archive, index: u64, d
         // The others are of the bank.
         random.truncate(random.len() - tuning.of_bank(random.len()).min(random.len() - 1));
     }
-    let clean = draw(task, archive, &random, device);
+    let clean = draw(task, archive, domains::of_batch(task, archive, index), &random, device);
     // Stratified over the batch, which lowers the variance of the gradient.
     let shift = Philox::new(!task.training.seed, index).uniform(0);
     let share = |i: usize| (shift + i as f64 / random.len() as f64).fract();
@@ -65,7 +76,7 @@ pub fn assemble(task: &Task, process: &Process, archive: &Archive, index: u64, d
     let weight = weights(task, &clean, &x);
     let x = x.nan_to_num(0.0, None, None);
     let noised = process.noised(&x, &noise(process, &x, &random, NOISE), &steps);
-    let condition = condition(task, &clean);
+    let condition = condition(task, &clean, 0);
     let keep: Vec<f32> =
         random.iter().map(|r| if r.uniform(DROPOUT) < task.training.condition_dropout { 0.0 } else { 1.0 }).collect();
     let condition = condition.dropped(&Tensor::from_slice(&keep));
@@ -82,31 +93,43 @@ pub(super) fn random(task: &Task, index: u64) -> Vec<Philox> {
 pub fn pairs(task: &Task, archive: &Archive, count: u64) -> Vec<(Tensor, Tensor)> {
     (0..count)
         .filter_map(|i| {
-            let crop = archive.draw(Philox::new(!task.training.seed, u64::MAX - i).uniform(CROP));
-            Some((crop.future.unsqueeze(0), crop.guess?.unsqueeze(0)))
+            let crop = archive.draw(None, Philox::new(!task.training.seed, u64::MAX - i).uniform(CROP), Reading::PLAIN);
+            Some((crop.future.unsqueeze(0), crop.guesses.first()?.unsqueeze(0)))
         })
         .collect()
 }
 
-/// The crops of a batch.
-pub(super) fn draw(task: &Task, archive: &Archive, random: &[Philox], device: Device) -> Crops {
+/// The crops of a batch, of one domain or of any.
+pub(super) fn draw(
+    task: &Task,
+    archive: &Archive,
+    domain: Option<usize>,
+    random: &[Philox],
+    device: Device,
+) -> Crops {
     let crops: Vec<(Crop, Symmetry)> = random
         .iter()
         .map(|r| {
             let symmetry =
                 if task.training.augment { Symmetry::numbered(r.block(SYMMETRY)[0]) } else { Symmetry::IDENTITY };
-            (archive.draw(r.uniform(CROP)), symmetry)
+            let mut crop = archive.draw(domain, r.uniform(CROP), Reading::drawn(&task.training.crop, r, READING));
+            // Where members have first guesses of their own and one is trained, each has its turn.
+            let turn = r.block(SYMMETRY)[1] as usize % crop.guesses.len().max(1);
+            crop.guesses.rotate_left(turn);
+            (crop, symmetry)
         })
         .collect();
     let stack = |part: &dyn Fn(&Crop) -> Tensor| {
         let parts: Vec<Tensor> = crops.iter().map(|(crop, symmetry)| symmetry.apply(&part(crop))).collect();
         Tensor::stack(&parts, 0).to_device(device)
     };
-    let has_guess = crops.iter().all(|(crop, _)| crop.guess.is_some());
+    let guesses = crops.iter().map(|(crop, _)| crop.guesses.len()).min().unwrap_or(0);
+    let moved = crops.iter().all(|(crop, _)| crop.moved.is_some());
     Crops {
         history: stack(&|c| c.history.shallow_clone()),
         future: stack(&|c| c.future.shallow_clone()),
-        guess: has_guess.then(|| stack(&|c| c.guess.as_ref().expect("every crop has one").shallow_clone())),
+        guesses: (0..guesses).map(|member| stack(&|c| c.guesses[member].shallow_clone())).collect(),
+        moved: moved.then(|| stack(&|c| c.moved.as_ref().expect("every crop has it").shallow_clone())),
         beside: stack(&|c| c.beside.shallow_clone()),
         density: crops.iter().map(|(crop, _)| crop.density).collect(),
     }
@@ -114,7 +137,7 @@ pub(super) fn draw(task: &Task, archive: &Archive, random: &[Philox], device: De
 
 /// The clip that is diffused; NaN where missing.
 fn frames_to_diffuse(task: &Task, clean: &Crops) -> Tensor {
-    match (&task.model.residual, &clean.guess) {
+    match (&task.model.residual, clean.guess(0)) {
         (Some(residual), Some(guess)) => {
             let past = clean.history.zeros_like();
             Tensor::cat(&[past, residual.forward(&clean.future, guess)], 1)
@@ -125,7 +148,7 @@ fn frames_to_diffuse(task: &Task, clean: &Crops) -> Tensor {
 
 fn weights(task: &Task, clean: &Crops, x: &Tensor) -> Tensor {
     let mut weight = x.isnan().logical_not().to_kind(Kind::Float);
-    if let (Some(residual), Some(guess)) = (&task.model.residual, &clean.guess)
+    if let (Some(residual), Some(guess)) = (&task.model.residual, clean.guess(0))
         && task.training.loss.scale_power != 0.0
     {
         let scale = residual.scale(guess).pow_tensor_scalar(task.training.loss.scale_power);
@@ -154,16 +177,18 @@ pub(super) fn member_noise(task: &Task, process: &Process, crops: &Crops, random
     Tensor::cat(&noise.collect::<Vec<_>>(), 0)
 }
 
-/// What the network is told of them.
-pub(super) fn condition(task: &Task, clean: &Crops) -> Condition {
+/// What the network is told of them, for one of their members.
+pub(super) fn condition(task: &Task, clean: &Crops, member: usize) -> Condition {
     let model = &task.model;
     let dry = model.dry();
     let guess_of = |fields| Guess { fields, missing: model.missing_guess, dry: &dry };
-    let extra = extra::channels(&model.extra, &clean.beside, model.leads);
+    let moved = clean.moved.as_ref().map(|moved| Tensor::cat(&[&clean.history, moved], 1).narrow(2, 0, 1));
+    let extra =
+        extra::channels(&model.extra, &clean.beside, model.leads, moved.as_ref().zip(dry.first().copied()));
     let parts = ConditionParts {
         history: &clean.history,
         frames: model.frames() as i64,
-        first_guess: clean.guess.as_ref().map(guess_of),
+        first_guess: clean.guess(member).map(guess_of),
         extra: extra.as_ref(),
     };
     parts.assemble()

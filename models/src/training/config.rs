@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::average::Rule;
+use super::domains::DomainsConfig;
 use super::ensemble::EnsembleLoss;
 use super::tuning::TuningConfig;
 use crate::ModelSpec;
@@ -67,11 +68,15 @@ pub struct CropConfig {
     pub most_missing: f64,
     /// Columns are a circle (a global grid).
     pub periodic: bool,
+    /// Probability that a crop covers twice the side, each pixel the mean of four: the same weather on a coarser grid.
+    pub zoom: f64,
+    /// Standard deviation of the logarithm of a factor on all rain of a crop.
+    pub intensity: f64,
 }
 
 impl Default for CropConfig {
     fn default() -> Self {
-        Self { size: 128, stride: 16, floor: 0.02, most_missing: 0.3, periodic: false }
+        Self { size: 128, stride: 16, floor: 0.02, most_missing: 0.3, periodic: false, zoom: 0.0, intensity: 0.0 }
     }
 }
 
@@ -126,6 +131,9 @@ pub struct TrainingConfig {
     /// Adapt a trained model, whose weights it starts from, to other data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<TuningConfig>,
+    /// One backbone for several domains, a head for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domains: Option<DomainsConfig>,
     /// Mirror and turn crops. Not for winds, whose components would have to turn too.
     #[serde(default)]
     pub augment: bool,
@@ -159,6 +167,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// Members of each crop that are trained together, or from whose first guesses one is taken.
+    pub fn members_of_crop(&self) -> usize {
+        self.training.loss.ensemble.as_ref().map_or(2, |ensemble| ensemble.members)
+    }
+
     /// What is wrong with it, one sentence each; empty if nothing is.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = self.model.faults();
@@ -175,6 +188,9 @@ impl Task {
         }
         if crop.stride == 0 || training.batch == 0 || training.accumulate == 0 {
             faults.push("batch, accumulate and crop.stride must be at least 1".to_owned());
+        }
+        if !((0.0..=1.0).contains(&crop.zoom) && (0.0..=2.0).contains(&crop.intensity)) {
+            faults.push("crop.zoom lies in 0 to 1, crop.intensity in 0 to 2".to_owned());
         }
         if model.autoencoder.is_some() {
             faults.push("only models in pixel space are trained, not those with an autoencoder".to_owned());
@@ -193,6 +209,10 @@ impl Task {
             if training.loss.ensemble.is_some() {
                 faults.push("tuning is of a denoiser, not of loss.ensemble".to_owned());
             }
+        }
+        faults.extend(training.domains.iter().flat_map(DomainsConfig::faults));
+        if training.domains.is_some() && training.tuning.is_some() {
+            faults.push("tuning has one head, not domains".to_owned());
         }
         if let Some(ensemble) = &training.loss.ensemble {
             faults.extend(ensemble.faults(crop.size));

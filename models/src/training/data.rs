@@ -7,15 +7,17 @@
 use std::sync::Arc;
 
 use half::f16;
-use ndarray::Array3;
+use ndarray::{Array3, Array4};
 use rayon::prelude::*;
 use squall_fields::{Cadence, Frame, Grid, InputRef, IssueTime, ValidTime, Variable, Window};
 use tch::Tensor;
 
 use super::TrainingError;
+use super::augment::Reading;
 use super::config::Task;
 use crate::ModelSpec;
 use crate::diffusion::Transform;
+use crate::diffusion::extra::Extra;
 use crate::diffusion::first_guess::{self, FirstGuess};
 
 /// An unbroken series of frames on one grid, held in 16 bits.
@@ -29,6 +31,8 @@ pub struct Event {
     pub cadence: Cadence,
     /// When the first frame is valid.
     pub start: ValidTime,
+    /// Whose data it is, such as a radar's name; empty if nobody asks.
+    pub domain: Arc<str>,
     /// Planes of a frame.
     pub variables: Arc<[Variable]>,
     /// `[frame, variable, y, x]`, row-major; NaN where missing.
@@ -56,7 +60,15 @@ impl Event {
             values.extend(frame.values.iter().map(|v| f16::from_f32(*v)));
         }
         let (grid, variables) = (first.grid.clone(), first.variables.clone());
-        Ok(Self { name: name.to_owned(), grid, cadence, start: first.slot, variables, values, frames: frames.len() })
+        let (name, domain, start) = (name.to_owned(), "".into(), first.slot);
+        Ok(Self { name, grid, cadence, start, domain, variables, values, frames: frames.len() })
+    }
+
+    /// The same as data of a domain.
+    #[must_use]
+    pub fn of_domain(mut self, domain: &str) -> Self {
+        self.domain = domain.into();
+        self
     }
 
     /// Number of frames.
@@ -105,8 +117,10 @@ impl Event {
 struct Clip {
     event: usize,
     start: usize,
-    /// `[lead, variable, y, x]`, for [`FirstGuess::Extrapolation`].
-    guess: Vec<f16>,
+    /// First guesses `[lead, variable, y, x]` that are not made of a crop: one, or one a member.
+    guesses: Vec<Vec<f16>>,
+    /// The same of [`Extra::Extrapolation`].
+    moved: Option<Vec<f16>>,
 }
 
 /// A place that a crop may be cut from.
@@ -126,8 +140,10 @@ pub struct Crop {
     pub history: Tensor,
     /// `[lead, variable, y, x]`.
     pub future: Tensor,
-    /// `[lead, variable, y, x]`, if the configuration wants one.
-    pub guess: Option<Tensor>,
+    /// `[lead, variable, y, x]` each: none, one for all members, or one each, as the configuration wants.
+    pub guesses: Vec<Tensor>,
+    /// `[lead, variable, y, x]`, for [`Extra::Extrapolation`].
+    pub moved: Option<Tensor>,
     /// `[frame, variable, y, x]`: the past of the variables of extra channels, none of none.
     pub beside: Tensor,
     /// Probability with which it was drawn, times the number of places: 1 on average for uniform draws.
@@ -140,6 +156,8 @@ pub struct Archive {
     events: Vec<Event>,
     clips: Vec<Clip>,
     places: Vec<Place>,
+    /// Each domain with its places, in order.
+    domains: Vec<(Arc<str>, std::ops::Range<usize>)>,
     model: ModelSpec,
     /// Of all variables that the model takes.
     transforms: Vec<Transform>,
@@ -152,7 +170,8 @@ impl Archive {
     ///
     /// # Errors
     /// [`TrainingError::Data`] if no crop can be cut from any event.
-    pub fn new(events: Vec<Event>, task: &Task, every: usize) -> Result<Self, TrainingError> {
+    pub fn new(mut events: Vec<Event>, task: &Task, every: usize) -> Result<Self, TrainingError> {
+        events.sort_by(|a, b| a.domain.cmp(&b.domain));
         let inputs = task.model.inputs();
         if let Some(event) = events.iter().find(|event| *event.variables != inputs[..]) {
             let names = |set: &[Variable]| set.iter().map(|v| v.name()).collect::<Vec<_>>().join(", ");
@@ -170,15 +189,19 @@ impl Archive {
         let clips = starts
             .par_iter()
             .map(|(event, start)| {
-                let guess = match task.model.first_guess {
-                    FirstGuess::Extrapolation => extrapolation(&events[*event], *start, task)?,
-                    _ => Vec::new(),
+                let first_guess = task.model.first_guess;
+                let guesses = match first_guess {
+                    FirstGuess::Extrapolation | FirstGuess::Steps => of_members(&events[*event], *start, task)?,
+                    FirstGuess::None | FirstGuess::Persistence => Vec::new(),
                 };
-                Ok(Clip { event: *event, start: *start, guess })
+                let wants = task.model.extra.contains(&Extra::Extrapolation {});
+                let moved = if wants { extrapolation(&events[*event], *start, task)? } else { None };
+                Ok(Clip { event: *event, start: *start, guesses, moved })
             })
             .collect::<Result<Vec<_>, TrainingError>>()?;
         let mut archive = Self {
             places: Vec::new(),
+            domains: Vec::new(),
             model: task.model.clone(),
             transforms: task.model.input_transforms(),
             size: task.training.crop.size,
@@ -197,6 +220,11 @@ impl Archive {
     /// Places that crops are cut from.
     pub fn places(&self) -> usize {
         self.places.len()
+    }
+
+    /// The domains of its events that crops are cut from.
+    pub fn domains(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
+        self.domains.iter().map(|(domain, _)| domain)
     }
 
     /// Its events.
@@ -223,6 +251,12 @@ impl Archive {
         for place in &mut places {
             total += place.cumulative;
             place.cumulative = total;
+        }
+        let domain = |place: &Place| &self.events[self.clips[place.clip as usize].event].domain;
+        let mut from = 0;
+        for of_one in places.chunk_by(|a, b| domain(a) == domain(b)) {
+            self.domains.push((domain(&of_one[0]).clone(), from..from + of_one.len()));
+            from += of_one.len();
         }
         self.places = places;
     }
@@ -253,27 +287,40 @@ impl Archive {
         Some(if rain { floor + wet / (count - missing).max(1) as f64 } else { 1.0 })
     }
 
-    /// The crop at a uniform number in [0, 1).
-    pub fn draw(&self, uniform: f64) -> Crop {
-        let total = self.places.last().map_or(0.0, |p| p.cumulative);
-        let index = self.places.partition_point(|p| p.cumulative <= uniform * total).min(self.places.len() - 1);
-        let before = if index == 0 { 0.0 } else { self.places[index - 1].cumulative };
+    /// The crop of a domain, by its number, or of any at a uniform number in [0, 1), read in some way. Where its event is too small for a coarser one, it is not
+    /// coarser.
+    pub fn draw(&self, domain: Option<usize>, uniform: f64, reading: Reading) -> Crop {
+        let range = domain.and_then(|domain| self.domains.get(domain)).map_or(0..self.places.len(), |(_, r)| r.clone());
+        let up_to = |place: usize| if place == 0 { 0.0 } else { self.places[place - 1].cumulative };
+        let (least, total) = (up_to(range.start), up_to(range.end) - up_to(range.start));
+        let index = self.places.partition_point(|p| p.cumulative <= least + uniform * total);
+        let index = index.clamp(range.start, range.end - 1);
         let place = self.places[index];
-        let density = (place.cumulative - before) / total * self.places.len() as f64;
-        self.cut(&self.clips[place.clip as usize], place.row as usize, place.column as usize, density)
+        let density = (place.cumulative - up_to(index)) / total * range.len() as f64;
+        self.cut(&self.clips[place.clip as usize], (place.row as usize, place.column as usize), density, reading)
     }
 
-    fn cut(&self, clip: &Clip, row: usize, column: usize, density: f64) -> Crop {
+    fn cut(&self, clip: &Clip, (row, column): (usize, usize), density: f64, reading: Reading) -> Crop {
         let event = &self.events[clip.event];
+        let (rows, columns) = event.grid.shape();
+        let fits = reading.zoom * self.size <= rows.min(columns);
+        let zoom = if fits { reading.zoom } else { 1 };
+        let side = zoom * self.size;
+        let (row, column) = (row.min(rows - side), if self.periodic { column } else { column.min(columns - side) });
         // Of values with so many planes a frame.
         let take = |values: &[f16], planes: usize, frames: std::ops::Range<usize>| {
-            let (rows, columns) = event.grid.shape();
             let mut out = Vec::with_capacity(frames.len() * planes * self.size * self.size);
             for plane in frames.start * planes..frames.end * planes {
                 let transform = self.transforms[plane % planes];
-                for y in row..row + self.size {
-                    let line = &values[(plane * rows + y) * columns..][..columns];
-                    out.extend((column..column + self.size).map(|x| transform.forward(line[x % columns].to_f32())));
+                let factor = if matches!(transform, Transform::Rain { .. }) { reading.factor } else { 1.0 };
+                let value = |y: usize, x: usize| values[(plane * rows + y) * columns + x % columns].to_f32();
+                let pixel = |y: usize, x: usize| match zoom {
+                    1 => value(y, x),
+                    zoom => mean_of_known((0..zoom * zoom).map(|i| value(y + i / zoom, x + i % zoom))),
+                };
+                for y in (row..row + side).step_by(zoom) {
+                    let pixels = (column..column + side).step_by(zoom).map(|x| pixel(y, x));
+                    out.extend(pixels.map(|value| transform.forward(value * factor)));
                 }
             }
             let size = self.size as i64;
@@ -284,13 +331,19 @@ impl Archive {
         let (all, forecast) = (self.transforms.len(), self.model.variables.len() as i64);
         let past = take(&event.values, all, clip.start..newest);
         let history = past.narrow(1, 0, forecast);
-        let guess = match self.model.first_guess {
-            FirstGuess::None => None,
-            FirstGuess::Extrapolation => Some(take(&clip.guess, self.model.variables.len(), 0..leads)),
-            FirstGuess::Persistence => Some(history.narrow(0, context as i64 - 1, 1).repeat([leads as i64, 1, 1, 1])),
+        let of_clip =
+            |fields: &Vec<f16>| first_guess::complete(&take(fields, self.model.variables.len(), 0..leads), &history);
+        let guesses = match self.model.first_guess {
+            FirstGuess::None => Vec::new(),
+            FirstGuess::Extrapolation | FirstGuess::Steps => clip.guesses.iter().map(of_clip).collect(),
+            FirstGuess::Persistence => {
+                let newest = history.narrow(0, context as i64 - 1, 1).repeat([leads as i64, 1, 1, 1]);
+                vec![first_guess::complete(&newest, &history)]
+            }
         };
         Crop {
-            guess: guess.map(|guess| first_guess::complete(&guess, &history)),
+            guesses,
+            moved: clip.moved.as_ref().map(of_clip),
             future: take(&event.values, all, newest..newest + leads).narrow(1, 0, forecast),
             beside: past.narrow(1, forecast, all as i64 - forecast),
             history,
@@ -299,10 +352,34 @@ impl Archive {
     }
 }
 
+/// The first guesses of a clip's context, `[lead, variable, y, x]` each: one, or one a member.
+fn of_members(event: &Event, start: usize, task: &Task) -> Result<Vec<Vec<f16>>, TrainingError> {
+    let (window, model) = (event.window(start, task.model.context), &task.model);
+    let members = (event.name.as_str(), task.members_of_crop());
+    let guesses = model.first_guess.of_members(&window, members, &model.variables, model.leads);
+    let guesses = guesses.map_err(|e| TrainingError::Data(format!("{}: {e}", event.name)))?;
+    Ok(guesses.iter().map(in_16_bits).collect())
+}
+
 /// The extrapolation of a clip's context, `[lead, variable, y, x]`.
-fn extrapolation(event: &Event, start: usize, task: &Task) -> Result<Vec<f16>, TrainingError> {
-    let window = event.window(start, task.model.context);
-    let guess = task.model.first_guess.fields(&window, &task.model.variables, task.model.leads);
-    let guess = guess.map_err(|e| TrainingError::Data(format!("{}: {e}", event.name)))?;
-    Ok(guess.iter().flatten().map(|v| f16::from_f32(*v)).collect())
+fn extrapolation(event: &Event, start: usize, task: &Task) -> Result<Option<Vec<f16>>, TrainingError> {
+    let (window, model) = (event.window(start, task.model.context), &task.model);
+    let moved = FirstGuess::Extrapolation.fields(&window, &model.variables, model.leads);
+    Ok(moved.map_err(|e| TrainingError::Data(format!("{}: {e}", event.name)))?.as_ref().map(in_16_bits))
+}
+
+/// NaN where more than half are missing.
+fn mean_of_known(values: impl Iterator<Item = f32>) -> f32 {
+    let (mut sum, mut known, mut count) = (0.0, 0usize, 0usize);
+    for value in values {
+        count += 1;
+        if value.is_finite() {
+            (sum, known) = (sum + value, known + 1);
+        }
+    }
+    if 2 * known < count { f32::NAN } else { sum / known as f32 }
+}
+
+fn in_16_bits(fields: &Array4<f32>) -> Vec<f16> {
+    fields.iter().map(|v| f16::from_f32(*v)).collect()
 }

@@ -13,7 +13,9 @@ use tch::{Device, Kind, Tensor};
 use super::batch::{self, Crops};
 use super::config::Task;
 use super::data::Archive;
+use super::domains;
 use crate::diffusion::Transform;
+use crate::diffusion::denoiser::Condition;
 use crate::diffusion::process::{Process, step_tensor};
 use crate::diffusion::residual::Residual;
 use crate::diffusion::solver;
@@ -85,7 +87,7 @@ pub(super) fn loss(
 ) -> Tensor {
     let Some(config) = &task.training.loss.ensemble else { return Tensor::from(0.0) };
     let random = batch::random(task, index);
-    let crops = batch::draw(task, archive, &random, device);
+    let crops = batch::draw(task, archive, domains::of_batch(task, archive, index), &random, device);
     let members = config.members as i64;
     let fields =
         one_step(network, process, task, &crops, &batch::member_noise(task, process, &crops, &random, members));
@@ -100,16 +102,17 @@ fn one_step(network: &VideoUNet, process: &Process, task: &Task, crops: &Crops, 
     let model = &task.model;
     let at = model.sampler.solver.instants(&process.schedule)[0];
     let count = noise.size()[0];
-    let condition = batch::condition(task, crops).channels;
-    let repeats = count / condition.size()[0];
-    let condition = crate::diffusion::denoiser::Condition { channels: condition.repeat([repeats, 1, 1, 1, 1]) };
+    let members = 0..(count / crops.future.size()[0].max(1)) as usize;
+    let conditions: Vec<Tensor> = members.clone().map(|member| batch::condition(task, crops, member).channels).collect();
+    let condition = Condition { channels: Tensor::cat(&conditions, 0) };
     let x = process.to_network(noise, &at);
     let steps = vec![at.step.unwrap_or(0); count as usize];
     let output = network.forward(&condition.join(&x), &step_tensor(&steps, noise.device()));
     let found = process.from_network(&process.noise_of(output, &x, &at), &at);
     let future = solver::clean(noise, &found, &at).narrow(1, model.context as i64, model.leads as i64);
-    match (&model.residual, &crops.guess) {
-        (Some(residual), Some(guess)) => residual.inverse(&future, &guess.repeat([repeats, 1, 1, 1, 1])),
+    let guesses: Vec<&Tensor> = members.filter_map(|member| crops.guess(member)).collect();
+    match &model.residual {
+        Some(residual) if !guesses.is_empty() => residual.inverse(&future, &Tensor::cat(&guesses, 0)),
         _ => future,
     }
 }
@@ -131,7 +134,8 @@ impl Judged {
     fn new(task: &Task, crops: &Crops, fields: Tensor) -> Self {
         let (samples, leads, channels, rows, columns) = crops.future.size5().expect("of five dimensions");
         let members = fields.reshape([-1, samples, leads, channels, rows, columns]);
-        let known = crops.future.isnan().logical_or(&members.get(0).isnan()).logical_not();
+        // Members whose first guesses are their own do not miss the same cells.
+        let known = crops.future.isnan().logical_or(&members.isnan().any_dim(0, false)).logical_not();
         let zero = Tensor::zeros([1], (Kind::Float, crops.future.device()));
         let [members, truth] = [&members, &crops.future].map(|values| values.where_self(&known, &zero));
         let known = known.to_kind(Kind::Float);
@@ -239,6 +243,33 @@ mod tests {
         let of = |spread: f64| almost_fair_crps(&(&members * spread), &truth, 1.0).mean(Kind::Double).double_value(&[]);
         let (narrow, right, wide) = (of(0.8), of(1.0), of(1.2));
         assert!(right < narrow && right < wide, "{narrow} {right} {wide}");
+    }
+
+    #[test]
+    fn cells_that_any_member_misses_count_for_none() {
+        let nan = f32::NAN;
+        let task: Task = serde_json::from_value(serde_json::json!({
+            "model": {"name": "test", "variables": ["x_wind"], "transforms": [{"scale": {"by": 10.0}}],
+                "cadence_seconds": 300, "spacing_m": [900, 1100], "context": 1, "leads": 1,
+                "tiling": {"tile": [4, 4], "overlap": 0}, "network": {"in_channels": 4, "out_channels": 1,
+                "channels": 32, "mult": [1], "res_blocks": 1, "attention": [], "heads": 2}},
+            "training": {"steps": 1, "loss": {"ensemble": {"alpha": 0.0}}}
+        }))
+        .unwrap();
+        let cells = |values: &[f32]| row(values).reshape([-1, 1, 1, 1, 4]);
+        let crops = Crops {
+            history: cells(&[0.0; 4]),
+            future: cells(&[1.0, 1.0, nan, 3.0]),
+            guesses: Vec::new(),
+            beside: cells(&[]),
+            moved: None,
+            density: vec![1.0],
+        };
+        let members = cells(&[1.0, nan, 1.0, 2.0, 1.0, 1.0, 1.0, 2.0]);
+        let judged = Judged::new(&task, &crops, members);
+        // Of the first and the last cell, 0 and 1.
+        let loss = judged.at(1, task.training.loss.ensemble.as_ref().unwrap()).double_value(&[]);
+        assert!((loss - 0.5).abs() < 1e-6, "{loss}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod domains;
 pub mod ensemble;
 pub mod loss;
 pub mod optimizer;

@@ -6,6 +6,8 @@ use ndarray::Array3;
 use squall_fields::{Axis, Cadence, Ensemble, Frame, Grid, InputRef, LeadTime, ValidTime, Variable, Window};
 use tch::{Device, Kind};
 
+use super::augment::Reading;
+use super::domains::DomainsConfig;
 use super::ensemble::EnsembleLoss;
 use super::tuning::TuningConfig;
 use super::{Archive, Checkpoint, Event, Task, Trainer};
@@ -15,6 +17,11 @@ use crate::{Forecaster, Request};
 
 /// Showers that move east, and a wind that says where they will be; a corner is always missing.
 fn event() -> Event {
+    showers(1.0)
+}
+
+/// The same, as a radar sees it that measures so many times as much.
+fn showers(strength: f32) -> Event {
     let axis = |step| Axis { first: 0.0, step, len: 48 };
     let grid = Arc::new(Grid { proj: String::new(), wkt: None, x: axis(1000.0), y: axis(-1000.0) });
     let frame = |t: usize| {
@@ -22,7 +29,7 @@ fn event() -> Event {
             let shower = |t: f32| (8.0 * (((x as f32 - 2.0 * t) / 9.0).sin() * (y as f32 / 7.0).cos()) - 2.0).max(0.0);
             match v {
                 _ if y < 4 && x < 4 => f32::NAN,
-                0 => shower(t as f32),
+                0 => strength * shower(t as f32),
                 _ => shower(t as f32 + 2.0) - 2.0,
             }
         };
@@ -77,7 +84,7 @@ fn trained(task: Task, event: Event) -> DiffusionForecaster {
     assert!(after < 0.95 * before, "{before} -> {after}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    weights::save(&path, &Metadata::of(trainer.task().model.clone()), trainer.averaged(), Kind::Float).unwrap();
+    weights::save(&path, &Metadata::of(trainer.task().model.clone()), &trainer.averaged(), Kind::Float).unwrap();
     DiffusionForecaster::open(&path, &Options { precision: crate::device::Precision::F32, ..Default::default() })
         .unwrap()
 }
@@ -150,6 +157,37 @@ fn several_variables_are_extrapolated_trained_and_forecast() {
 }
 
 #[test]
+fn a_coarser_crop_has_the_means_of_four_cells_and_a_stronger_one_more_rain() {
+    let mut task = task(serde_json::json!({
+        "variables": ["rain_rate", "x_wind"], "missing_guess": "dry",
+        "transforms": [{"rain": {"dry_below_mm_h": 0.05}}, {"scale": {"by": 10.0}}],
+        "network": {"in_channels": 6, "out_channels": 2}
+    }));
+    (task.training.crop.size, task.training.crop.stride) = (16, 8);
+    let archive = Archive::new(vec![event()], &task, 1).unwrap();
+    let transforms = &task.model.transforms;
+    // Of the newest frame of a crop that holds its place in the event's: its first place.
+    let at = |reading: Reading, variable: i64, y: i64, x: i64| {
+        let crop = archive.draw(None, 0.0, reading);
+        assert_eq!((crop.history.size(), crop.guesses[0].size()), (vec![2, 2, 16, 16], vec![3, 2, 16, 16]));
+        let value = crop.history.double_value(&[1, variable, y, x]) as f32;
+        transforms[variable as usize].inverse(value)
+    };
+    let plain = |variable, y, x| at(Reading::PLAIN, variable, y, x);
+    for (variable, y, x) in [(0, 4, 5), (1, 6, 2), (1, 3, 3)] {
+        let cells = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(dy, dx)| plain(variable, 2 * y + dy, 2 * x + dx));
+        let mean = cells.iter().sum::<f32>() / 4.0;
+        let coarse = at(Reading { zoom: 2, factor: 1.0 }, variable, y, x);
+        assert!((coarse - mean).abs() < 0.06 + 0.01 * mean.abs(), "{coarse} {mean}");
+        let strong = at(Reading { zoom: 1, factor: 1.5 }, variable, y, x);
+        let expected = if variable == 0 { 1.5 * plain(0, y, x) } else { plain(1, y, x) };
+        assert!((strong - expected).abs() < 0.06 + 0.01 * expected.abs(), "{strong} {expected}");
+    }
+    task.training.crop.zoom = 1.5;
+    assert!(task.faults().join("; ").contains("crop.zoom"));
+}
+
+#[test]
 fn events_must_hold_what_a_model_takes() {
     let task = task(serde_json::json!({
         "variables": ["rain_rate"], "transforms": [{"rain": {"dry_below_mm_h": 0.05}}],
@@ -188,6 +226,32 @@ fn a_model_of_one_step_learns_from_its_members_together() {
 }
 
 #[test]
+fn members_are_trained_with_first_guesses_of_their_own() {
+    let mut task = task(serde_json::json!({
+        "variables": ["rain_rate"], "transforms": [{"rain": {"dry_below_mm_h": 0.05}}], "missing_guess": "dry",
+        "context": 3, "first_guess": "steps",
+        "extra": [{"extrapolation": {}}, {"variable": {"name": "x_wind", "transform": {"scale": {"by": 10.0}}}}],
+        "network": {"in_channels": 6, "out_channels": 1},
+        "sampler": {"solver": {"method": "ddim", "grid": "uniform-lambda", "steps": 1}}
+    }));
+    task.training.loss.ensemble = Some(EnsembleLoss::default());
+    task.training.steps = 60;
+    let archive = Archive::new(vec![event()], &task, 1).unwrap();
+    let crop = archive.draw(None, 0.5, Reading::PLAIN);
+    assert_eq!(crop.guesses.len(), 2);
+    assert_ne!(crop.guesses[0], crop.guesses[1]);
+    assert!(crop.moved.is_some_and(|moved| moved.size() == crop.future.size() && moved != crop.guesses[0]));
+    let mut model = trained(task.clone(), event());
+    let known = forecast(&mut model, event().window(3, 3)).remove(0).values.iter().filter(|v| v.is_finite()).count();
+    assert!(known > 3 * 48 * 48 * 9 / 10, "{known}");
+
+    task.model.context = 2;
+    task.model.variables = vec![Variable::XWind];
+    let faults = task.faults().join("; ");
+    assert!(faults.contains("rain alone") && faults.contains("3 frames of context"), "{faults}");
+}
+
+#[test]
 fn training_starts_from_the_weights_of_another_model() {
     let rain = serde_json::json!({
         "variables": ["rain_rate"], "transforms": [{"rain": {"dry_below_mm_h": 0.05}}],
@@ -202,7 +266,7 @@ fn training_starts_from_the_weights_of_another_model() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    weights::save(&path, &Metadata::of(teacher.task().model.clone()), teacher.averaged(), Kind::Float).unwrap();
+    weights::save(&path, &Metadata::of(teacher.task().model.clone()), &teacher.averaged(), Kind::Float).unwrap();
 
     let (metadata, parameters) = weights::read(&path).unwrap();
     assert_eq!(metadata.spec, teacher.task().model);
@@ -211,6 +275,15 @@ fn training_starts_from_the_weights_of_another_model() {
     let mut pupil = Trainer::new(seeded.clone(), &archive, Device::Cpu).unwrap();
     pupil.start_from(&parameters).unwrap();
     assert!(pupil.averaged().iter().all(|(name, tensor)| *tensor == teacher.averaged()[name]));
+
+    // A network that takes more starts as the one that takes less.
+    let mut wider = seeded.clone();
+    wider.model.extra.push(crate::diffusion::extra::Extra::LeadTime {});
+    wider.model.network.in_channels = 6;
+    let mut wider = Trainer::new(wider, &archive, Device::Cpu).unwrap();
+    wider.start_from(&parameters).unwrap();
+    let (narrow, wide) = (pupil.validation_loss(&archive, 2), wider.validation_loss(&archive, 2));
+    assert!((narrow - wide).abs() < 1e-5 * narrow, "{narrow} {wide}");
 
     seeded.model.network.channels = 64;
     let error = Trainer::new(seeded, &archive, Device::Cpu).unwrap().start_from(&parameters).unwrap_err();
@@ -235,6 +308,62 @@ fn flows_train_and_forecast_like_diffusion() {
 }
 
 #[test]
+fn domains_share_a_backbone_and_have_heads_of_their_own() {
+    let mut task = task(serde_json::json!({
+        "variables": ["rain_rate"], "transforms": [{"rain": {"dry_below_mm_h": 0.05}}],
+        "extra": [{"variable": {"name": "x_wind", "transform": {"scale": {"by": 10.0}}}}],
+        "network": {"in_channels": 5, "out_channels": 1}
+    }));
+    task.training.domains = Some(DomainsConfig { heads_from: 0.2, heads_alone_from: 0.6 });
+    let events = || vec![showers(3.0).of_domain("wet"), showers(0.3).of_domain("dry")];
+    let archive = Archive::new(events(), &task, 1).unwrap();
+    let names: Vec<&str> = archive.domains().map(AsRef::as_ref).collect();
+    assert_eq!(names, ["dry", "wet"]);
+    let crops = |domain| (0..40).map(move |i| (domain, f64::from(i) / 40.0));
+    let wettest = |(domain, uniform)| {
+        let history = archive.draw(Some(domain), uniform, Reading::PLAIN).history;
+        history.nan_to_num(-1.0, None, None).max().double_value(&[])
+    };
+    let most = |domain| crops(domain).map(wettest).fold(-1.0, f64::max);
+    assert!(most(0) + 0.1 < most(1), "{} {}", most(0), most(1));
+
+    let mut trainer = Trainer::new(task.clone(), &archive, Device::Cpu).unwrap();
+    let weights = |trainer: &Trainer| trainer.checkpoint().group("weights");
+    let head = |domain: &str| format!("{}.out.2.weight{domain}", crate::network::config::UNET_PREFIX);
+    let (folder, mut losses) = (tempfile::tempdir().unwrap(), Vec::new());
+    let path = folder.path().join("checkpoint.safetensors");
+    let mut parted = None;
+    for step in 0..30 {
+        match step {
+            5 => assert!(trainer.averaged_by_domain().is_empty()),
+            14 => trainer.checkpoint().save(&path).unwrap(),
+            18 => parted = Some(weights(&trainer)),
+            _ => {}
+        }
+        losses.push(trainer.step(&archive).unwrap());
+    }
+    let (parted, end) = (parted.unwrap(), weights(&trainer));
+    for (name, value) in &end {
+        let of_domain = name.contains('@');
+        assert_eq!(*value != parted[name], of_domain, "{name}: heads alone are trained at last");
+    }
+    assert!(end[&head("@dry")] != end[&head("@wet")] && parted[&head("@dry")] != parted[&head("@wet")]);
+    let by_domain = trainer.averaged_by_domain();
+    let mean = (&by_domain[0].1[&head("")] + &by_domain[1].1[&head("")]) / 2.0;
+    let apart = (&trainer.averaged()[&head("")] - mean).abs().max().double_value(&[]);
+    assert!(by_domain.len() == 2 && apart < 1e-6, "{apart}");
+    assert!(by_domain.iter().all(|(_, weights)| weights.keys().all(|name| !name.contains('@'))));
+
+    let mut resumed = Trainer::resume(&Checkpoint::load(&path, &task.model).unwrap(), &archive, Device::Cpu).unwrap();
+    for expected in &losses[14..] {
+        assert_eq!(resumed.step(&archive).unwrap(), *expected);
+    }
+    let nameless = Archive::new(vec![event()], &task, 1).unwrap();
+    let error = Trainer::new(task, &nameless, Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("the domain of each file"), "{error}");
+}
+
+#[test]
 fn tuning_learns_new_data_beside_a_bank_of_the_old_model_and_resumes_exactly() {
     let mut of_teacher = task(serde_json::json!({
         "variables": ["rain_rate"], "transforms": [{"rain": {"dry_below_mm_h": 0.05}}],
@@ -253,7 +382,7 @@ fn tuning_learns_new_data_beside_a_bank_of_the_old_model_and_resumes_exactly() {
     let mut pupil = Trainer::new(of_pupil.clone(), &archive, Device::Cpu).unwrap();
     let error = pupil.step(&archive).unwrap_err().to_string();
     assert!(error.contains("--from"), "{error}");
-    pupil.start_from(teacher.averaged()).unwrap();
+    pupil.start_from(&teacher.averaged()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint.safetensors");
     let before = pupil.validation_loss(&archive, 4);
@@ -275,6 +404,6 @@ fn tuning_learns_new_data_beside_a_bank_of_the_old_model_and_resumes_exactly() {
     let mut other = of_pupil;
     other.training.tuning = Some(TuningConfig { bank: 3, weight: 0.5, ..TuningConfig::default() });
     let mut other = Trainer::new(other, &archive, Device::Cpu).unwrap();
-    other.start_from(teacher.averaged()).unwrap();
+    other.start_from(&teacher.averaged()).unwrap();
     assert_ne!(other.step(&archive).unwrap().loss, losses[0].loss);
 }

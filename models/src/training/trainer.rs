@@ -1,6 +1,7 @@
 //! The loop: batch, forward, backward, step, average.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor, nn};
 
@@ -10,6 +11,7 @@ use super::batch::{self, Batch};
 use super::checkpoint::Checkpoint;
 use super::config::{Precision, Task};
 use super::data::Archive;
+use super::domains::{self, Phase};
 use super::ensemble;
 use super::loss::weighted_square;
 use super::optimizer::AdamW;
@@ -21,6 +23,9 @@ use crate::weights;
 
 /// Crops that a residual's scale is fitted to.
 const FIT_CROPS: u64 = 96;
+
+/// The parameter whose size follows the channels that a network takes.
+const INPUT: &str = "input_blocks.0.0.weight";
 
 /// Name of the bank of tuning in its group of a checkpoint.
 const CLIPS: &str = "clips";
@@ -51,6 +56,8 @@ pub struct Trainer {
     working: BTreeMap<String, Tensor>,
     parameters: BTreeMap<String, Tensor>,
     average: Average,
+    /// Those that have heads of their own.
+    domains: Vec<Arc<str>>,
     /// What tuning keeps of the model as it was.
     bank: Option<Tensor>,
     optimizer: AdamW,
@@ -77,7 +84,17 @@ impl Trainer {
         let mut store = nn::VarStore::new(device);
         let network = VideoUNet::new(&weights::at(&store, UNET_PREFIX), &task.model.network);
         init::initialise(&store, task.training.seed);
-        let parameters = copies(&store);
+        let mut parameters = copies(&store);
+        let domains: Vec<Arc<str>> = match &task.training.domains {
+            Some(_) => archive.domains().cloned().collect(),
+            None => Vec::new(),
+        };
+        if domains.iter().any(|domain| domain.is_empty()) {
+            let lacks = "training.domains needs the domain of each file of data.train";
+            return Err(TrainingError::Config(vec![lacks.to_owned()]));
+        }
+        let heads: Vec<_> = domains.iter().flat_map(|domain| heads_of(&parameters, domain)).collect();
+        parameters.extend(heads);
         if task.training.precision == Precision::Bf16 {
             store.bfloat16();
         }
@@ -85,7 +102,8 @@ impl Trainer {
         let optimizer = AdamW::new(task.training.optimizer.clone(), &parameters);
         let average = Average::new(task.training.average(), &parameters);
         let process = Process::new(task.model.process).with_target(task.model.target);
-        Ok(Self { task, device, process, network, working, parameters, average, bank: None, optimizer, step: 0 })
+        let (bank, step) = (None, 0);
+        Ok(Self { task, device, process, network, working, parameters, average, domains, bank, optimizer, step })
     }
 
     /// Goes on from a checkpoint; the next losses are those of a run that was never stopped.
@@ -107,20 +125,31 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Starts from the weights of another model, by name.
+    /// Starts from the weights of another model, by name. Where it took fewer channels, the further ones count nothing yet.
     ///
     /// # Errors
     /// [`TrainingError::Weights`] if it has other parameters.
     pub fn start_from(&mut self, weights: &BTreeMap<String, Tensor>) -> Result<(), TrainingError> {
-        for (name, parameter) in &self.parameters {
-            let found = weights.get(name).map(Tensor::size);
-            let expected = parameter.size();
-            if found.as_ref() != Some(&expected) {
-                let found = found.map_or_else(|| "nothing".to_owned(), |found| format!("{found:?}"));
-                return Err(TrainingError::Weights(format!("{name} is {found}, {expected:?} was expected")));
+        let inputs = format!("{UNET_PREFIX}.{INPUT}");
+        let fitted = |(name, parameter): (&String, &Tensor)| {
+            let plain = domains::of_all(name);
+            let (found, expected) = (weights.get(plain), parameter.size());
+            let size = found.map(Tensor::size);
+            match (found, &size) {
+                (Some(found), Some(size)) if *size == expected => Ok((name.clone(), found.shallow_clone())),
+                (Some(found), Some(size)) if plain == inputs && takes_more(size, &expected) => {
+                    let wider = parameter.zeros_like();
+                    tch::no_grad(|| wider.narrow(1, 0, size[1]).copy_(found));
+                    Ok((name.clone(), wider))
+                }
+                _ => {
+                    let found = size.map_or_else(|| "nothing".to_owned(), |size| format!("{size:?}"));
+                    Err(TrainingError::Weights(format!("{name} is {found}, {expected:?} was expected")))
+                }
             }
-        }
-        copy_into(&mut self.parameters, weights);
+        };
+        let fitted = self.parameters.iter().map(fitted).collect::<Result<BTreeMap<_, _>, _>>()?;
+        copy_into(&mut self.parameters, &fitted);
         self.average = Average::new(self.task.training.average(), &self.parameters);
         self.renew_working();
         self.bank = tuning::bank(&self.network, &self.process, &self.task, self.device);
@@ -150,9 +179,46 @@ impl Trainer {
         self.step
     }
 
-    /// The averaged weights, f32, by name.
-    pub fn averaged(&self) -> &BTreeMap<String, Tensor> {
-        self.average.weights()
+    /// The averaged weights, f32, by name; where domains have heads of their own, with the mean of these.
+    pub fn averaged(&self) -> BTreeMap<String, Tensor> {
+        let weights = self.average.weights();
+        let parted = self.phase(self.step) != Phase::Together;
+        let of = |name: &String, weight: &Tensor| {
+            let heads: Vec<Tensor> = match parted && domains::is_of_head(name) {
+                true => self.domains.iter().map(|d| weights[&domains::of_domain(name, d)].shallow_clone()).collect(),
+                false => Vec::new(),
+            };
+            if heads.is_empty() { weight.shallow_clone() } else { Tensor::stack(&heads, 0).mean_dim(0, false, Kind::Float) }
+        };
+        let plain = weights.iter().filter(|(name, _)| domains::of_all(name) == *name);
+        plain.map(|(name, weight)| (name.clone(), of(name, weight))).collect()
+    }
+
+    /// The averaged weights of each domain that has a head of its own.
+    pub fn averaged_by_domain(&self) -> Vec<(Arc<str>, BTreeMap<String, Tensor>)> {
+        let (weights, parted) = (self.average.weights(), self.phase(self.step) != Phase::Together);
+        let of = |domain: &Arc<str>| {
+            let head = |name: &String| weights.get(&domains::of_domain(name, domain)).map(Tensor::shallow_clone);
+            let own = |(name, weight): (String, Tensor)| (head(&name).unwrap_or(weight), name);
+            let weights = self.averaged().into_iter().map(own).map(|(weight, name)| (name, weight)).collect();
+            (domain.clone(), weights)
+        };
+        self.domains.iter().filter(|_| parted).map(of).collect()
+    }
+
+    fn phase(&self, step: u64) -> Phase {
+        let training = &self.task.training;
+        training.domains.as_ref().map_or(Phase::Together, |domains| domains.phase(step, training.steps))
+    }
+
+    /// Each domain's head becomes the common one.
+    fn part_heads(&mut self) {
+        for domain in &self.domains {
+            for weights in [&mut self.parameters, self.average.weights_mut()] {
+                let heads = heads_of(weights, domain);
+                weights.extend(heads);
+            }
+        }
     }
 
     /// One step of the optimizer.
@@ -165,6 +231,9 @@ impl Trainer {
             return Err(TrainingError::Config(vec![without.to_owned()]));
         }
         let (step, parts) = (self.step, self.task.training.accumulate as u64);
+        if self.task.training.domains.as_ref().is_some_and(|d| d.first(self.task.training.steps) == step) {
+            self.part_heads();
+        }
         let (mut losses, mut gradients) = (0.0, BTreeMap::new());
         for index in step * parts..(step + 1) * parts {
             losses += self.part(archive, index, &mut gradients);
@@ -182,8 +251,10 @@ impl Trainer {
 
     /// Mean loss of the averaged weights over the first `count` batches of an archive: the same ones each time.
     pub fn validation_loss(&mut self, archive: &Archive, count: u64) -> f64 {
-        copy_into(&mut self.working, self.average.weights());
+        let averaged = self.averaged();
+        copy_into(&mut self.working, &averaged);
         let mut task = self.task.clone();
+        task.training.domains = None;
         task.training.condition_dropout = 0.0;
         task.training.tuning = None;
         let loss = tch::no_grad(|| {
@@ -217,16 +288,29 @@ impl Trainer {
     /// Left to itself libtorch sums in the type of the working copy: in bf16 a gradient of less than 1/256 of the sum so
     /// far would be lost.
     fn part(&mut self, archive: &Archive, index: u64, sums: &mut BTreeMap<String, Tensor>) -> f64 {
+        let domain = domains::of_batch(&self.task, archive, index).and_then(|i| archive.domains().nth(i).cloned());
+        if let Some(domain) = &domain {
+            let own = self.working.keys().filter(|name| domains::is_of_head(name));
+            let own = own.map(|name| (name.clone(), self.parameters[&domains::of_domain(name, domain)].shallow_clone()));
+            let own = own.collect();
+            copy_into(&mut self.working, &own);
+        }
+        let alone = self.phase(index / self.task.training.accumulate as u64) == Phase::HeadsAlone;
         let loss = self.loss(&self.task, archive, index) / self.task.training.accumulate as f64;
         loss.backward();
         tch::no_grad(|| {
             for (name, parameter) in &mut self.working {
                 let gradient = parameter.grad();
-                if gradient.defined() {
+                let is_of_head = domains::is_of_head(name);
+                if gradient.defined() && (is_of_head || !alone) {
+                    let name = match &domain {
+                        Some(domain) if is_of_head => domains::of_domain(name, domain),
+                        _ => name.clone(),
+                    };
                     let gradient = gradient.to_kind(Kind::Float);
-                    match sums.get_mut(name) {
+                    match sums.get_mut(&name) {
                         Some(sum) => drop(sum.g_add_(&gradient)),
-                        None => drop(sums.insert(name.clone(), gradient.copy())),
+                        None => drop(sums.insert(name, gradient.copy())),
                     }
                 }
                 parameter.zero_grad();
@@ -238,6 +322,17 @@ impl Trainer {
     fn renew_working(&mut self) {
         copy_into(&mut self.working, &self.parameters);
     }
+}
+
+/// Whether weights of the second size take more channels than those of the first, and differ in nothing else.
+fn takes_more(size: &[i64], wider: &[i64]) -> bool {
+    size.len() == wider.len() && size.len() > 1 && size[1] < wider[1] && size[0] == wider[0] && size[2..] == wider[2..]
+}
+
+/// The parameters of the common head, as those of a domain.
+fn heads_of(parameters: &BTreeMap<String, Tensor>, domain: &Arc<str>) -> BTreeMap<String, Tensor> {
+    let common = parameters.iter().filter(|(name, _)| domains::of_all(name) == *name && domains::is_of_head(name));
+    common.map(|(name, value)| (domains::of_domain(name, domain), value.copy())).collect()
 }
 
 fn copies(store: &nn::VarStore) -> BTreeMap<String, Tensor> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Array3, ArrayView3};
 use squall_fields::{Cadence, Grid, KnowledgeTime, Quantity, StationReport, ValidTime, Variable};
+use squall_models::scores::{AnyScore, Field, Statistics, of_places};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -55,6 +56,25 @@ impl OnGrid<'_> {
             let (row, column) = self.0[spot].0;
             ensemble[[member, row, column]]
         })
+    }
+
+    /// The scores there, from empty ones, of ensembles `[member, y, x]` of variables: of each variable, or of vectors.
+    pub fn scores<'e>(
+        &self,
+        empty: &[Box<dyn AnyScore>],
+        ensembles: impl Iterator<Item = (Variable, ArrayView3<'e, f32>)>,
+    ) -> Vec<(&'static str, Statistics)> {
+        let at = |(variable, members)| (variable, self.members(members), self.observed(variable));
+        let all: Vec<_> = ensembles.map(at).collect();
+        let fields: Vec<_> = all
+            .iter()
+            .map(|(variable, members, observed)| Field {
+                variable: *variable,
+                members: members.view(),
+                observed: observed.view(),
+            })
+            .collect();
+        of_places(empty, &fields)
     }
 
     /// `[1, spot]`: what was measured of a variable, NaN where it was not.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ndarray::{Array2, Array3, Array4, Axis};
 use rayon::prelude::*;
 use squall_fields::{Chain, Forecast, Frame, Grid, ValidTime, Variable};
-use squall_models::scores::{AnyScore, Field, Statistics, of_fields, of_places};
+use squall_models::scores::{AnyScore, Field, Statistics, of_fields};
 
 use super::PublishedFile;
 use super::matching::{Handle, Match, Truth};
@@ -253,27 +253,15 @@ impl Scorer {
         let places = self.places.get(&pair.observation);
         let (Some(places), Some(forecast)) = (places, self.held.get_mut(&pair.forecast)) else { return Ok(Vec::new()) };
         let grid = forecast.grid.clone();
-        let spots = places.on(&grid);
         let members = forecast.part(pair.lead as usize)?;
-        let at = |(place, variable): (usize, &Variable)| {
-            (*variable, spots.members(members.index_axis(Axis(0), place)), spots.observed(*variable))
-        };
-        let all: Vec<_> = forecast.variables.iter().enumerate().map(at).collect();
-        let fields: Vec<_> = all
-            .iter()
-            .map(|(variable, members, observed)| Field {
-                variable: *variable,
-                members: members.view(),
-                observed: observed.view(),
-            })
-            .collect();
+        let ensembles = forecast.variables.iter().copied().zip(members.outer_iter());
+        let all = places.on(&grid).scores(&self.tools.empty, ensembles);
         let (model, digest) = forecast.made_by.clone();
         let scored = |(variable, statistics)| {
             let (model, digest) = (model.clone(), digest.clone());
             Scored { model, digest, variable, region: STATIONS.into(), statistics }
         };
-        let all = of_places(&self.tools.empty, &fields).into_iter().map(scored);
-        Ok(all.filter(|scored| !scored.statistics.is_zero()).collect())
+        Ok(all.into_iter().map(scored).filter(|scored| !scored.statistics.is_zero()).collect())
     }
 
     fn score_field(&mut self, pair: &Match) -> Result<Vec<Scored>, HoldError> {

@@ -179,7 +179,12 @@ impl Course<'_> {
         );
         let path = output.join("model.safetensors");
         let metadata = Metadata { training_data, training, ..Metadata::of(model.clone()) };
-        weights::save(&path, &metadata, trainer.averaged(), tch::Kind::BFloat16)?;
+        weights::save(&path, &metadata, &trainer.averaged(), tch::Kind::BFloat16)?;
+        for (domain, weights) in trainer.averaged_by_domain() {
+            let mut own = metadata.clone();
+            own.spec.name = format!("{}-{domain}", model.name);
+            weights::save(&output.join(format!("model-{domain}.safetensors")), &own, &weights, tch::Kind::BFloat16)?;
+        }
         let scores = list::start(&SCORES, &run.validation.thresholds.clone().into())?;
         let options = Options::default();
         let board = compare(&path, &options, self.cases, model.leads, run.validation.members, scores)?.board;

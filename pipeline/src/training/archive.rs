@@ -28,6 +28,9 @@ pub struct DataFile {
     /// From frame to frame, where it is not the model's: frames in between are left out.
     #[serde(serialize_with = "as_optional_cadence", skip_serializing_if = "Option::is_none")]
     pub cadence: Option<Cadence>,
+    /// Whose data it is, for `training.domains`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
 }
 
 fn as_time<S: Serializer>(time: &Option<ValidTime>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -37,7 +40,7 @@ fn as_time<S: Serializer>(time: &Option<ValidTime>, serializer: S) -> Result<S::
 /// All of a file.
 impl From<PathBuf> for DataFile {
     fn from(file: PathBuf) -> Self {
-        Self { file, from: None, until: None, cadence: None }
+        Self { file, from: None, until: None, cadence: None, domain: None }
     }
 }
 
@@ -65,7 +68,7 @@ impl DataFile {
                 let frames = run.iter().map(|(position, _)| archive.frame(*position).map(Arc::new));
                 let frames = frames.collect::<Result<Vec<Arc<Frame>>, _>>()?;
                 let name = format!("{stem} from {} ({} frames)", frames[0].slot, frames.len());
-                Ok(Event::new(&name, cadence, &frames)?)
+                Ok(Event::new(&name, cadence, &frames)?.of_domain(self.domain.as_deref().unwrap_or_default()))
             })
             .collect()
     }

@@ -134,9 +134,14 @@ fn files(section: &Section<'_>, key: &str, list: Option<(&EventList, Split)>) ->
 fn file(section: &Section<'_>) -> Option<DataFile> {
     let file = section.text("file");
     let (from, until) = (time(section, "from"), time(section, "until"));
-    let cadence = section.optional_cadence("cadence");
+    let (cadence, domain) = (section.optional_cadence("cadence"), section.optional_text("domain"));
+    // It becomes part of the name of a file.
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if let Some(domain) = domain.as_deref().filter(|domain| domain.is_empty() || !domain.chars().all(is_name)) {
+        section.fault("domain", format!("expected letters, digits, - and _, got \"{domain}\""));
+    }
     section.finish();
-    Some(DataFile { file: PathBuf::from(file?), from, until, cadence })
+    Some(DataFile { file: PathBuf::from(file?), from, until, cadence, domain })
 }
 
 pub(crate) fn time(section: &Section<'_>, key: &str) -> Option<ValidTime> {

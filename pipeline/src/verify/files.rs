@@ -10,7 +10,7 @@ use squall_connectors::archive::Archive;
 use squall_connectors::netcdf::Reader;
 use squall_connectors::options::ReadOptions;
 use squall_fields::{Grid, InputRef, IssueTime, LeadTime, ValidTime, Variable};
-use squall_models::scores::{Field, of_fields, of_places};
+use squall_models::scores::{Field, of_fields};
 use squall_operators::verify::{DOMAIN, Places, STATIONS};
 
 use super::tally::{Subject, Tally};
@@ -150,20 +150,8 @@ impl<'b> ForecastFile<'b> {
                 }
             }
             if let Some(places) = places {
-                let spots = places.on(own);
-                let at = |(variable, members): (&Variable, _)| {
-                    (*variable, spots.members(members), spots.observed(*variable))
-                };
-                let all: Vec<_> = members().map(at).collect();
-                let fields: Vec<_> = all
-                    .iter()
-                    .map(|(variable, members, observed)| Field {
-                        variable: *variable,
-                        members: members.view(),
-                        observed: observed.view(),
-                    })
-                    .collect();
-                for (variable, statistics) in of_places(tally.empty(), &fields) {
+                let ensembles = members().map(|(variable, members)| (*variable, members));
+                for (variable, statistics) in places.on(own).scores(tally.empty(), ensembles) {
                     tally.add(subject(model, variable, STATIONS, lead), &statistics);
                 }
             }

@@ -12,14 +12,28 @@ use crate::diffusion::Transform;
 use crate::diffusion::denoiser::{Condition, ConditionParts, Guess};
 use crate::diffusion::guidance::Guidance;
 use crate::diffusion::latent::Space;
+use crate::diffusion::extra::Extra;
 use crate::diffusion::{extra, first_guess};
 use crate::{ModelError, Prediction, Request};
 
-/// What the members of one request share.
-pub(super) struct Prepared {
+/// What a member is sampled from.
+pub(super) struct Start {
     pub(super) condition: Condition,
     /// Transformed first guess `[1, lead, channel, y, x]`, NaN where nothing is known.
     pub(super) guess: Option<Tensor>,
+}
+
+/// What the members of one request share.
+pub(super) struct Prepared {
+    /// The first guess of each member, in the units of the variables, if they have their own.
+    guesses: Vec<Array4<f32>>,
+    /// What all members are sampled from, if they share it.
+    shared: Option<Start>,
+    /// Transformed frames of the past, as they came.
+    past: Tensor,
+    /// The same in the space that is diffused, up to the domain.
+    history: Tensor,
+    extra: Option<Tensor>,
     /// Rows and columns that are diffused: at least a tile, in cells of the latent space if there is one.
     pub(super) domain: (usize, usize),
     /// `[1, 1, 1, y, x]` of the domain: 1 where the newest frames say anything, and so a forecast is given.
@@ -28,6 +42,12 @@ pub(super) struct Prepared {
     pub(super) missing: Vec<bool>,
     pub(super) rows: usize,
     pub(super) columns: usize,
+}
+
+impl Clone for Start {
+    fn clone(&self) -> Self {
+        Self { condition: self.condition.clone(), guess: self.guess.as_ref().map(Tensor::shallow_clone) }
+    }
 }
 
 impl Prepared {
@@ -136,35 +156,70 @@ impl DiffusionForecaster {
     pub(super) fn prepare(&self, request: &Request, frames: Vec<Option<Arc<Frame>>>) -> Result<Prepared, ModelError> {
         let spec = self.spec();
         let (rows, columns) = shape(&frames);
-        let guess = spec.first_guess.fields(&self.context_window(request, &frames), &spec.variables, spec.leads)?;
+        let window = self.context_window(request, &frames);
+        let members = (request.stream.as_ref(), request.members);
+        let mut guesses = spec.first_guess.of_members(&window, members, &spec.variables, spec.leads)?;
         let missing = self.missing(&frames, rows * columns);
         let space = self.space();
         let device = self.device.device;
         // The variables that are forecast, then those of extra channels.
         let planes = self.planes(&frames, rows, columns).to_device(device);
         let forecast = spec.variables.len() as i64;
-        let history = planes.narrow(2, 0, forecast);
+        let past = planes.narrow(2, 0, forecast);
         let beside = planes.narrow(2, forecast, planes.size()[2] - forecast);
-        let guess = guess.map(|fields| first_guess::complete(&self.transformed(&fields).to_device(device), &history));
-        let history = space.encode(&history);
-        let encoded_guess = guess.as_ref().map(|guess| space.encode(guess));
+        let history = space.encode(&past);
         let (_, _, _, height, width) = history.size5().expect("of shape [sample, frame, channel, y, x]");
         let domain = self.tiles((height as usize, width as usize)).domain(height as usize, width as usize);
         // Outside the domain nothing is known.
         let history = pad(&history, domain, f64::NAN);
-        let padded_guess = encoded_guess.map(|guess| pad(&guess, domain, f64::NAN));
-        let dry = spec.dry();
-        let guess_of = |fields| Guess { fields, missing: spec.missing_guess, dry: &dry };
-        let condition = ConditionParts {
-            history: &history,
-            frames: spec.frames() as i64,
-            first_guess: padded_guess.as_ref().map(guess_of),
-            extra: extra::channels(&spec.extra, &pad(&beside, domain, f64::NAN), spec.leads).as_ref(),
-        }
-        .assemble();
+        let moved = match spec.extra.contains(&Extra::Extrapolation {}) {
+            true => spec.first_guess.fields(&window, &spec.variables, spec.leads)?,
+            false => None,
+        };
+        let moved = moved.map(|fields| {
+            let moved = Tensor::cat(&[&past, &self.completed(&fields, &past)], 1).narrow(2, 0, 1);
+            pad(&moved, domain, f64::NAN)
+        });
+        let moved = moved.as_ref().zip(spec.dry().first().copied());
+        let extra = extra::channels(&spec.extra, &pad(&beside, domain, f64::NAN), spec.leads, moved);
         let unknown = history.isnan().all_dim(1, true).all_dim(2, true);
         let known = unknown.logical_not().to_kind(tch::Kind::Float);
-        Ok(Prepared { condition, guess, domain, known, missing, rows, columns })
+        let shared = !spec.first_guess.is_of_members();
+        let guess = if shared { guesses.pop() } else { None };
+        let mut prepared =
+            Prepared { guesses, shared: None, past, history, extra, domain, known, missing, rows, columns };
+        if shared {
+            prepared.shared = Some(self.start_from(&prepared, guess.as_ref()));
+        }
+        Ok(prepared)
+    }
+
+    /// What a member is sampled from.
+    pub(super) fn start(&self, prepared: &Prepared, member: usize) -> Start {
+        match &prepared.shared {
+            Some(start) => start.clone(),
+            None => self.start_from(prepared, prepared.guesses.get(member)),
+        }
+    }
+
+    fn start_from(&self, prepared: &Prepared, fields: Option<&Array4<f32>>) -> Start {
+        let spec = self.spec();
+        let guess = fields.map(|fields| self.completed(fields, &prepared.past));
+        let padded = guess.as_ref().map(|guess| prepared.pad(&self.space().encode(guess), f64::NAN));
+        let dry = spec.dry();
+        let guess_of = |fields| Guess { fields, missing: spec.missing_guess, dry: &dry };
+        let parts = ConditionParts {
+            history: &prepared.history,
+            frames: spec.frames() as i64,
+            first_guess: padded.as_ref().map(guess_of),
+            extra: prepared.extra.as_ref(),
+        };
+        Start { condition: parts.assemble(), guess }
+    }
+
+    /// A transformed first guess, completed by a transformed past.
+    fn completed(&self, fields: &Array4<f32>, past: &Tensor) -> Tensor {
+        first_guess::complete(&self.transformed(fields).to_device(past.device()), past)
     }
 
     /// The window of the context alone, which is what a model is trained with.

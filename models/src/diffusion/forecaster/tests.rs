@@ -9,6 +9,8 @@ use tch::{Device, Kind, nn};
 use super::*;
 use crate::diffusion::guidance::{Guidance, PrecisionConfig};
 use crate::diffusion::residual::{Local, Residual};
+use crate::baselines::{Extrapolation, Steps};
+use crate::diffusion::extra::Extra;
 use crate::diffusion::{FirstGuess, MissingGuess};
 use crate::diffusion::{Method, ProcessConfig, SolverConfig, Target, Transform, schedule};
 use crate::network::config::{AUTOENCODER_PREFIX, UNET_PREFIX};
@@ -103,6 +105,51 @@ fn values(forecaster: &mut DiffusionForecaster, request: Request) -> Array4<f32>
 /// Equal to the last bit, NaN with NaN.
 fn same_bits(a: ndarray::ArrayView3<f32>, b: ndarray::ArrayView3<f32>) -> bool {
     a.dim() == b.dim() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+/// A model whose members start from those of STEPS, in so many units of their scale, with a window that STEPS can take.
+fn of_steps(limit: f64) -> (DiffusionForecaster, Request) {
+    let mut metadata = metadata();
+    let spec = &mut metadata.spec;
+    (spec.context, spec.first_guess, spec.extra) = (3, FirstGuess::Steps, vec![Extra::Extrapolation {}]);
+    (spec.network.in_channels, spec.missing_guess) = (5, MissingGuess::Dry);
+    spec.residual = Some(Residual { factor: vec![0.3], local: None, limit });
+    assert_eq!(spec.faults(), Vec::<String>::new());
+    let mut request = request(24, 24, 3, true);
+    let window = Arc::make_mut(&mut request.window);
+    let mut older = (**window.frames[0].as_ref().unwrap()).clone();
+    older.slot = ValidTime::from_unix_seconds(-300);
+    window.frames.insert(0, Some(Arc::new(older)));
+    (forecaster(&metadata, &Options::default()), request)
+}
+
+#[test]
+fn each_member_starts_from_that_of_steps_with_its_number_or_of_the_extrapolation() {
+    let (mut model, mut request) = of_steps(0.0);
+    let of = |mut baseline: Box<dyn Forecaster>, request: &Request| {
+        baseline.forecast(std::slice::from_ref(request)).remove(0).unwrap().ensembles.remove(0).values
+    };
+    let compare = |members: &Array4<f32>, guesses: &Array4<f32>| {
+        let known: Vec<_> = members.iter().zip(guesses).filter(|(a, b)| a.is_finite() && b.is_finite()).collect();
+        assert!(known.len() > members.len() / 2 && known.iter().any(|(a, _)| **a > 2.0));
+        // What is below 0.05 mm/h is dry to the model.
+        assert!(known.iter().all(|(a, b)| (*a - *b).abs() <= 0.051 + 2e-3 * **b));
+    };
+    let members = values(&mut model, request.clone());
+    compare(&members, &of(Box::<Steps>::default(), &request));
+    assert!(members.index_axis(Axis(0), 0) != members.index_axis(Axis(0), 1));
+    // STEPS cannot be run with a frame missing.
+    Arc::make_mut(&mut request.window).frames[1] = None;
+    compare(&values(&mut model, request.clone()), &of(Box::<Extrapolation>::default(), &request));
+}
+
+#[test]
+fn a_member_with_a_first_guess_of_its_own_does_not_depend_on_the_others() {
+    let (mut model, request) = of_steps(5.0);
+    let three = values(&mut model, request.clone());
+    let two = values(&mut model, Request { members: 2, ..request.clone() });
+    (0..2).for_each(|m| assert!(same_bits(two.index_axis(Axis(0), m), three.index_axis(Axis(0), m))));
+    assert!(!same_bits(three.index_axis(Axis(0), 0), three.index_axis(Axis(0), 1)));
 }
 
 #[test]
