@@ -337,7 +337,8 @@ fn beside(base: &Base<'_>, stream: &StreamConfig, role: Role, found: Option<Inpu
         Role::Truth => stream.inputs.truth.clone(),
     };
     let (source, inputs) = of(stream, role).zip(found)?;
-    let stream = StreamConfig { source, ..stream.clone() };
+    let plan = beside_of(stream, &source, inputs, base.parts, base.shared);
+    let stream = &plan.stream;
     // Its dead letters are written once: by a stream that forecasts it, else by one that it steers, else a verification.
     let streams = &base.config.streams;
     let first = |role| {
@@ -347,8 +348,20 @@ fn beside(base: &Base<'_>, stream: &StreamConfig, role: Role, found: Option<Inpu
     let is_forecast = streams.iter().any(|other| other.source.name == stream.source.name);
     let keeper = first(Role::Steering).or_else(|| first(Role::Truth)).filter(|_| !is_forecast);
     let keeps_dead = keeper == Some((stream.name.clone(), role));
-    let decoder = decoder(&stream, base.parts, base.shared);
-    Some(BesidePlan { stream, inputs, decoder, keeps_dead })
+    Some(BesidePlan { keeps_dead, ..plan })
+}
+
+/// A further source of a stream, whose dead letters are kept by another.
+fn beside_of(
+    stream: &StreamConfig,
+    source: &Arc<SourceConfig>,
+    inputs: Inputs,
+    parts: &Parts,
+    shared: &BTreeMap<Arc<str>, Arc<SharedFrames>>,
+) -> BesidePlan {
+    let stream = StreamConfig { source: source.clone(), ..stream.clone() };
+    let decoder = decoder(&stream, parts, shared);
+    BesidePlan { stream, inputs, decoder, keeps_dead: false }
 }
 
 /// What a stream, or a verification, may have in memory.

@@ -150,6 +150,30 @@ topics = {{ index = "{index}", probabilities = "{probabilities}", quantiles = "{
         Kafka::shared().read(&self.topic("observations"))
     }
 
+    /// Runs as often as `ends` has entries, each time until `more` records have been written to its topic of a kind, then
+    /// kills the program (true) or stops it in order. There are as many topics of that kind once it runs.
+    pub fn run_with_ends(&self, kind: &str, topics: usize, more: usize, ends: &[bool]) {
+        let (config, topic) = (self.config(), self.topic(kind));
+        for is_killed in ends {
+            let mut running = self.start(&["run", &config]);
+            running.until(LIMIT, "the topics are there", || Kafka::shared().topics(&topic).len() == topics);
+            let following = Kafka::shared().follow(&topic);
+            let before = Kafka::shared().read(&topic).len();
+            let mut seen = 0;
+            running.until(LIMIT, "more is written", || {
+                seen += following.take(Duration::from_millis(5)).len();
+                seen > before + more
+            });
+            if *is_killed {
+                running.kill();
+            } else {
+                running.terminate();
+                let said = running.success(LIMIT);
+                assert!(!said.contains("stops without what is under way"), "{said}");
+            }
+        }
+    }
+
     /// Runs to the end of the log.
     pub fn run(&self) -> String {
         self.start(&["run", &self.config()]).success(LIMIT)

@@ -169,7 +169,8 @@ impl DiffusionForecaster {
         let together = |a: &Member, b: &Member| if self.mixes { domain(a) == domain(b) } else { a.plan == b.plan };
         let groups: Vec<&[Member]> = work.chunk_by(together).flat_map(|c| c.chunks(self.batch)).collect();
         for group in groups {
-            let start = |member: &Member| Some(self.start(&plans[member.plan].open()?.prepared, member.number as usize));
+            let start =
+                |member: &Member| Some(self.start(&plans[member.plan].open()?.prepared, member.number as usize));
             let starts: Vec<Start> = group.iter().filter_map(start).collect();
             let sample = self.sample(&plans, group, &starts);
             for (i, (member, start)) in group.iter().zip(&starts).enumerate() {

@@ -100,13 +100,7 @@ pub fn pairs(task: &Task, archive: &Archive, count: u64) -> Vec<(Tensor, Tensor)
 }
 
 /// The crops of a batch, of one domain or of any.
-pub(super) fn draw(
-    task: &Task,
-    archive: &Archive,
-    domain: Option<usize>,
-    random: &[Philox],
-    device: Device,
-) -> Crops {
+pub(super) fn draw(task: &Task, archive: &Archive, domain: Option<usize>, random: &[Philox], device: Device) -> Crops {
     let crops: Vec<(Crop, Symmetry)> = random
         .iter()
         .map(|r| {
@@ -183,8 +177,7 @@ pub(super) fn condition(task: &Task, clean: &Crops, member: usize) -> Condition 
     let dry = model.dry();
     let guess_of = |fields| Guess { fields, missing: model.missing_guess, dry: &dry };
     let moved = clean.moved.as_ref().map(|moved| Tensor::cat(&[&clean.history, moved], 1).narrow(2, 0, 1));
-    let extra =
-        extra::channels(&model.extra, &clean.beside, model.leads, moved.as_ref().zip(dry.first().copied()));
+    let extra = extra::channels(&model.extra, &clean.beside, model.leads, moved.as_ref().zip(dry.first().copied()));
     let parts = ConditionParts {
         history: &clean.history,
         frames: model.frames() as i64,

@@ -103,7 +103,8 @@ fn one_step(network: &VideoUNet, process: &Process, task: &Task, crops: &Crops, 
     let at = model.sampler.solver.instants(&process.schedule)[0];
     let count = noise.size()[0];
     let members = 0..(count / crops.future.size()[0].max(1)) as usize;
-    let conditions: Vec<Tensor> = members.clone().map(|member| batch::condition(task, crops, member).channels).collect();
+    let conditions: Vec<Tensor> =
+        members.clone().map(|member| batch::condition(task, crops, member).channels).collect();
     let condition = Condition { channels: Tensor::cat(&conditions, 0) };
     let x = process.to_network(noise, &at);
     let steps = vec![at.step.unwrap_or(0); count as usize];

@@ -11,7 +11,7 @@ use squall_operators::source::budget::Budget;
 use squall_operators::stream::StreamContext;
 use squall_operators::window::Windowed;
 
-use super::{Parts, decoder, monitor, workers};
+use super::{Parts, beside_of, decoder, monitor, workers};
 use crate::config::{Config, StreamConfig};
 use crate::graph;
 use crate::inputs::{self, Inputs};
@@ -41,9 +41,7 @@ pub fn read_to_end(
     let steering = |stream: &StreamConfig| {
         let Some(steering) = &stream.inputs.steering else { return Ok(None) };
         let inputs = Inputs { clock, ..inputs::look(config, &steering.source, &*parts.connect)? };
-        let stream = StreamConfig { source: steering.source.clone(), ..stream.clone() };
-        let decoder = decoder(&stream, parts, &BTreeMap::new());
-        anyhow::Ok(Some(graph::BesidePlan { stream, inputs, decoder, keeps_dead: false }))
+        anyhow::Ok(Some(beside_of(stream, &steering.source, inputs, parts, &BTreeMap::new())))
     };
     let reading = graph::ReadingPlan {
         steering: streams.iter().map(steering).collect::<anyhow::Result<_>>()?,

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 use squall_tests::rain::{Rain, rfc3339};
@@ -318,26 +317,7 @@ fn crashes_stops_workers_processes_and_partitions_change_no_score_and_no_forecas
         setting.more += &format!("[streams.inputs.stations]\ntopic = \"{stations}\"\n");
         Kafka::shared().create(&stations, 1);
         Kafka::shared().write(&stations, &reports);
-        let config = setting.config();
-        for is_killed in ends {
-            let mut running = setting.start(&["run", &config]);
-            let there = || Kafka::shared().topics(&setting.topic("statistics")).len() == 1;
-            running.until(LIMIT, "the topics are there", there);
-            let following = Kafka::shared().follow(&setting.topic("statistics"));
-            let before = Kafka::shared().read(&setting.topic("statistics")).len();
-            let mut seen = 0;
-            running.until(LIMIT, "more is scored", || {
-                seen += following.take(Duration::from_millis(20)).len();
-                seen > before + 60
-            });
-            if *is_killed {
-                running.kill();
-            } else {
-                running.terminate();
-                let said = running.success(LIMIT);
-                assert!(!said.contains("stops without what is under way"), "{said}");
-            }
-        }
+        setting.run_with_ends("statistics", 1, 60, ends);
         if processes > 1 {
             start(&setting, processes, &[]).into_iter().for_each(|process| drop(process.success(LIMIT)));
         } else {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use squall_tests::rain::{Rain, rfc3339};
 use squall_tests::setting::LIMIT;
@@ -64,25 +63,7 @@ fn each_window_takes_the_wind_that_was_known_whatever_crashes_stops_workers_proc
         Kafka::shared().write(&observations, &frames.iter().enumerate().map(spread).collect::<Vec<_>>());
         Kafka::shared().create(&wind, 1);
         Kafka::shared().write(&wind, &winds);
-        let config = setting.config();
-        for is_killed in ends {
-            let mut running = setting.start(&["run", &config]);
-            running.until(LIMIT, "the topics are there", || Kafka::shared().topics(&setting.topic("index")).len() == 2);
-            let following = Kafka::shared().follow(&setting.topic("index"));
-            let before = Kafka::shared().read(&setting.topic("index")).len();
-            let mut seen = 0;
-            running.until(LIMIT, "more is forecast", || {
-                seen += following.take(Duration::from_millis(5)).len();
-                seen > before + 10
-            });
-            if *is_killed {
-                running.kill();
-            } else {
-                running.terminate();
-                let said = running.success(LIMIT);
-                assert!(!said.contains("stops without what is under way"), "{said}");
-            }
-        }
+        setting.run_with_ends("index", 2, 10, ends);
         if processes > 1 {
             start(&setting, processes, &[]).into_iter().for_each(|process| drop(process.success(LIMIT)));
         } else {

@@ -10,9 +10,9 @@ use tch::Tensor;
 use super::DiffusionForecaster;
 use crate::diffusion::Transform;
 use crate::diffusion::denoiser::{Condition, ConditionParts, Guess};
+use crate::diffusion::extra::Extra;
 use crate::diffusion::guidance::Guidance;
 use crate::diffusion::latent::Space;
-use crate::diffusion::extra::Extra;
 use crate::diffusion::{extra, first_guess};
 use crate::{ModelError, Prediction, Request};
 

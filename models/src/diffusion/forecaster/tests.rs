@@ -7,10 +7,10 @@ use squall_fields::{Axis as GridAxis, Frame, Grid, InputRef, IssueTime, LeadTime
 use tch::{Device, Kind, nn};
 
 use super::*;
-use crate::diffusion::guidance::{Guidance, PrecisionConfig};
-use crate::diffusion::residual::{Local, Residual};
 use crate::baselines::{Extrapolation, Steps};
 use crate::diffusion::extra::Extra;
+use crate::diffusion::guidance::{Guidance, PrecisionConfig};
+use crate::diffusion::residual::{Local, Residual};
 use crate::diffusion::{FirstGuess, MissingGuess};
 use crate::diffusion::{Method, ProcessConfig, SolverConfig, Target, Transform, schedule};
 use crate::network::config::{AUTOENCODER_PREFIX, UNET_PREFIX};
