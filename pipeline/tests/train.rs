@@ -208,6 +208,7 @@ fn the_shipped_configurations_train() {
     let setting = Setting::new();
     for (name, size, more) in [
         ("train-cogdpm-rain", "112x112", ["--variables", "rain", "--frames", "18"]),
+        ("train-crps-rain", "112x112", ["--variables", "rain", "--frames", "18"]),
         ("train-dydiff-wind", "80x80", ["--variables", "wind", "--frames", "14"]),
     ] {
         let data = setting.path(&format!("{name}.nc")).display().to_string();
@@ -215,7 +216,7 @@ fn the_shipped_configurations_train() {
         let arguments = ["simulate", "-o", &data, "--size", size, "--spacing", grid[0], "--cadence", grid[1]];
         let made = squall().args(arguments).args(more).output().unwrap();
         assert!(made.status.success(), "{made:?}");
-        let files = format!("[{{ file = \"{data}\" }}]");
+        let files = format!("[{{ file = \"{data}\", domain = \"ours\" }}]");
         let output = setting.path(name);
         let changes = [
             format!("output={}", output.display()),
@@ -227,9 +228,14 @@ fn the_shipped_configurations_train() {
             "validation={ every = 0, cases = 1, size = 64, members = 1 }".to_owned(),
         ];
         let config = format!("configs/{name}.toml");
-        let set: Vec<&str> = changes.iter().flat_map(|change| ["--set", change]).collect();
+        let mut set: Vec<&str> = changes.iter().flat_map(|change| ["--set", change]).collect();
+        if name == "train-crps-rain" {
+            set.extend(["--from", "models/weights/cogdpm-rain.safetensors"]);
+            set.extend(["--set", "training.domains={ heads_from = 0.0, heads_alone_from = 1.0 }"]);
+        }
         let (code, said) = train(&[&[config.as_str()], &set[..]].concat());
         assert_eq!(code, Some(0), "{name}: {said}");
+        assert_eq!(output.join("model-ours.safetensors").is_file(), name == "train-crps-rain");
         assert!(output.join("model.safetensors").is_file() && !rows(&output.join("scores.csv")).is_empty(), "{name}");
     }
 }

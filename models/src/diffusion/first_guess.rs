@@ -70,7 +70,7 @@ impl FirstGuess {
             steps: None,
         };
         let of = |mut model: Box<dyn Forecaster>| model.forecast(std::slice::from_ref(&request)).remove(0);
-        let prediction = of(Box::new(Steps::default())).or_else(|_| of(Box::new(Extrapolation::default())))?;
+        let prediction = of(Box::<Steps>::default()).or_else(|_| of(Box::<Extrapolation>::default()))?;
         let lacks = |variable: &Variable| ModelError::Window {
             issue_time: window.issue_time,
             reason: format!("{} is not rain and has no first guess of its members", variable.name()),

@@ -20,6 +20,7 @@ use super::noise;
 use super::process::Process;
 use super::sampler::{Sample, Sampler, SamplerConfig};
 use super::tiles::{Tiled, Tiling};
+use crate::baselines::Steps;
 use crate::device::{ComputeDevice, Precision};
 use crate::weights::{Metadata, Model};
 use crate::{Coordinates, Forecaster, ModelError, ModelSpec, Prediction, Request};
@@ -133,6 +134,11 @@ impl DiffusionForecaster {
                 let text = serde_json::to_string(&otherwise).expect("numbers and names have a JSON form");
                 hex::encode(Sha256::new().chain_update(&model.digest).chain_update(text).finalize())
             }
+        };
+        // Members that start from those of another model are of both.
+        let digest = match spec.first_guess.is_of_members() {
+            true => hex::encode(Sha256::new().chain_update(digest).chain_update(Steps::default().digest()).finalize()),
+            false => digest,
         };
         let tiling = options.tiling.unwrap_or(spec.tiling);
         let mixes = device.device.is_cuda();

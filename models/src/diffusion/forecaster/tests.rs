@@ -7,7 +7,7 @@ use squall_fields::{Axis as GridAxis, Frame, Grid, InputRef, IssueTime, LeadTime
 use tch::{Device, Kind, nn};
 
 use super::*;
-use crate::baselines::{Extrapolation, Steps};
+use crate::baselines::Extrapolation;
 use crate::diffusion::extra::Extra;
 use crate::diffusion::guidance::{Guidance, PrecisionConfig};
 use crate::diffusion::residual::{Local, Residual};
@@ -138,6 +138,7 @@ fn each_member_starts_from_that_of_steps_with_its_number_or_of_the_extrapolation
     let members = values(&mut model, request.clone());
     compare(&members, &of(Box::<Steps>::default(), &request));
     assert!(members.index_axis(Axis(0), 0) != members.index_axis(Axis(0), 1));
+    assert_ne!(model.digest(), model.model.digest, "STEPS is a part of it");
     // STEPS cannot be run with a frame missing.
     Arc::make_mut(&mut request.window).frames[1] = None;
     compare(&values(&mut model, request.clone()), &of(Box::<Extrapolation>::default(), &request));
