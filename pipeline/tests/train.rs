@@ -229,12 +229,22 @@ fn the_shipped_configurations_train() {
         ];
         let config = format!("configs/{name}.toml");
         let mut set: Vec<&str> = changes.iter().flat_map(|change| ["--set", change]).collect();
-        if name == "train-crps-rain" {
-            set.extend(["--from", "models/weights/cogdpm-rain.safetensors"]);
-            set.extend(["--set", "training.domains={ heads_from = 0.0, heads_alone_from = 1.0 }"]);
-        }
-        let (code, said) = train(&[&[config.as_str()], &set[..]].concat());
+        let from: &[&str] = match name {
+            "train-crps-rain" => {
+                set.extend(["--set", "training.domains={ heads_from = 0.0, heads_alone_from = 1.0 }"]);
+                &["--from", "models/weights/cogdpm-rain.safetensors"]
+            }
+            _ => &[],
+        };
+        let (code, said) = train(&[&[config.as_str()], &set[..], from].concat());
         assert_eq!(code, Some(0), "{name}: {said}");
+        if name == "train-crps-rain" {
+            let checkpoint = output.join("checkpoint.safetensors").display().to_string();
+            let more = ["--set", "training.steps=2", "--resume", &checkpoint];
+            let (code, said) = train(&[&[config.as_str()], &set[..], &more].concat());
+            let reason = "training.steps is 2, training.domains parted heads for 1";
+            assert!(code == Some(2) && said.contains(reason), "{code:?}: {said}");
+        }
         assert_eq!(output.join("model-ours.safetensors").is_file(), name == "train-crps-rain");
         assert!(output.join("model.safetensors").is_file() && !rows(&output.join("scores.csv")).is_empty(), "{name}");
     }

@@ -335,7 +335,10 @@ fn domains_share_a_backbone_and_have_heads_of_their_own() {
     let mut parted = None;
     for step in 0..30 {
         match step {
-            5 => assert!(trainer.averaged_by_domain().is_empty()),
+            6 => {
+                assert!(trainer.averaged_by_domain().is_empty());
+                assert_eq!(trainer.averaged()[&head("")], trainer.checkpoint().averaged()[&head("")]);
+            }
             14 => trainer.checkpoint().save(&path).unwrap(),
             18 => parted = Some(weights(&trainer)),
             _ => {}

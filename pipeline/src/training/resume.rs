@@ -41,6 +41,11 @@ pub fn task(asked: &Task, checkpoint: &Checkpoint, path: &Path) -> anyhow::Resul
     if checkpoint.step > steps {
         found.push(format!("training.steps is {steps}, the checkpoint has done {}", checkpoint.step));
     }
+    let planned = checkpoint.task.training.steps;
+    if task.training.domains.is_some() && steps != planned {
+        // They are shares of the steps; parted anew, heads would lose what they have learnt.
+        found.push(format!("training.steps is {steps}, training.domains parted heads for {planned}"));
+    }
     if found.is_empty() {
         return Ok(task);
     }

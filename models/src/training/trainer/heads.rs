@@ -12,7 +12,7 @@ impl Trainer {
     /// The averaged weights, f32, by name; where domains have heads of their own, with the mean of these.
     pub fn averaged(&self) -> BTreeMap<String, Tensor> {
         let weights = self.average.weights();
-        let parted = self.phase(self.step) != Phase::Together;
+        let parted = self.is_parted();
         let of = |name: &String, weight: &Tensor| {
             let heads: Vec<Tensor> = match parted && domains::is_of_head(name) {
                 true => self.domains.iter().map(|d| weights[&domains::of_domain(name, d)].shallow_clone()).collect(),
@@ -30,7 +30,7 @@ impl Trainer {
 
     /// The averaged weights of each domain that has a head of its own.
     pub fn averaged_by_domain(&self) -> Vec<(Arc<str>, BTreeMap<String, Tensor>)> {
-        let (weights, parted) = (self.average.weights(), self.phase(self.step) != Phase::Together);
+        let (weights, parted) = (self.average.weights(), self.is_parted());
         let of = |domain: &Arc<str>| {
             let head = |name: &String| weights.get(&domains::of_domain(name, domain)).map(Tensor::shallow_clone);
             let own = |(name, weight): (String, Tensor)| (head(&name).unwrap_or(weight), name);
@@ -44,6 +44,11 @@ impl Trainer {
     pub(super) fn phase(&self, step: u64) -> Phase {
         let training = &self.task.training;
         training.domains.as_ref().map_or(Phase::Together, |domains| domains.phase(step, training.steps))
+    }
+
+    /// Whether a step has been done with heads of domains; until then theirs mean nothing.
+    fn is_parted(&self) -> bool {
+        self.step.checked_sub(1).is_some_and(|last| self.phase(last) != Phase::Together)
     }
 
     /// Each domain's head becomes the common one.
