@@ -58,7 +58,7 @@ fn sampling_10_steps(bencher: divan::Bencher, name: &str) {
     let solver = SolverConfig { method: Method::Dpm2m, grid: Grid::UniformLambda, steps: 10 };
     let sampler = Sampler {
         process: Process::new(ProcessConfig::Dynamical { ratio: 0.5 }),
-        config: SamplerConfig { solver, guidance },
+        config: SamplerConfig { solver, guidance, mean: false },
     };
     let condition = Condition { channels: input(5) };
     let noise = input(3);

@@ -98,7 +98,7 @@ fn sample(network: &VideoUNet, [samples, frames, channels, height, width]: [i64;
     let solver = SolverConfig { method: Method::Ddim, grid: Grid::UniformT, steps: 10 };
     let sampler = Sampler {
         process: Process::new(ProcessConfig::Dynamical { ratio: 0.5 }),
-        config: SamplerConfig { solver, guidance: Guidance::None },
+        config: SamplerConfig { solver, guidance: Guidance::None, mean: false },
     };
     let condition = Condition { channels: tensor("condition", channels - 3) };
     let denoiser = NetworkDenoiser { network, process: &sampler.process };

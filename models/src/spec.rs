@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 use squall_fields::Variable;
 
 use crate::baselines;
+use crate::diffusion::denoiser::History;
 use crate::diffusion::extra::Extra;
 use crate::diffusion::first_guess::{FirstGuess, MissingGuess};
 use crate::diffusion::residual::Residual;
-use crate::diffusion::{ProcessConfig, SamplerConfig, Target, Tiling, Transform};
+use crate::diffusion::{ProcessConfig, SamplerConfig, Target, Tiling, Transform, foresight};
 use crate::network::{AutoencoderConfig, UNetConfig};
 
 /// All that is needed to run a model beside its numbers.
@@ -30,6 +31,9 @@ pub struct ModelSpec {
     pub leads: usize,
     /// Sizes of the denoising network.
     pub network: UNetConfig,
+    /// Sizes of the predictive stream, of a model that has one ([`foresight`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictor: Option<UNetConfig>,
     /// Sizes of the autoencoder, of a latent model.
     #[serde(default)]
     pub autoencoder: Option<AutoencoderConfig>,
@@ -45,6 +49,9 @@ pub struct ModelSpec {
     /// What the network sees where the first guess is missing.
     #[serde(default)]
     pub missing_guess: MissingGuess,
+    /// How the network sees the frames of the past.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub history: History,
     /// Channels of the condition beyond the variables, in their order. A frame must have the variables among them, too.
     #[serde(default)]
     pub extra: Vec<Extra>,
@@ -59,10 +66,48 @@ pub struct ModelSpec {
     pub sampler: SamplerConfig,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl ModelSpec {
     /// Frames of a clip: context and leads.
     pub fn frames(&self) -> usize {
         self.context + self.leads
+    }
+
+    /// Frames of the past that pass through the network.
+    pub fn past(&self) -> usize {
+        self.history.frames(self.context)
+    }
+
+    /// Frames that pass through the network: those of the past, if they do, and the leads.
+    pub fn diffused(&self) -> usize {
+        self.past() + self.leads
+    }
+
+    /// Channels of a frame that are diffused.
+    fn channels(&self) -> i64 {
+        self.autoencoder.as_ref().map_or(self.variables.len() as i64, |autoencoder| autoencoder.latent_channels)
+    }
+
+    /// Channels of a frame's condition, without what a predictive stream says.
+    fn condition_channels(&self) -> i64 {
+        let channels = self.channels();
+        let past = (self.context - self.past()) as i64 * (channels + 1);
+        let mask = i64::from(self.missing_guess == MissingGuess::Masked);
+        channels + 2 + mask + self.extra.len() as i64 + past
+    }
+
+    /// Rows and columns that are diffused must be multiples of this.
+    pub fn stride(&self) -> usize {
+        let (a, b) = (self.network.stride(), self.predictor.as_ref().map_or(1, UNetConfig::stride));
+        (1..=b).map(|times| times * a).find(|both| both.is_multiple_of(b)).unwrap_or(a * b)
+    }
+
+    /// The same in pixels, of which a cell of a latent space has several.
+    pub fn pixel_stride(&self) -> usize {
+        self.stride() * self.autoencoder.as_ref().map_or(1, AutoencoderConfig::stride)
     }
 
     /// Variables that a frame must have: those that are forecast, then those of extra channels.
@@ -85,18 +130,37 @@ impl ModelSpec {
         let mut faults = self.network.faults();
         faults.extend(self.autoencoder.iter().flat_map(|autoencoder| autoencoder.faults(self.variables.len())));
         faults.extend(self.process.fault());
-        let channels = match &self.autoencoder {
-            Some(autoencoder) => autoencoder.latent_channels,
-            None => self.variables.len() as i64,
+        let (channels, condition) = (self.channels(), self.condition_channels());
+        let foreseen = self.predictor.as_ref().map_or(0, foresight::channels);
+        let more = condition - channels - 2 + foreseen;
+        let mut expect = |what: &str, network: &UNetConfig, needed: i64| {
+            if network.in_channels != needed || network.out_channels != channels {
+                let (i, o) = (network.in_channels, network.out_channels);
+                let with = if more == 0 { String::new() } else { format!(" and {more} more") };
+                faults.push(format!(
+                    "frames of {channels} channels{with} need {needed} channels in and {channels} out, {what} has {i} and {o}"
+                ));
+            }
         };
-        let more = self.extra.len() as i64 + i64::from(self.missing_guess == MissingGuess::Masked);
-        let needed = 2 * channels + 2 + more;
-        if self.network.in_channels != needed || self.network.out_channels != channels {
-            let (i, o) = (self.network.in_channels, self.network.out_channels);
-            let with = if more == 0 { String::new() } else { format!(" and {more} of mask and extra") };
-            faults.push(format!(
-                "frames of {channels} channels{with} need {needed} channels in and {channels} out, the network has {i} and {o}"
-            ));
+        expect("the network", &self.network, channels + condition + foreseen);
+        if let Some(predictor) = &self.predictor {
+            expect("the predictor", predictor, condition);
+            faults.extend(predictor.faults().into_iter().map(|fault| format!("predictor: {fault}")));
+            let area = predictor.patch * predictor.patch;
+            if area > 0 && predictor.channels % area != 0 {
+                let (channels, side) = (predictor.channels, predictor.patch);
+                faults.push(format!(
+                    "predictor: {channels} channels of a cell are no multiple of its {side} x {side} pixels"
+                ));
+            }
+        }
+        if self.sampler.mean && self.predictor.is_none() {
+            faults.push("sampler.mean is of models with a predictor".to_owned());
+        }
+        if self.history == History::Channels && self.process.ratio() > 0.0 {
+            faults.push(
+                "history = \"channels\" is not for the dynamical process, which mixes frames of the past in".to_owned(),
+            );
         }
         if self.missing_guess == MissingGuess::Masked && self.first_guess == FirstGuess::None {
             faults.push("missing_guess = \"masked\" needs a first_guess".to_owned());
@@ -120,7 +184,7 @@ impl ModelSpec {
         if self.transforms.len() != self.variables.len() {
             faults.push(format!("{} variables have {} transforms", self.variables.len(), self.transforms.len()));
         }
-        let stride = self.network.stride();
+        let stride = self.stride();
         let (rows, columns) = self.tiling.tile;
         if rows == 0 || rows % stride != 0 || columns == 0 || columns % stride != 0 {
             faults.push(format!("a tile of {rows} x {columns} is no multiple of the network's stride {stride}"));

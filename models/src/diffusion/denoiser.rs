@@ -1,5 +1,6 @@
 //! Networks as solvers see them: noisy frames and a condition in, noise out.
 
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::first_guess::MissingGuess;
@@ -7,14 +8,36 @@ use super::process::{Process, step_tensor};
 use super::schedule::Instant;
 use crate::network::VideoUNet;
 
+/// How the network sees the frames of the past.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum History {
+    /// As frames of the clip, which pass through the network beside those of the future and cost as much.
+    #[default]
+    Frames,
+    /// As further channels of each future frame, the last of the condition: every frame of the past, then a mask for each.
+    Channels,
+}
+
+impl History {
+    /// Of so many frames of context, those that pass through the network.
+    pub const fn frames(self, context: usize) -> usize {
+        match self {
+            Self::Frames => context,
+            Self::Channels => 0,
+        }
+    }
+}
+
 /// What a model is conditioned on: `[sample, frame, channel, y, x]` beside the noisy frames.
 ///
 /// Channels of a frame: the clean history (C; future frames hold zeros or a first guess), a mask that is 1 where a
 /// clean value of the past is known (missing pixels have value and mask 0), a mask that is 1 in the first future
-/// frame, for [`MissingGuess::Masked`] one that is 1 where the first guess is known, then any extra channels.
+/// frame, for [`MissingGuess::Masked`] one that is 1 where the first guess is known, then any extra channels, then what
+/// [`History::Channels`] adds, then what a predictive stream says ([`super::foresight`]).
 #[derive(Debug)]
 pub struct Condition {
-    /// `[sample, frame, C + 2 + mask + extra, y, x]`.
+    /// `[sample, frame, C + 2 + mask + extra + history + foresight, y, x]`.
     pub channels: Tensor,
 }
 
@@ -33,8 +56,10 @@ pub struct ConditionParts<'a> {
     pub frames: i64,
     /// What the *clean history* of future frames holds instead of 0.
     pub first_guess: Option<Guess<'a>>,
-    /// `[sample, frame, extra, y, x]`: any more channels, such as position or time of day.
+    /// `[sample, frame, extra, y, x]` of the whole clip: any more channels, such as position or time of day.
     pub extra: Option<&'a Tensor>,
+    /// How the frames of the past are seen.
+    pub seen: History,
 }
 
 /// A first guess as part of a condition.
@@ -82,11 +107,21 @@ impl ConditionParts<'_> {
         if future > 0 {
             let _ = first_future.narrow(1, past, 1).fill_(1.0);
         }
-        let clean = Tensor::cat(&[history, later], 1);
-        let mask = Tensor::cat(&[known, unknown], 1);
+        let clean = Tensor::cat(&[&history, &later], 1);
+        let mask = Tensor::cat(&[&known, &unknown], 1);
         let mut parts = vec![clean, mask, first_future];
         parts.extend(self.first_guess.filter(|g| g.missing == MissingGuess::Masked).map(|guess| guess.mask(past)));
         parts.extend(self.extra.map(Tensor::shallow_clone));
+        if self.seen == History::Channels {
+            parts.iter_mut().for_each(|part| *part = part.narrow(1, past, future));
+            // The same in each frame.
+            let beside = |frames: &Tensor| {
+                let flat = frames.reshape([samples, 1, -1, height, width]);
+                let count = flat.size()[2];
+                flat.expand([samples, future, count, height, width], false)
+            };
+            parts.extend([beside(&history), beside(&known)]);
+        }
         Condition { channels: Tensor::cat(&parts, 2) }
     }
 }
@@ -108,6 +143,12 @@ impl Condition {
         let mut size = self.channels.size();
         size[0] = count;
         Self { channels: self.channels.expand(&size, false) }
+    }
+
+    /// The same with further channels `[sample, frame, channel, y, x]`.
+    #[must_use]
+    pub fn with(&self, further: &Tensor) -> Self {
+        Self { channels: Tensor::cat(&[&self.channels, further], 2) }
     }
 
     /// The network's input: noisy frames `[sample, frame, C, y, x]`, then these channels.
@@ -171,7 +212,8 @@ mod tests {
         let fields = Tensor::from_slice(&[-1f32, nan, 0.5]).reshape([1, 1, 1, 1, 3]);
         let channels = |missing| {
             let first_guess = Some(Guess { fields: &fields, missing, dry: &[-1.0] });
-            ConditionParts { history: &history, frames: 3, first_guess, extra: None }.assemble().channels
+            let seen = History::Frames;
+            ConditionParts { history: &history, frames: 3, first_guess, extra: None, seen }.assemble().channels
         };
         let row = |channels: &Tensor, frame: i64, channel: i64| -> Vec<f32> {
             Vec::try_from(channels.get(0).get(frame).get(channel).reshape([3]).contiguous()).unwrap()
@@ -183,5 +225,25 @@ mod tests {
         let masked = channels(MissingGuess::Masked);
         assert_eq!((masked.size(), row(&masked, 2, 0)), (vec![1, 3, 4, 1, 3], vec![-1.0, -1.0, 0.5]));
         assert_eq!((row(&masked, 1, 3), row(&masked, 2, 3)), (vec![0.0; 3], vec![1.0, 0.0, 1.0]));
+    }
+
+    #[test]
+    fn frames_of_the_past_may_be_channels_of_those_of_the_future() {
+        let nan = f32::NAN;
+        // Two frames of two cells, one of them missing once; two leads.
+        let history = Tensor::from_slice(&[0.1f32, nan, 0.3, 0.4]).reshape([1, 2, 1, 1, 2]);
+        let fields = Tensor::from_slice(&[0.5f32, 0.6, 0.7, 0.8]).reshape([1, 2, 1, 1, 2]);
+        let extra = Tensor::arange(8, (Kind::Float, Device::Cpu)).reshape([1, 4, 1, 1, 2]);
+        let guess = Guess { fields: &fields, missing: MissingGuess::Dry, dry: &[-1.0] };
+        let parts =
+            |seen| ConditionParts { history: &history, frames: 4, first_guess: Some(guess), extra: Some(&extra), seen };
+        let (frames, channels) =
+            (parts(History::Frames).assemble().channels, parts(History::Channels).assemble().channels);
+        assert_eq!((frames.size(), channels.size()), (vec![1, 4, 4, 1, 2], vec![1, 2, 8, 1, 2]));
+        assert_eq!(channels.narrow(2, 0, 4), frames.narrow(1, 2, 2));
+        for lead in 0..2 {
+            let of = channels.get(0).get(lead).narrow(0, 4, 4).reshape([8]);
+            assert_eq!(Vec::<f32>::try_from(of).unwrap(), [0.1, 0.0, 0.3, 0.4, 1.0, 0.0, 1.0, 1.0]);
+        }
     }
 }

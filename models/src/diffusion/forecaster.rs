@@ -15,6 +15,7 @@ use squall_fields::{Cadence, Ensemble, Variable};
 use tch::Tensor;
 
 use super::denoiser::{Condition, NetworkDenoiser};
+use super::foresight;
 use super::guidance::{Fields, Undo};
 use super::noise;
 use super::process::Process;
@@ -156,7 +157,7 @@ impl DiffusionForecaster {
 
     /// The tiles of a domain.
     fn tiles(&self, (rows, columns): (usize, usize)) -> Tiling {
-        self.tiling.fitted(rows, columns, self.spec().network.stride())
+        self.tiling.fitted(rows, columns, self.spec().stride())
     }
 
     /// Answers requests together.
@@ -243,7 +244,7 @@ impl DiffusionForecaster {
             let (rows, columns) = prepared.domain;
             let size = Philox::of_member(&self.digest, &request.stream, issue_time, member.number, "noise-factor");
             let factor = self.sampler.process.noise_factor(&size, 0);
-            let noise = noise::field(&random, spec.frames(), channels, rows, columns);
+            let noise = noise::field(&random, spec.diffused(), channels, rows, columns);
             let noise = if factor == 1.0 { noise } else { noise * factor };
             Some((noise, prepared.domain))
         };
@@ -256,6 +257,13 @@ impl DiffusionForecaster {
             let channels: Vec<&Tensor> = starts.iter().map(|start| &start.condition.channels).collect();
             Condition { channels: Tensor::cat(&channels, 0) }
         };
+        if let (true, Some(predictor)) = (sampler.config.mean, &self.spec().predictor) {
+            // What it says stands last.
+            let said = foresight::channels(predictor);
+            let from = condition.channels.size()[2] - said;
+            let frames = foresight::mean(predictor, &condition.channels.narrow(2, from, said));
+            return Sample { frames, precision: None };
+        }
         let denoiser = NetworkDenoiser { network: &self.model.network, process: &sampler.process };
         let denoiser = Tiled::new(denoiser, self.tiles(domains[0]), self.batch);
         sampler.sample_fields(&denoiser, &condition, &noise, &self.fields(plans, members, starts))
@@ -273,7 +281,7 @@ impl DiffusionForecaster {
             |prepared: &Prepared, start: &Start| start.guess.as_ref().map(|guess| prepared.pad(guess, f64::NAN));
         let undo = self.spec().residual.as_ref().zip(stack(&padded));
         Fields {
-            past: self.spec().context as i64,
+            past: self.spec().past() as i64,
             undo: undo.map(|(residual, guess)| Undo::new(residual, &guess)),
             known: stack(&|prepared, _| Some(prepared.known.shallow_clone())),
         }
@@ -282,7 +290,7 @@ impl DiffusionForecaster {
     /// Transformed future frames `[member, lead, channel, y, x]` of the request's own cells, on the CPU.
     fn physical(&self, prepared: &Prepared, start: &Start, frames: &Tensor) -> Tensor {
         let spec = self.spec();
-        let future = frames.narrow(1, spec.context as i64, spec.leads as i64);
+        let future = frames.narrow(1, spec.past() as i64, spec.leads as i64);
         let future = self.space().decode(&future);
         let future = future.narrow(3, 0, prepared.rows as i64).narrow(4, 0, prepared.columns as i64);
         let values = match (&spec.residual, &start.guess) {
@@ -365,7 +373,7 @@ impl Forecaster for DiffusionForecaster {
         }
         let (rows, columns) = self.tiling.tile;
         let size =
-            |channels: i64| [self.batch as i64, self.spec().frames() as i64, channels, rows as i64, columns as i64];
+            |channels: i64| [self.batch as i64, self.spec().diffused() as i64, channels, rows as i64, columns as i64];
         let input = Tensor::zeros(size(self.spec().network.in_channels), (tch::Kind::Float, self.device.device));
         let steps = super::process::step_tensor(&vec![981; self.batch], self.device.device);
         let _ = tch::no_grad(|| self.model.network.forward(&input, &steps));

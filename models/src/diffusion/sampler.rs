@@ -17,6 +17,9 @@ pub struct SamplerConfig {
     pub solver: SolverConfig,
     /// Guidance.
     pub guidance: Guidance,
+    /// Do not sample: every member is the mean that the predictive stream says, of a model that has one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mean: bool,
 }
 
 /// What sampling gives.
@@ -169,7 +172,10 @@ mod tests {
 
     fn sampler(ratio: f64, guidance: Guidance) -> Sampler {
         let solver = SolverConfig { method: Method::Ddim, grid: Grid::UniformT, steps: 10 };
-        Sampler { process: Process::new(ProcessConfig::of_ratio(ratio)), config: SamplerConfig { solver, guidance } }
+        Sampler {
+            process: Process::new(ProcessConfig::of_ratio(ratio)),
+            config: SamplerConfig { solver, guidance, mean: false },
+        }
     }
 
     /// The dynamical method as published, step by step in x-space.

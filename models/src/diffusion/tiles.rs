@@ -78,34 +78,36 @@ fn along(length: usize, tile: usize, overlap: usize) -> Vec<usize> {
     (0..count).map(|i| i * (length - tile) / (count - 1)).collect()
 }
 
-/// A denoiser of domains, made from a denoiser of tiles.
+/// Cuts domains into tiles, in batches of one fixed shape, and blends what comes of them.
 #[derive(Debug)]
-pub struct Tiled<D> {
-    denoiser: D,
+pub struct Tiles {
     tiling: Tiling,
     batch: usize,
     weights: Tensor,
 }
 
-impl<D: Denoiser> Tiled<D> {
+impl Tiles {
     /// Evaluates `batch` tiles at a time.
-    pub fn new(denoiser: D, tiling: Tiling, batch: usize) -> Self {
-        Self { denoiser, tiling, batch: batch.max(1), weights: tiling.weights() }
+    pub fn new(tiling: Tiling, batch: usize) -> Self {
+        Self { tiling, batch: batch.max(1), weights: tiling.weights() }
     }
 
-    /// Runs `evaluate` on batches of tiles and blends each of its outputs over the domain.
-    fn blend<const N: usize>(
+    /// Runs `evaluate` on batches of tiles of each input and blends each of its outputs, of so many channels, over the domain.
+    /// Inputs are `[sample, frame, channel, y, x]`; one with fewer samples than the first repeats its last.
+    pub fn blend<const N: usize>(
         &self,
-        x: &Tensor,
-        condition: &Condition,
-        evaluate: impl Fn(&Tensor, &Condition) -> [Tensor; N],
+        inputs: &[&Tensor],
+        channels: i64,
+        evaluate: impl Fn(&[Tensor]) -> [Tensor; N],
     ) -> [Tensor; N] {
-        let (members, _, _, rows, columns) = x.size5().expect("of shape [sample, frame, channel, y, x]");
+        let (members, frames, _, rows, columns) = inputs[0].size5().expect("of shape [sample, frame, channel, y, x]");
+        let options = (Kind::Float, inputs[0].device());
         let origins = self.tiling.origins(rows as usize, columns as usize);
         let single = origins.len() == 1;
-        let weights = self.weights.to_device(x.device());
-        let sums: [Tensor; N] = std::array::from_fn(|_| x.zeros_like());
-        let total = Tensor::zeros([rows, columns], (Kind::Float, x.device()));
+        let weights = self.weights.to_device(inputs[0].device());
+        let sums: [Tensor; N] =
+            std::array::from_fn(|_| Tensor::zeros([members, frames, channels, rows, columns], options));
+        let total = Tensor::zeros([rows, columns], options);
         for (y0, x0) in &origins {
             let _ = self.cut(&total, *y0, *x0).g_add_(&weights);
         }
@@ -120,8 +122,8 @@ impl<D: Denoiser> Tiled<D> {
                 };
                 Tensor::cat(&(0..self.batch).map(entry).collect::<Vec<_>>(), 0)
             };
-            let tiles = Condition { channels: gather(&condition.channels) };
-            for (sum, output) in sums.iter().zip(evaluate(&gather(x), &tiles)) {
+            let tiles: Vec<Tensor> = inputs.iter().map(|input| gather(input)).collect();
+            for (sum, output) in sums.iter().zip(evaluate(&tiles)) {
                 for (i, (member, (y0, x0))) in chunk.iter().enumerate() {
                     let part = output.narrow(0, i as i64, 1);
                     let mut place = self.cut(&sum.narrow(0, *member, 1), *y0, *x0);
@@ -139,6 +141,30 @@ impl<D: Denoiser> Tiled<D> {
     /// The tile that starts at a row and column: a view of the last two dimensions.
     fn cut(&self, from: &Tensor, y0: usize, x0: usize) -> Tensor {
         from.narrow(-2, y0 as i64, self.tiling.tile.0 as i64).narrow(-1, x0 as i64, self.tiling.tile.1 as i64)
+    }
+}
+
+/// A denoiser of domains, made from a denoiser of tiles.
+#[derive(Debug)]
+pub struct Tiled<D> {
+    denoiser: D,
+    tiles: Tiles,
+}
+
+impl<D: Denoiser> Tiled<D> {
+    /// Evaluates `batch` tiles at a time.
+    pub fn new(denoiser: D, tiling: Tiling, batch: usize) -> Self {
+        Self { denoiser, tiles: Tiles::new(tiling, batch) }
+    }
+
+    fn blend<const N: usize>(
+        &self,
+        x: &Tensor,
+        condition: &Condition,
+        evaluate: impl Fn(&Tensor, &Condition) -> [Tensor; N],
+    ) -> [Tensor; N] {
+        let of = |parts: &[Tensor]| evaluate(&parts[0], &Condition { channels: parts[1].shallow_clone() });
+        self.tiles.blend(&[x, &condition.channels], x.size()[2], of)
     }
 }
 

@@ -187,6 +187,11 @@ impl Autoencoder {
         &self.config
     }
 
+    /// Sets [`AutoencoderConfig::scale`].
+    pub fn set_scale(&mut self, scale: f64) {
+        self.config.scale = scale;
+    }
+
     /// Mean and log-variance of the latent: `[n, c, y, x]` to `[n, 2 z, y/stride, x/stride]`, the mean first.
     pub fn moments(&self, x: &Tensor) -> Tensor {
         let mut h = self.encoder.conv_in.forward(&x.contiguous());

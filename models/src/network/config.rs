@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// Prefix of the video U-Net's parameter names in a checkpoint.
 pub const UNET_PREFIX: &str = "model.diffusion_model";
+/// Prefix of a predictive stream's parameter names.
+pub const PREDICTOR_PREFIX: &str = "predictor";
 /// Prefix of the autoencoder's parameter names in a checkpoint.
 pub const AUTOENCODER_PREFIX: &str = "first_stage_model";
 
@@ -103,7 +105,8 @@ pub struct AutoencoderConfig {
     pub res_blocks: usize,
     /// Channels of a frame in latent space.
     pub latent_channels: i64,
-    /// Factor from the encoder's mean to the latent that is diffused.
+    /// Factor from the encoder's mean to the latent that is diffused. In a training configuration 0 is fitted to the data.
+    #[serde(default)]
     pub scale: f64,
 }
 

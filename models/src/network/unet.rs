@@ -146,8 +146,28 @@ impl VideoUNet {
         self.forward_tapped(x, step, &mut |_, _| ())
     }
 
+    /// As [`VideoUNet::forward`], with the features that the output is made of: the channels of a cell, normalised, as
+    /// `[sample, frame, channels / patch^2, y, x]`.
+    pub fn forward_with_features(&self, x: &Tensor, step: &Tensor) -> (Tensor, Tensor) {
+        let features = self.norm_out.forward_silu(&self.trunk(x, step, &mut |_, _| ()));
+        (self.as_frames(x, &self.conv_out.forward(&features)), self.as_frames(x, &features))
+    }
+
     /// As [`VideoUNet::forward`], showing each block's output to `tap`.
     pub fn forward_tapped(&self, x: &Tensor, step: &Tensor, tap: Tap) -> Tensor {
+        let h = self.trunk(x, step, tap);
+        self.as_frames(x, &self.conv_out.forward(&self.norm_out.forward_silu(&h)))
+    }
+
+    /// Cells `[sample * frame, channel, y, x]` as frames of pixels of the type of the input.
+    fn as_frames(&self, x: &Tensor, cells: &Tensor) -> Tensor {
+        let (samples, frames, _, height, width) = x.size5().expect("of shape [sample, frame, channel, y, x]");
+        let pixels = self.to_pixels(cells.shallow_clone());
+        pixels.reshape([samples, frames, -1, height, width]).to_kind(x.kind())
+    }
+
+    /// All but the last layers.
+    fn trunk(&self, x: &Tensor, step: &Tensor, tap: Tap) -> Tensor {
         let (samples, frames, channels, height, width) = x.size5().expect("of shape [sample, frame, channel, y, x]");
         let kind = self.kind();
         let time = sinusoids(step, self.config.channels).to_kind(kind);
@@ -176,8 +196,7 @@ impl VideoUNet {
             h = run(layers, Tensor::cat(&[h, skip], 1));
             tap(&format!("output_blocks.{i}"), &h);
         }
-        let out = self.to_pixels(self.conv_out.forward(&self.norm_out.forward_silu(&h)));
-        out.reshape([samples, frames, self.config.out_channels, height, width]).to_kind(x.kind())
+        h
     }
 
     /// Squares of pixels to channels of a cell.

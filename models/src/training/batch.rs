@@ -7,8 +7,10 @@ use super::augment::{Reading, Symmetry};
 use super::config::Task;
 use super::data::{Archive, Crop};
 use super::domains;
+use super::stages::Networks;
 use crate::diffusion::denoiser::{Condition, ConditionParts, Guess};
 use crate::diffusion::extra;
+use crate::diffusion::latent::Space;
 use crate::diffusion::process::Process;
 use crate::diffusion::schedule::STEPS;
 
@@ -49,6 +51,16 @@ pub(super) struct Crops {
 }
 
 impl Crops {
+    /// In the space that is diffused. Takes no gradients.
+    pub(super) fn encoded(self, space: Space<'_>) -> Self {
+        tch::no_grad(|| Self {
+            history: space.encode(&self.history),
+            future: space.encode(&self.future),
+            guesses: self.guesses.iter().map(|guess| space.encode(guess)).collect(),
+            ..self
+        })
+    }
+
     /// The first guess of a member, `[sample, lead, channel, y, x]`.
     pub(super) fn guess(&self, member: usize) -> Option<&Tensor> {
         self.guesses.get(member % self.guesses.len().max(1))
@@ -56,13 +68,21 @@ impl Crops {
 }
 
 /// Batch number `index` of a run: a function of the seed and the index alone.
-pub fn assemble(task: &Task, process: &Process, archive: &Archive, index: u64, device: Device) -> Batch {
+pub fn assemble(
+    task: &Task,
+    process: &Process,
+    networks: &Networks,
+    archive: &Archive,
+    index: u64,
+    device: Device,
+) -> Batch {
     let mut random = random(task, index);
     if let Some(tuning) = &task.training.tuning {
         // The others are of the bank.
         random.truncate(random.len() - tuning.of_bank(random.len()).min(random.len() - 1));
     }
     let clean = draw(task, archive, domains::of_batch(task, archive, index), &random, device);
+    let clean = clean.encoded(networks.space());
     // Stratified over the batch, which lowers the variance of the gradient.
     let shift = Philox::new(!task.training.seed, index).uniform(0);
     let share = |i: usize| (shift + i as f64 / random.len() as f64).fract();
@@ -76,7 +96,7 @@ pub fn assemble(task: &Task, process: &Process, archive: &Archive, index: u64, d
     let weight = weights(task, &clean, &x);
     let x = x.nan_to_num(0.0, None, None);
     let noised = process.noised(&x, &noise(process, &x, &random, NOISE), &steps);
-    let condition = condition(task, &clean, 0);
+    let condition = networks.foreseen(condition(task, &clean, 0));
     let keep: Vec<f32> =
         random.iter().map(|r| if r.uniform(DROPOUT) < task.training.condition_dropout { 0.0 } else { 1.0 }).collect();
     let condition = condition.dropped(&Tensor::from_slice(&keep));
@@ -130,24 +150,23 @@ pub(super) fn draw(task: &Task, archive: &Archive, domain: Option<usize>, random
 }
 
 /// The clip that is diffused; NaN where missing.
-fn frames_to_diffuse(task: &Task, clean: &Crops) -> Tensor {
+pub(super) fn frames_to_diffuse(task: &Task, clean: &Crops) -> Tensor {
+    let past = clean.history.narrow(1, 0, task.model.past() as i64);
     match (&task.model.residual, clean.guess(0)) {
-        (Some(residual), Some(guess)) => {
-            let past = clean.history.zeros_like();
-            Tensor::cat(&[past, residual.forward(&clean.future, guess)], 1)
-        }
-        _ => Tensor::cat(&[&clean.history, &clean.future], 1),
+        (Some(residual), Some(guess)) => Tensor::cat(&[past.zeros_like(), residual.forward(&clean.future, guess)], 1),
+        _ => Tensor::cat(&[&past, &clean.future], 1),
     }
 }
 
-fn weights(task: &Task, clean: &Crops, x: &Tensor) -> Tensor {
+pub(super) fn weights(task: &Task, clean: &Crops, x: &Tensor) -> Tensor {
     let mut weight = x.isnan().logical_not().to_kind(Kind::Float);
     if let (Some(residual), Some(guess)) = (&task.model.residual, clean.guess(0))
         && task.training.loss.scale_power != 0.0
     {
         let scale = residual.scale(guess).pow_tensor_scalar(task.training.loss.scale_power);
         let scale = &scale / scale.mean(Kind::Float);
-        weight = &weight * Tensor::cat(&[clean.history.ones_like(), scale], 1);
+        let past = clean.history.narrow(1, 0, task.model.past() as i64).ones_like();
+        weight = &weight * Tensor::cat(&[past, scale], 1);
     }
     if task.training.loss.unbiased {
         weight = &weight * per_sample(clean.density.iter().map(|d| 1.0 / d.max(1e-6)), x.device());
@@ -164,14 +183,14 @@ pub(super) fn per_sample(numbers: impl Iterator<Item = f64>, device: Device) -> 
 /// Standard normal noise for so many members of each crop, `[member * sample, frame, channel, y, x]`.
 pub(super) fn member_noise(task: &Task, process: &Process, crops: &Crops, random: &[Philox], members: i64) -> Tensor {
     let mut size = crops.future.size();
-    size[1] = task.model.frames() as i64;
+    size[1] = task.model.diffused() as i64;
     let clip = Tensor::zeros(&size, (Kind::Float, crops.future.device()));
     let length = (clip.numel() / random.len().max(1)).next_multiple_of(NOISE as usize) as u64;
     let noise = (0..members as u64).map(|member| noise(process, &clip, random, NOISE + member * length));
     Tensor::cat(&noise.collect::<Vec<_>>(), 0)
 }
 
-/// What the network is told of them, for one of their members.
+/// What a network is told of them, for one of their members, before a predictive stream has seen it.
 pub(super) fn condition(task: &Task, clean: &Crops, member: usize) -> Condition {
     let model = &task.model;
     let dry = model.dry();
@@ -183,6 +202,7 @@ pub(super) fn condition(task: &Task, clean: &Crops, member: usize) -> Condition 
         frames: model.frames() as i64,
         first_guess: clean.guess(member).map(guess_of),
         extra: extra.as_ref(),
+        seen: model.history,
     };
     parts.assemble()
 }

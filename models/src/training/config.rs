@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::average::Rule;
 use super::domains::DomainsConfig;
 use super::ensemble::EnsembleLoss;
+use super::stages::StagesConfig;
 use super::tuning::TuningConfig;
 use crate::ModelSpec;
 use crate::diffusion::Guidance;
@@ -134,6 +135,9 @@ pub struct TrainingConfig {
     /// One backbone for several domains, a head for each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domains: Option<DomainsConfig>,
+    /// How long each network of a model that has several is trained.
+    #[serde(default)]
+    pub stages: StagesConfig,
     /// Mirror and turn crops. Not for winds, whose components would have to turn too.
     #[serde(default)]
     pub augment: bool,
@@ -182,7 +186,7 @@ impl Task {
     /// Of these, what is wrong with the training of this model and not with the model itself.
     pub fn training_faults(&self) -> Vec<String> {
         let Self { model, training } = self;
-        let (mut faults, stride, crop) = (Vec::new(), model.network.stride(), &training.crop);
+        let (mut faults, stride, crop) = (Vec::new(), model.pixel_stride(), &training.crop);
         if crop.size == 0 || !crop.size.is_multiple_of(stride) {
             faults.push(format!("a crop of {} is no multiple of the network's stride {stride}", crop.size));
         }
@@ -192,8 +196,17 @@ impl Task {
         if !((0.0..=1.0).contains(&crop.zoom) && (0.0..=2.0).contains(&crop.intensity)) {
             faults.push("crop.zoom lies in 0 to 1, crop.intensity in 0 to 2".to_owned());
         }
-        if model.autoencoder.is_some() {
-            faults.push("only models in pixel space are trained, not those with an autoencoder".to_owned());
+        faults.extend(training.stages.faults());
+        if model.autoencoder.is_some() || model.predictor.is_some() {
+            if training.domains.is_some() || training.tuning.is_some() {
+                faults.push("domains and tuning are of models without predictor and autoencoder".to_owned());
+            }
+        }
+        if model.autoencoder.as_ref().is_some_and(|sizes| sizes.scale == 0.0) && training.stages.autoencoder == 0.0 {
+            faults.push("autoencoder.scale is to be fitted, but stages.autoencoder trains none".to_owned());
+        }
+        if model.autoencoder.is_some() && training.loss.ensemble.is_some() {
+            faults.push("loss.ensemble judges pixels, not those of an autoencoder".to_owned());
         }
         if model.process.ratio() > 0.9 {
             faults.push(format!("ratio {} lies outside 0 to 0.9", model.process.ratio()));

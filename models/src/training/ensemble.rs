@@ -14,12 +14,12 @@ use super::batch::{self, Crops};
 use super::config::Task;
 use super::data::Archive;
 use super::domains;
+use super::stages::Networks;
 use crate::diffusion::Transform;
 use crate::diffusion::denoiser::Condition;
 use crate::diffusion::process::{Process, step_tensor};
 use crate::diffusion::residual::Residual;
 use crate::diffusion::solver;
-use crate::network::VideoUNet;
 
 /// How an ensemble of one step is judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,7 +78,7 @@ pub fn almost_fair_crps(members: &Tensor, truth: &Tensor, alpha: f64) -> Tensor 
 
 /// The loss of batch number `index`: a function of the seed and the index alone.
 pub(super) fn loss(
-    network: &VideoUNet,
+    networks: &Networks,
     process: &Process,
     task: &Task,
     archive: &Archive,
@@ -90,7 +90,7 @@ pub(super) fn loss(
     let crops = batch::draw(task, archive, domains::of_batch(task, archive, index), &random, device);
     let members = config.members as i64;
     let fields =
-        one_step(network, process, task, &crops, &batch::member_noise(task, process, &crops, &random, members));
+        one_step(networks, process, task, &crops, &batch::member_noise(task, process, &crops, &random, members));
     let judged = Judged::new(task, &crops, fields);
     let parts: Vec<Tensor> = config.scales.iter().map(|side| judged.at(*side as i64, config)).collect();
     Tensor::stack(&parts, 0).mean(Kind::Float)
@@ -98,19 +98,19 @@ pub(super) fn loss(
 
 /// What the network makes of noise: transformed future frames `[member * sample, lead, channel, y, x]`, as the sampler reads
 /// them with one step; NaN where the first guess is missing.
-fn one_step(network: &VideoUNet, process: &Process, task: &Task, crops: &Crops, noise: &Tensor) -> Tensor {
+fn one_step(networks: &Networks, process: &Process, task: &Task, crops: &Crops, noise: &Tensor) -> Tensor {
     let model = &task.model;
     let at = model.sampler.solver.instants(&process.schedule)[0];
     let count = noise.size()[0];
     let members = 0..(count / crops.future.size()[0].max(1)) as usize;
     let conditions: Vec<Tensor> =
-        members.clone().map(|member| batch::condition(task, crops, member).channels).collect();
+        members.clone().map(|member| networks.foreseen(batch::condition(task, crops, member)).channels).collect();
     let condition = Condition { channels: Tensor::cat(&conditions, 0) };
     let x = process.to_network(noise, &at);
     let steps = vec![at.step.unwrap_or(0); count as usize];
-    let output = network.forward(&condition.join(&x), &step_tensor(&steps, noise.device()));
+    let output = networks.denoiser.forward(&condition.join(&x), &step_tensor(&steps, noise.device()));
     let found = process.from_network(&process.noise_of(output, &x, &at), &at);
-    let future = solver::clean(noise, &found, &at).narrow(1, model.context as i64, model.leads as i64);
+    let future = solver::clean(noise, &found, &at).narrow(1, model.past() as i64, model.leads as i64);
     let guesses: Vec<&Tensor> = members.filter_map(|member| crops.guess(member)).collect();
     match &model.residual {
         Some(residual) if !guesses.is_empty() => residual.inverse(&future, &Tensor::cat(&guesses, 0)),

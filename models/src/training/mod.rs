@@ -6,7 +6,7 @@
 //!
 //! The parts, in the order in which data passes through them: [`data`] (events and crops), [`augment`], [`batch`]
 //! (what the network sees), [`loss`] and [`ensemble`], [`optimizer`], [`average`], [`trainer`], [`checkpoint`],
-//! [`validate`], [`report`]. A further way to train adds a source of batches, as [`tuning`] does, or a loss, as
+//! [`validate`], [`report`]. Models of several networks are trained in [`stages`]. A further way to train adds a source of batches, as [`tuning`] does, or a loss, as
 //! [`ensemble`] does, and keeps the rest.
 
 pub mod augment;
@@ -20,6 +20,7 @@ pub mod ensemble;
 pub mod loss;
 pub mod optimizer;
 pub mod report;
+pub mod stages;
 #[cfg(test)]
 mod tests;
 pub mod trainer;

@@ -15,10 +15,11 @@ use super::domains::{self, Phase};
 use super::ensemble;
 use super::loss::weighted_square;
 use super::optimizer::AdamW;
+use super::stages::{self, Networks, Stage};
 use super::tuning;
 use crate::diffusion::process::{Process, step_tensor};
-use crate::network::config::UNET_PREFIX;
-use crate::network::{VideoUNet, init};
+use crate::network::config::{AUTOENCODER_PREFIX, UNET_PREFIX};
+use crate::network::{Autoencoder, init};
 use crate::weights;
 
 mod heads;
@@ -54,7 +55,7 @@ pub struct Trainer {
     task: Task,
     device: Device,
     process: Process,
-    network: VideoUNet,
+    networks: Networks,
     working: BTreeMap<String, Tensor>,
     parameters: BTreeMap<String, Tensor>,
     average: Average,
@@ -84,9 +85,15 @@ impl Trainer {
             residual.fit(&pairs);
         }
         let mut store = nn::VarStore::new(device);
-        let network = VideoUNet::new(&weights::at(&store, UNET_PREFIX), &task.model.network);
-        init::initialise(&store, task.training.seed);
+        let (denoiser, predictor) = weights::networks(&store, &task.model);
+        // Latents have one meaning for all: they are computed in f32.
+        let exact = nn::VarStore::new(device);
+        let autoencoder = task.model.autoencoder.as_ref();
+        let autoencoder = autoencoder.map(|sizes| Autoencoder::new(&weights::at(&exact, AUTOENCODER_PREFIX), sizes));
+        let networks = Networks { denoiser, predictor, autoencoder };
+        [&store, &exact].into_iter().for_each(|store| init::initialise(store, task.training.seed));
         let mut parameters = copies(&store);
+        parameters.extend(copies(&exact));
         let domains: Vec<Arc<str>> = match &task.training.domains {
             Some(_) => archive.domains().cloned().collect(),
             None => Vec::new(),
@@ -100,12 +107,12 @@ impl Trainer {
         if task.training.precision == Precision::Bf16 {
             store.bfloat16();
         }
-        let working: BTreeMap<String, Tensor> = store.variables().into_iter().collect();
+        let working: BTreeMap<String, Tensor> = store.variables().into_iter().chain(exact.variables()).collect();
         let optimizer = AdamW::new(task.training.optimizer.clone(), &parameters);
         let average = Average::new(task.training.average(), &parameters);
         let process = Process::new(task.model.process).with_target(task.model.target);
         let (bank, step) = (None, 0);
-        Ok(Self { task, device, process, network, working, parameters, average, domains, bank, optimizer, step })
+        Ok(Self { task, device, process, networks, working, parameters, average, domains, bank, optimizer, step })
     }
 
     /// Goes on from a checkpoint; the next losses are those of a run that was never stopped.
@@ -118,6 +125,7 @@ impl Trainer {
         checkpoint.restore("ema", trainer.average.weights_mut())?;
         checkpoint.restore("adam_mean", &mut trainer.optimizer.mean)?;
         checkpoint.restore("adam_square", &mut trainer.optimizer.square)?;
+        trainer.optimizer.restore_counts(&checkpoint.group("adam_count"), checkpoint.step);
         if trainer.task.training.tuning.is_some() {
             let bank = checkpoint.group("bank").remove(CLIPS);
             trainer.bank = bank.map(|clips| clips.to_device(device));
@@ -127,7 +135,8 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Starts from the weights of another model, by name. Where it took fewer channels, the further ones count nothing yet.
+    /// Starts from the weights of another model, by name. Where it took fewer channels, the further ones count nothing yet; what it
+    /// has no predictive stream or autoencoder for starts as without it.
     ///
     /// # Errors
     /// [`TrainingError::Weights`] if it has other parameters.
@@ -144,6 +153,7 @@ impl Trainer {
                     tch::no_grad(|| wider.narrow(1, 0, size[1]).copy_(found));
                     Ok((name.clone(), wider))
                 }
+                (None, _) if !name.starts_with(UNET_PREFIX) => Ok((name.clone(), parameter.shallow_clone())),
                 _ => {
                     let found = size.map_or_else(|| "nothing".to_owned(), |size| format!("{size:?}"));
                     Err(TrainingError::Weights(format!("{name} is {found}, {expected:?} was expected")))
@@ -154,7 +164,7 @@ impl Trainer {
         copy_into(&mut self.parameters, &fitted);
         self.average = Average::new(self.task.training.average(), &self.parameters);
         self.renew_working();
-        self.bank = tuning::bank(&self.network, &self.process, &self.task, self.device);
+        self.bank = tuning::bank(&self.networks.denoiser, &self.process, &self.task, self.device);
         Ok(())
     }
 
@@ -165,6 +175,7 @@ impl Trainer {
         checkpoint.add("ema", self.average.weights());
         checkpoint.add("adam_mean", &self.optimizer.mean);
         checkpoint.add("adam_square", &self.optimizer.square);
+        checkpoint.add("adam_count", &self.optimizer.counts());
         if let Some(bank) = &self.bank {
             checkpoint.add("bank", &BTreeMap::from([(CLIPS.to_owned(), bank.shallow_clone())]));
         }
@@ -179,6 +190,15 @@ impl Trainer {
     /// Steps done.
     pub fn steps_done(&self) -> u64 {
         self.step
+    }
+
+    /// The stage of the step that was done last, or of the first.
+    pub fn stage(&self) -> Stage {
+        self.stage_of(self.step.saturating_sub(1))
+    }
+
+    fn stage_of(&self, step: u64) -> Stage {
+        self.task.training.stages.of(&self.task.model, step, self.task.training.steps)
     }
 
     /// One step of the optimizer.
@@ -202,10 +222,16 @@ impl Trainer {
             return Err(TrainingError::Diverged { step, loss: losses });
         }
         let learning_rate = self.task.training.learning_rate(step);
-        let gradient_norm = self.optimizer.step(&mut self.parameters, &gradients, step, learning_rate);
+        let gradient_norm = self.optimizer.step(&mut self.parameters, &gradients, learning_rate);
         self.average.update(&self.parameters, step);
-        self.renew_working();
         self.step += 1;
+        if self.stage_of(step) != self.stage_of(self.step) {
+            self.end_stage(self.stage_of(step));
+        }
+        self.renew_working();
+        if self.stage_of(step) == Stage::Autoencoder && self.stage_of(self.step) != Stage::Autoencoder {
+            self.fit_scale(archive);
+        }
         Ok(StepReport { step, loss: losses, gradient_norm, learning_rate })
     }
 
@@ -218,7 +244,7 @@ impl Trainer {
         task.training.condition_dropout = 0.0;
         task.training.tuning = None;
         let loss = tch::no_grad(|| {
-            let of = |index| self.loss(&task, archive, index);
+            let of = |index| self.loss(&task, self.stage(), archive, index);
             (0..count).map(|index| of(index).double_value(&[])).sum::<f64>() / count.max(1) as f64
         });
         self.renew_working();
@@ -226,11 +252,17 @@ impl Trainer {
     }
 
     /// The loss of a batch, by its number.
-    fn loss(&self, task: &Task, archive: &Archive, index: u64) -> Tensor {
-        if task.training.loss.ensemble.is_some() {
-            return ensemble::loss(&self.network, &self.process, task, archive, index, self.device);
+    fn loss(&self, task: &Task, stage: Stage, archive: &Archive, index: u64) -> Tensor {
+        let (networks, process, device) = (&self.networks, &self.process, self.device);
+        match stage {
+            Stage::Autoencoder => return stages::reconstruction(networks, task, archive, index, device),
+            Stage::Predictor => return stages::prediction(networks, task, archive, index, device),
+            Stage::Denoiser => {}
         }
-        let loss = self.loss_of(&batch::assemble(task, &self.process, archive, index, self.device));
+        if task.training.loss.ensemble.is_some() {
+            return ensemble::loss(networks, process, task, archive, index, device);
+        }
+        let loss = self.loss_of(&batch::assemble(task, process, networks, archive, index, device));
         let bank = self.bank.as_ref().and_then(|bank| tuning::batch_of(task, &self.process, bank, index));
         match (bank, &task.training.tuning) {
             (Some(bank), Some(tuning)) => loss + self.loss_of(&bank) * tuning.weight,
@@ -239,7 +271,7 @@ impl Trainer {
     }
 
     fn loss_of(&self, batch: &Batch) -> Tensor {
-        let output = self.network.forward(&batch.input, &step_tensor(&batch.steps, self.device));
+        let output = self.networks.denoiser.forward(&batch.input, &step_tensor(&batch.steps, self.device));
         weighted_square(&output, &batch.target, &batch.weight)
     }
 
@@ -253,13 +285,14 @@ impl Trainer {
             self.take_head(domain);
         }
         let alone = self.phase(index / self.task.training.accumulate as u64) == Phase::HeadsAlone;
-        let loss = self.loss(&self.task, archive, index) / self.task.training.accumulate as f64;
+        let stage = self.stage_of(self.step);
+        let loss = self.loss(&self.task, stage, archive, index) / self.task.training.accumulate as f64;
         loss.backward();
         tch::no_grad(|| {
             for (name, parameter) in &mut self.working {
                 let gradient = parameter.grad();
                 let is_of_head = domains::is_of_head(name);
-                if gradient.defined() && (is_of_head || !alone) {
+                if gradient.defined() && stage.trains(name) && (is_of_head || !alone) {
                     let name = match &domain {
                         Some(domain) if is_of_head => domains::of_domain(name, domain),
                         _ => name.clone(),
@@ -274,6 +307,23 @@ impl Trainer {
             }
         });
         loss.double_value(&[])
+    }
+
+    /// What a stage has trained is its averaged weights from now on.
+    fn end_stage(&mut self, stage: Stage) {
+        let averaged = self.average.weights().iter().filter(|(name, _)| stage.trains(name));
+        let averaged: BTreeMap<_, _> = averaged.map(|(name, weight)| (name.clone(), weight.copy())).collect();
+        copy_into(&mut self.parameters, &averaged);
+    }
+
+    /// Fits the scale of the latent space, unless the configuration has one.
+    fn fit_scale(&mut self, archive: &Archive) {
+        let Some(autoencoder) = &mut self.networks.autoencoder else { return };
+        if autoencoder.config().scale == 0.0 {
+            let scale = stages::fitted_scale(autoencoder, &self.task, archive, self.device);
+            autoencoder.set_scale(scale);
+            self.task.model.autoencoder = Some(autoencoder.config().clone());
+        }
     }
 
     fn renew_working(&mut self) {

@@ -73,7 +73,7 @@ impl TuningConfig {
 pub(super) fn bank(network: &VideoUNet, process: &Process, task: &Task, device: Device) -> Option<Tensor> {
     let config = task.training.tuning.as_ref()?;
     let (model, side) = (&task.model, task.training.crop.size);
-    let (frames, channels) = (model.frames(), model.network.out_channels as usize);
+    let (frames, channels) = (model.diffused(), model.network.out_channels as usize);
     let solver = SamplerConfig { guidance: Guidance::None, ..model.sampler.clone() };
     let sampler = Sampler { process: process.clone(), config: solver };
     let denoiser = NetworkDenoiser { network, process };

@@ -18,7 +18,7 @@ use squall_fields::error::AnyError;
 use tch::{Kind, Tensor, nn};
 
 use crate::device::ComputeDevice;
-use crate::network::config::{AUTOENCODER_PREFIX, UNET_PREFIX};
+use crate::network::config::{AUTOENCODER_PREFIX, PREDICTOR_PREFIX, UNET_PREFIX};
 use crate::network::layers::lay_out_for_inference;
 use crate::network::{Autoencoder, VideoUNet};
 use crate::{ModelError, ModelSpec};
@@ -35,6 +35,8 @@ pub struct Model {
     pub digest: String,
     /// The denoising network.
     pub network: VideoUNet,
+    /// The predictive stream, of a model that has one.
+    pub predictor: Option<VideoUNet>,
     /// Of a latent model. Always in f32.
     pub autoencoder: Option<Autoencoder>,
 }
@@ -123,11 +125,17 @@ fn bytes_of(tensor: &Tensor, kind: Kind) -> Vec<u8> {
 /// Names and shapes of all parameters of a model.
 fn parameters(spec: &ModelSpec) -> BTreeMap<String, Vec<i64>> {
     let store = nn::VarStore::new(tch::Device::Cpu);
-    VideoUNet::new(&at(&store, UNET_PREFIX), &spec.network);
+    networks(&store, spec);
     if let Some(config) = &spec.autoencoder {
         Autoencoder::new(&at(&store, AUTOENCODER_PREFIX), config);
     }
     store.variables().into_iter().map(|(name, tensor)| (name, tensor.size())).collect()
+}
+
+/// The denoising network and the predictive stream, if there is one, all zero.
+pub(crate) fn networks(store: &nn::VarStore, spec: &ModelSpec) -> (VideoUNet, Option<VideoUNet>) {
+    let predictor = spec.predictor.as_ref().map(|config| VideoUNet::new(&at(store, PREDICTOR_PREFIX), config));
+    (VideoUNet::new(&at(store, UNET_PREFIX), &spec.network), predictor)
 }
 
 /// The place in a store that a dotted prefix names.
@@ -162,7 +170,7 @@ fn header(path: &Path, bytes: &[u8]) -> Result<Metadata, ModelError> {
     Metadata::from_entries(&entries).map_err(|reason| wrong(path, reason))
 }
 
-/// Reads every parameter of the denoising network, f32, by name, and what the file says about itself.
+/// Reads every parameter but those of an autoencoder, f32, by name, and what the file says about itself.
 ///
 /// # Errors
 /// As [`Model::load`].
@@ -171,7 +179,7 @@ pub fn read(path: &Path) -> Result<(Metadata, BTreeMap<String, Tensor>), ModelEr
     let metadata = header(path, &bytes)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(path, e))?;
     let store = nn::VarStore::new(tch::Device::Cpu);
-    VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.spec.network);
+    networks(&store, &metadata.spec);
     fill(&store, &file).map_err(|reason| wrong(path, reason))?;
     let parameters = store.variables().into_iter().map(|(name, tensor)| (name, tensor.detach())).collect();
     Ok((metadata, parameters))
@@ -187,7 +195,7 @@ impl Model {
         let metadata = header(path, &bytes)?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(path, e))?;
         let mut store = nn::VarStore::new(tch::Device::Cpu);
-        let network = VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.spec.network);
+        let (network, predictor) = networks(&store, &metadata.spec);
         fill(&store, &file).map_err(|reason| wrong(path, reason))?;
         store.freeze();
         store.set_kind(device.kind);
@@ -199,7 +207,7 @@ impl Model {
         fill(&store, &file).map_err(|reason| wrong(path, reason))?;
         store.freeze();
         store.set_device(device.device);
-        Ok(Self { metadata, digest: hex::encode(Sha256::digest(&bytes)), network, autoencoder })
+        Ok(Self { metadata, digest: hex::encode(Sha256::digest(&bytes)), network, predictor, autoencoder })
     }
 }
 

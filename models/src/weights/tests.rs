@@ -6,7 +6,7 @@ use squall_fields::{Chain, Variable};
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::diffusion::{FirstGuess, MissingGuess, ProcessConfig, SamplerConfig, Target, Tiling, Transform};
+use crate::diffusion::{FirstGuess, History, MissingGuess, ProcessConfig, SamplerConfig, Target, Tiling, Transform};
 use crate::network::{AutoencoderConfig, UNetConfig, init};
 
 fn spec() -> ModelSpec {
@@ -21,6 +21,8 @@ fn spec() -> ModelSpec {
         context: 2,
         leads: 3,
         network,
+        predictor: None,
+        history: History::Frames,
         autoencoder: None,
         process: ProcessConfig::Plain {},
         target: Target::Velocity,

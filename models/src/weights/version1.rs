@@ -8,7 +8,7 @@ use super::metadata::{Metadata, MetadataError};
 use crate::ModelSpec;
 use crate::diffusion::first_guess::{FirstGuess, MissingGuess};
 use crate::diffusion::residual::Residual;
-use crate::diffusion::{ProcessConfig, SamplerConfig, Target, Tiling, Transform};
+use crate::diffusion::{History, ProcessConfig, SamplerConfig, Target, Tiling, Transform};
 use crate::network::{AutoencoderConfig, UNetConfig};
 
 /// The entry of the header.
@@ -60,6 +60,8 @@ pub(super) fn metadata(text: &str) -> Result<Metadata, MetadataError> {
         context: old.context,
         leads: old.leads,
         network: old.network,
+        predictor: None,
+        history: History::Frames,
         autoencoder: old.autoencoder,
         process: ProcessConfig::of_ratio(old.ratio),
         target: old.target,

@@ -13,6 +13,7 @@ use squall_models::device::{ComputeDevice, Precision};
 use squall_models::diffusion::forecaster::{DiffusionForecaster, Options};
 use squall_models::scores::{AnyScore, Scoreboard, list};
 use squall_models::training::report::{self, LossLog};
+use squall_models::training::stages::Stage;
 use squall_models::training::validate::{self, Case, Comparison, Contestant};
 use squall_models::training::{Archive, Checkpoint, Event, Task, Trainer};
 use squall_models::weights::{self, Metadata};
@@ -163,8 +164,13 @@ impl Course<'_> {
         if stop.is_set() { Ok(()) } else { self.judge(trainer) }
     }
 
-    /// Writes the model, scores it and draws the curves.
+    /// Writes the model, scores it and draws the curves. Until the denoiser is trained the mean of the predictive stream is what
+    /// there is to score, and before that nothing.
     fn judge(&self, trainer: &Trainer) -> anyhow::Result<()> {
+        let stage = trainer.stage();
+        if stage == Stage::Autoencoder {
+            return Ok(());
+        }
         let (run, output) = (self.run, &self.run.output);
         let Task { model, training: config } = trainer.task();
         let training_data = self.train.events().iter().map(|event| event.name.clone()).collect();
@@ -184,6 +190,17 @@ impl Course<'_> {
             let mut own = metadata.clone();
             own.spec.name = format!("{}-{domain}", model.name);
             weights::save(&output.join(format!("model-{domain}.safetensors")), &own, &weights, tch::Kind::BFloat16)?;
+        }
+        let mut path = path;
+        if model.predictor.is_some() {
+            let mut mean = metadata.clone();
+            mean.spec.name = format!("{}-mean", model.name);
+            mean.spec.sampler.mean = true;
+            let of_mean = output.join("model-mean.safetensors");
+            weights::save(&of_mean, &mean, &trainer.averaged(), tch::Kind::BFloat16)?;
+            if stage == Stage::Predictor {
+                path = of_mean;
+            }
         }
         let scores = list::start(&SCORES, &run.validation.thresholds.clone().into())?;
         let options = Options::default();

@@ -55,7 +55,8 @@ fn model(section: &Section<'_>) -> Option<ModelSpec> {
     let spacing_m: Option<(f64, f64)> = section.typed("spacing_m", "[900.0, 2000.0]");
     let (context, leads) = (section.count("context", 1..=1000), section.count("leads", 1..=1000));
     let network = section.typed("network", "{ in_channels = ..., channels = ..., ... }");
-    let process = section.optional_typed("process");
+    let (predictor, autoencoder) = (section.optional_typed("predictor"), section.optional_typed("autoencoder"));
+    let (process, history) = (section.optional_typed("process"), section.optional_typed("history"));
     let (target, first_guess) = (section.optional_typed("target"), section.optional_typed("first_guess"));
     let (missing_guess, extra) = (section.optional_typed("missing_guess"), section.optional_typed("extra"));
     let residual = section.optional_typed("residual");
@@ -74,7 +75,9 @@ fn model(section: &Section<'_>) -> Option<ModelSpec> {
         context: context? as usize,
         leads: leads? as usize,
         network: network?,
-        autoencoder: None,
+        predictor,
+        autoencoder,
+        history: history.unwrap_or_default(),
         process: process.unwrap_or_default(),
         target: target.unwrap_or_default(),
         first_guess: first_guess.unwrap_or_default(),

@@ -31,6 +31,11 @@ pub fn task(asked: &Task, checkpoint: &Checkpoint, path: &Path) -> anyhow::Resul
     {
         wanted.factor.clone_from(&fitted.factor);
     }
+    if let (Some(wanted), Some(fitted)) = (&mut wanted.model.autoencoder, &task.model.autoencoder)
+        && wanted.scale == 0.0
+    {
+        wanted.scale = fitted.scale;
+    }
     let mut found = Vec::new();
     for (name, wanted, kept) in [
         ("model", serde_json::to_value(&wanted.model)?, serde_json::to_value(&task.model)?),
@@ -46,6 +51,9 @@ pub fn task(asked: &Task, checkpoint: &Checkpoint, path: &Path) -> anyhow::Resul
         // They are shares of the steps; parted anew, heads would lose what they have learnt.
         found.push(format!("training.steps is {steps}, training.domains parted heads for {planned}"));
     }
+    if (task.model.predictor.is_some() || task.model.autoencoder.is_some()) && steps != planned {
+        found.push(format!("training.steps is {steps}, its stages are shares of {planned}"));
+    }
     if found.is_empty() {
         return Ok(task);
     }
@@ -58,6 +66,11 @@ pub fn take_scale(model: &mut ModelSpec, start: &ModelSpec) {
         && residual.factor.is_empty()
     {
         residual.factor.clone_from(&known.factor);
+    }
+    if let (Some(autoencoder), Some(known)) = (&mut model.autoencoder, &start.autoencoder)
+        && autoencoder.scale == 0.0
+    {
+        autoencoder.scale = known.scale;
     }
 }
 

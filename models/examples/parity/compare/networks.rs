@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use squall_models::diffusion::process::step_tensor;
 use squall_models::diffusion::sampler::Progress;
 use squall_models::diffusion::{
-    Condition, ConditionParts, Grid, Guidance, Method, NetworkDenoiser, Process, Sampler, SamplerConfig, SolverConfig,
+    Condition, ConditionParts, Grid, Guidance, History, Method, NetworkDenoiser, Process, Sampler, SamplerConfig,
+    SolverConfig,
 };
 use squall_models::network::config::{AUTOENCODER_PREFIX, UNET_PREFIX};
 use squall_models::network::{Autoencoder, AutoencoderConfig, UNetConfig, VideoUNet, init};
@@ -83,7 +84,7 @@ impl Network<'_> {
         solver: SolverConfig,
         observe: &mut dyn FnMut(&Progress),
     ) -> Tensor {
-        let config = SamplerConfig { solver, guidance: Guidance::None };
+        let config = SamplerConfig { solver, guidance: Guidance::None, mean: false };
         let sampler = Sampler { process: self.process.clone(), config };
         let denoiser = NetworkDenoiser { network: self.network, process: self.process };
         sampler.sample_observed(&denoiser, condition, noise, observe).frames
@@ -164,7 +165,7 @@ impl Network<'_> {
 fn condition(comparison: &Comparison<'_>, names: &[&str], clip: &Tensor) -> Result<Condition, String> {
     let history = comparison.history(names, clip)?;
     let frames = clip.size()[1];
-    Ok(ConditionParts { history: &history, frames, first_guess: None, extra: None }.assemble())
+    Ok(ConditionParts { history: &history, frames, first_guess: None, extra: None, seen: History::Frames }.assemble())
 }
 
 /// The name that the reference gives to a parameter of the network.

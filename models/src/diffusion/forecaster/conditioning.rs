@@ -13,7 +13,8 @@ use crate::diffusion::denoiser::{Condition, ConditionParts, Guess};
 use crate::diffusion::extra::Extra;
 use crate::diffusion::guidance::Guidance;
 use crate::diffusion::latent::Space;
-use crate::diffusion::{extra, first_guess};
+use crate::diffusion::tiles::Tiles;
+use crate::diffusion::{extra, first_guess, foresight};
 use crate::{ModelError, Prediction, Request};
 
 /// What a member is sampled from.
@@ -213,8 +214,17 @@ impl DiffusionForecaster {
             frames: spec.frames() as i64,
             first_guess: padded.as_ref().map(guess_of),
             extra: prepared.extra.as_ref(),
+            seen: spec.history,
         };
-        Start { condition: parts.assemble(), guess }
+        let condition = parts.assemble();
+        let condition = match &self.model.predictor {
+            Some(predictor) => {
+                let tiles = Tiles::new(self.tiles(prepared.domain), self.batch);
+                condition.with(&foresight::of_domain(predictor, &condition, &tiles))
+            }
+            None => condition,
+        };
+        Start { condition, guess }
     }
 
     /// A transformed first guess, completed by a transformed past.

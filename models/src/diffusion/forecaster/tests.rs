@@ -11,10 +11,10 @@ use crate::baselines::Extrapolation;
 use crate::diffusion::extra::Extra;
 use crate::diffusion::guidance::{Guidance, PrecisionConfig};
 use crate::diffusion::residual::{Local, Residual};
-use crate::diffusion::{FirstGuess, MissingGuess};
+use crate::diffusion::{FirstGuess, History, MissingGuess};
 use crate::diffusion::{Method, ProcessConfig, SolverConfig, Target, Transform, schedule};
-use crate::network::config::{AUTOENCODER_PREFIX, UNET_PREFIX};
-use crate::network::{Autoencoder, UNetConfig, VideoUNet, init};
+use crate::network::config::AUTOENCODER_PREFIX;
+use crate::network::{Autoencoder, UNetConfig, init};
 use crate::weights::{self, at};
 
 mod latent;
@@ -32,11 +32,13 @@ fn spec() -> ModelSpec {
         context: 2,
         leads: 3,
         network,
+        predictor: None,
         autoencoder: None,
         process: ProcessConfig::Dynamical { ratio: 0.5 },
         target: Target::Velocity,
         first_guess: FirstGuess::Persistence,
         missing_guess: MissingGuess::Zero,
+        history: History::Frames,
         extra: Vec::new(),
         residual: Some(Residual {
             factor: vec![0.3],
@@ -44,7 +46,7 @@ fn spec() -> ModelSpec {
             limit: 5.0,
         }),
         tiling: Tiling { tile: (16, 16), overlap: 4 },
-        sampler: SamplerConfig { solver, guidance: Guidance::None },
+        sampler: SamplerConfig { solver, guidance: Guidance::None, mean: false },
     }
 }
 
@@ -56,7 +58,7 @@ fn forecaster(metadata: &Metadata, options: &Options) -> DiffusionForecaster {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let store = nn::VarStore::new(Device::Cpu);
-    VideoUNet::new(&at(&store, UNET_PREFIX), &metadata.spec.network);
+    weights::networks(&store, &metadata.spec);
     if let Some(config) = &metadata.spec.autoencoder {
         Autoencoder::new(&at(&store, AUTOENCODER_PREFIX), config);
     }

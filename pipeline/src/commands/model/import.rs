@@ -85,6 +85,8 @@ impl Arguments {
             target: Default::default(),
             first_guess: Default::default(),
             missing_guess: Default::default(),
+            predictor: None,
+            history: Default::default(),
             extra: Vec::new(),
             residual: None,
             tiling: Tiling { tile: (tile, tile), overlap: tile / 4 },

@@ -82,7 +82,9 @@ fn a_forecast_is_the_decoded_sample_of_the_encoded_history() {
         });
         let frames: Vec<Tensor> = encoded.collect();
         let history = Tensor::stack(&frames, 1);
-        let condition = ConditionParts { history: &history, frames: 5, first_guess: None, extra: None }.assemble();
+        let condition =
+            ConditionParts { history: &history, frames: 5, first_guess: None, extra: None, seen: History::Frames }
+                .assemble();
         let digest = &forecaster.digest;
         let random = Philox::of_member(digest, &request.stream, request.window.issue_time, 0, "noise");
         let noise = noise::field(&random, 5, 3, 8, 8).unsqueeze(0);
