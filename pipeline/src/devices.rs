@@ -45,7 +45,7 @@ fn build(model: &ModelConfig, stream: &str) -> anyhow::Result<Box<dyn Forecaster
             Ok(Box::new(model))
         }
         ModelConfig::Calibrated { base, calibration: None, .. } => build(base, stream),
-        ModelConfig::Calibrated { calibrated, base, calibration: Some(calibration) } => {
+        ModelConfig::Calibrated { calibrated, base, calibration: Some(calibration), .. } => {
             let path = calibrated.display().to_string();
             Ok(Box::new(Calibrated::new(build(base, stream)?, calibration.clone(), &path)?))
         }

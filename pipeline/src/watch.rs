@@ -1,4 +1,4 @@
-//! Takes up a newer model file while the stream runs.
+//! Takes up a newer model file, of weights or of what was fitted, while the stream runs.
 //!
 //! A file is looked at now and then; once it has changed and rests, the new model is loaded beside the old one,
 //! checked against the stream, and handed to the device thread, which changes over at one issue time. A file that
@@ -14,7 +14,7 @@ use squall_operators::control::Control;
 use squall_operators::events;
 use squall_operators::infer::device::{Device, NewModel, TakeUpError};
 
-use crate::config::{Clock, ModelConfig, StreamConfig};
+use crate::config::{Clock, ModelConfig, StreamConfig, calibrated};
 use crate::devices;
 
 /// How often the file is looked at.
@@ -74,11 +74,20 @@ impl Watch {
         now
     }
 
+    /// The stream with what its file says now.
+    fn renewed(&self) -> anyhow::Result<StreamConfig> {
+        let mut stream = self.stream.clone();
+        if let ModelConfig::Calibrated { calibrated: path, .. } = &stream.model {
+            stream.model = calibrated(path, &stream.device)?;
+        }
+        Ok(stream)
+    }
+
     fn take_up(&self) -> anyhow::Result<()> {
-        let model = devices::model(&self.stream)?;
-        model.check(&self.stream.context())?;
-        let (stream, from) =
-            (self.stream.name.clone(), from(self.clock, self.stream.source.cadence, SystemTime::now()));
+        let stream = self.renewed()?;
+        let model = devices::model(&stream)?;
+        model.check(&stream.context())?;
+        let (stream, from) = (stream.name.clone(), from(self.clock, stream.source.cadence, SystemTime::now()));
         let mut new = NewModel { stream, from, model };
         loop {
             match self.device.take_up(new) {
@@ -103,7 +112,12 @@ pub fn start(
     control: Arc<Control>,
     has_model: bool,
 ) -> std::io::Result<()> {
-    let ModelConfig::File { file, watch, .. } = stream.model.base() else { return Ok(()) };
+    let (file, watch) = match &stream.model {
+        ModelConfig::File { file, watch, .. } => (file, watch),
+        // Weights that it corrects fit no other: where they change, it does.
+        ModelConfig::Calibrated { calibrated, watch, .. } => (calibrated, watch),
+        ModelConfig::Named(_) => return Ok(()),
+    };
     let watches = watch.unwrap_or(clock == Clock::Wall);
     if has_model && !watches {
         return Ok(());

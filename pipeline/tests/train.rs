@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use squall_models::device::has_native_bf16;
 use squall_models::training::Checkpoint;
 use squall_pipeline::config::Layers;
 use squall_pipeline::training::RunConfig;
@@ -250,9 +251,64 @@ fn the_shipped_configurations_train() {
     }
 }
 
+/// The files of a short run of several networks, with what its scores are of after 4 and 8 steps.
+fn staged(setting: &Setting, name: &str, changes: &[(&str, &str)], stages: &str) -> [Vec<String>; 2] {
+    let short = [("steps = 60", "steps = 8"), ("every = 20", "every = 4")];
+    let config = setting.config(name, &[&short, changes].concat());
+    let set = format!("training.stages={stages}");
+    let (code, said) = train(&[&config, "--set", &set]);
+    assert_eq!(code, Some(0), "{said}");
+    let rows = rows(&setting.path(name).join("scores.csv"));
+    let models = |step: &str| {
+        let of_step = rows.iter().filter(|row| row.starts_with(step));
+        let mut names: Vec<String> = of_step.filter_map(|row| Some(row.split(',').nth(1)?.to_owned())).collect();
+        names.dedup();
+        names
+    };
+    [models("4,"), models("8,")]
+}
+
+#[test]
+fn networks_beside_the_denoiser_are_trained_first_and_stand_in_its_file() {
+    let setting = Setting::new();
+    let sizes = "channels = 32\nmult = [1, 1]\nres_blocks = 1\n";
+    let unet = format!("in_channels = 3\nout_channels = 1\n{sizes}attention = []\nheads = 2\npatch = 4\n");
+    let predictor = format!("[model.predictor]\n{unet}\n[model.sampler.solver]");
+    let changes = [("in_channels = 4", "in_channels = 7"), ("[model.sampler.solver]", predictor.as_str())];
+    let [first, second] = staged(&setting, "foresight", &changes, "{ predictor = 0.5 }");
+    assert!(first[0] == "small-a-mean" && second[0] == "small-a", "{first:?} {second:?}");
+    for (file, name) in [("model.safetensors", "small-a"), ("model-mean.safetensors", "small-a-mean")] {
+        let path = setting.path("foresight").join(file).display().to_string();
+        let inspected = squall().args(["model", "inspect", &path]).output().unwrap();
+        let text = String::from_utf8_lossy(&inspected.stdout);
+        assert!(inspected.status.success() && text.contains(&format!("{name}\n")), "{text}");
+    }
+
+    let autoencoder =
+        format!("[model.autoencoder]\nin_channels = 1\nlatent_channels = 1\n{sizes}\n[model.sampler.solver]");
+    let residual = "residual = { factor = [], local = { floor = 0.05, radius = 2.0, growth = 1.0 }, limit = 5.0 }";
+    let changes = [
+        (residual, "missing_guess = \"zero\""),
+        ("tile = [48, 48], overlap = 8", "tile = [24, 24], overlap = 4"),
+        ("[model.sampler.solver]", autoencoder.as_str()),
+    ];
+    let [first, second] = staged(&setting, "latent", &changes, "{ autoencoder = 0.5 }");
+    assert!(first.is_empty() && second[0] == "small-a", "{first:?} {second:?}");
+    let config = setting.path("latent.toml").display().to_string();
+    let more = ["--set", "training.stages={ autoencoder = 0.5 }", "--resume", &setting.checkpoint("latent")];
+    let (code, said) = train(&[&[config.as_str()], &more[..]].concat());
+    assert_eq!(code, Some(0), "the scale that was fitted is no other configuration: {said}");
+    let (code, said) = train(&[&[config.as_str()], &more[..], &["--set", "training.steps=9"]].concat());
+    assert!(code == Some(2) && said.contains("its stages are shares of 8"), "{code:?} {said}");
+}
+
 #[test]
 fn what_cannot_be_trained_is_said_before_it_starts() {
     let setting = Setting::new();
+    if !has_native_bf16() {
+        let (code, said) = train(&[&setting.config("slow", &[]), "--set", "training.precision=bf16"]);
+        assert!(code == Some(2) && said.contains("--set training.precision=f32"), "{code:?} {said}");
+    }
     let tiny = [("steps = 60", "steps = 1"), ("every = 20", "every = 0"), ("members = 2", "members = 1")];
     let config = setting.config("one", &tiny);
     let (code, said) = train(&[&config]);

@@ -4,7 +4,7 @@
 //! how it is turned, the diffusion index, the noise, whether the condition is dropped. So a checkpoint needs no state
 //! of a generator, and a run that is stopped and resumed at any step gives the losses of one that was not.
 //!
-//! The parts, in the order in which data passes through them: [`data`] (events and crops), [`augment`], [`batch`]
+//! The parts, in the order in which data passes through them: [`event`], [`data`] (crops), [`augment`], [`batch`]
 //! (what the network sees), [`loss`] and [`ensemble`], [`optimizer`], [`average`], [`trainer`], [`checkpoint`],
 //! [`validate`], [`report`]. Models of several networks are trained in [`stages`]. A further way to train adds a source of batches, as [`tuning`] does, or a loss, as
 //! [`ensemble`] does, and keeps the rest.
@@ -17,6 +17,7 @@ pub mod config;
 pub mod data;
 pub mod domains;
 pub mod ensemble;
+pub mod event;
 pub mod loss;
 pub mod optimizer;
 pub mod report;
@@ -30,7 +31,8 @@ mod version1;
 
 pub use checkpoint::Checkpoint;
 pub use config::{Task, TrainingConfig};
-pub use data::{Archive, Event};
+pub use data::Archive;
+pub use event::Event;
 pub use trainer::{StepReport, Trainer};
 
 /// Why a training cannot start or go on.

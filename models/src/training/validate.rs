@@ -9,7 +9,7 @@ use ndarray::{ArrayView2, Axis, s};
 use squall_fields::{Axis as GridAxis, Frame, Grid, LeadTime, Window};
 
 use super::TrainingError;
-use super::data::Event;
+use super::event::Event;
 use crate::scores::{AnyScore, Pair, Scoreboard, common};
 use crate::{Forecaster, ModelError, Prediction, Request};
 

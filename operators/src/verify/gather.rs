@@ -353,7 +353,7 @@ pub fn gather<'scope>(
             while let Some(((capability, change), answer)) = shell.desk.poll() {
                 match answer {
                     Ok(Done::Held(true)) => shell.out.push((capability, Gathered::Change(change))),
-                    Ok(Done::Held(false) | Done::Scored(_)) => {}
+                    Ok(Done::Held(false) | Done::Scored(_) | Done::Compared { .. }) => {}
                     Err(error) => lost = Some(error),
                 }
             }

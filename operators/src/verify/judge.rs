@@ -41,6 +41,8 @@ pub struct Names {
     pub contestants: Vec<Arc<str>>,
     /// Leads in seconds.
     pub leads: Vec<i64>,
+    /// Those contestants, by number, that the stream is held against: its baselines.
+    pub rivals: Vec<u32>,
 }
 
 enum Score {
@@ -63,6 +65,8 @@ struct Shell {
     ledger: Ledger,
     archive: Archive,
     skill: Skill,
+    /// By baseline: what it and the stream summed to over what both have. It is of open hours alone.
+    duels: BTreeMap<Arc<str>, Ledger>,
     scores: BTreeMap<Match, Score>,
     /// Times of the pairs that are under way, with how many.
     running: BTreeMap<Tick, usize>,
@@ -114,22 +118,28 @@ impl Shell {
             Some(Score::Known(_)) => {
                 let Some(Score::Known(sums)) = self.scores.remove(&pair) else { return };
                 if !is_over {
-                    self.emit(capability, pair.valid, &sums, true);
+                    self.emit(capability, &pair, &sums, true);
                 }
             }
             None => {}
         }
     }
 
-    fn emit(&mut self, capability: &Capability<Tick>, valid: i64, sums: &[(Series, Sums)], negated: bool) {
+    fn emit(&mut self, capability: &Capability<Tick>, pair: &Match, sums: &[(Series, Sums)], negated: bool) {
         for (series, Sums(statistics)) in sums {
-            let changes = if negated {
-                self.ledger.add(series, valid, &statistics.negated())
-            } else {
-                self.ledger.add(series, valid, statistics)
-            };
+            let statistics = if negated { statistics.negated() } else { statistics.clone() };
+            if pair.rival.is_some() {
+                let baseline = self.contestant(pair);
+                self.duels.entry(baseline).or_default().add(series, pair.valid, &statistics);
+                continue;
+            }
+            let changes = self.ledger.add(series, pair.valid, &statistics);
             self.out.extend(changes.into_iter().map(|(key, sums)| (capability.clone(), Judged::Sums(key, sums))));
         }
+    }
+
+    fn contestant(&self, pair: &Match) -> Arc<str> {
+        self.names.contestants.get(pair.contestant as usize).cloned().unwrap_or_default()
     }
 
     fn take_answers(&mut self) -> Result<(), Lost> {
@@ -138,8 +148,14 @@ impl Shell {
             if pair == NOTHING {
                 continue;
             }
-            let scored = match answer {
-                Done::Scored(scored) => scored,
+            let contestant = self.contestant(&pair);
+            let sums: Vec<_> = match answer {
+                Done::Scored(scored) => scored.into_iter().map(|of| self.series(&pair, &contestant, of)).collect(),
+                Done::Compared { published, rival } => {
+                    let own = self.names.contestants.first().cloned().unwrap_or_default();
+                    let published = published.into_iter().map(|of| self.series(&pair, &own, of));
+                    published.chain(rival.into_iter().map(|of| self.series(&pair, &contestant, of))).collect()
+                }
                 Done::Held(_) => Vec::new(),
             };
             let time = *capability.time();
@@ -149,19 +165,18 @@ impl Shell {
                     self.running.remove(&time);
                 }
             }
-            let sums: Vec<_> = scored.into_iter().map(|scored| self.series(&pair, scored)).collect();
-            self.emit(&capability, pair.valid, &sums, false);
+            self.emit(&capability, &pair, &sums, false);
             match self.scores.remove(&pair) {
-                Some(Score::Running(Some(later))) => self.emit(&later, pair.valid, &sums, true),
+                Some(Score::Running(Some(later))) => self.emit(&later, &pair, &sums, true),
                 _ => drop(self.scores.insert(pair, Score::Known(sums))),
             }
         }
         Ok(())
     }
 
-    fn series(&self, pair: &Match, scored: Scored) -> (Series, Sums) {
+    fn series(&self, pair: &Match, contestant: &Arc<str>, scored: Scored) -> (Series, Sums) {
         let Scored { model, digest, variable, region, statistics } = scored;
-        let contestant = self.names.contestants.get(pair.contestant as usize).cloned().unwrap_or_default();
+        let contestant = contestant.clone();
         let lead = self.names.leads.get(pair.lead as usize).copied().unwrap_or_default();
         (Series { contestant, model, digest, variable: variable.into(), region, lead }, Sums(statistics))
     }
@@ -174,13 +189,16 @@ impl Shell {
             let (capability, closings) = entry.remove();
             for Closing { open, forget } in closings {
                 for hour in self.ledger.hours_before(open) {
-                    let standings = self.skill.close(hour, &self.ledger.hour(hour));
+                    let duels = &self.duels;
+                    let of = |baseline: &str| duels.get(baseline).map(|duel| duel.hour(hour)).unwrap_or_default();
+                    let standings = self.skill.close(hour, of);
                     for standing in standings {
                         let kept = vec![self.archive.standing(&standing)];
                         self.out.push((capability.clone(), Judged::Kept(kept)));
                         self.out.push((capability.clone(), Judged::Standing(standing)));
                     }
                 }
+                self.duels.values_mut().for_each(|duel| duel.forget(open));
                 let (leaves, records) = self.ledger.close(open, &self.archive);
                 self.out.extend(leaves.into_iter().map(|(key, sums)| (capability.clone(), Judged::Sums(key, sums))));
                 if !records.is_empty() {
@@ -197,7 +215,7 @@ impl Shell {
 
 /// Stands for what is no pair.
 const NOTHING: Match =
-    Match { contestant: u32::MAX, lead: 0, truth: Truth::Field, valid: 0, forecast: 0, observation: 0 };
+    Match { lead: 0, truth: Truth::Field, valid: 0, contestant: u32::MAX, rival: None, forecast: 0, observation: 0 };
 
 /// What the operator goes on from, on the home worker.
 pub struct Judge {
@@ -236,6 +254,7 @@ pub fn judge<'scope>(
                 ledger,
                 archive,
                 skill,
+                duels: BTreeMap::new(),
                 scores: BTreeMap::new(),
                 running: BTreeMap::new(),
                 waiting: Due::default(),

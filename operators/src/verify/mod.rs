@@ -56,7 +56,7 @@ pub use self::region::Region;
 pub use self::report::{Report, report};
 pub use self::scorer::{Done, Scored, Scorer, Source, Task, Tools};
 pub use self::series::{DOMAIN, Key, PUBLISHED, Period, STATIONS, Series, Sums};
-pub use self::skill::{Skill, Standing};
+pub use self::skill::{MEASURES, Skill, Standing};
 pub use self::sums::{Archive, ClosedSums, Ledger};
 
 /// What the verification of a stream is made of, on any worker.
@@ -97,7 +97,7 @@ pub fn verify<'scope>(
         Gathered::Kept(records) => Some(Local(Note::Records(records))),
         Gathered::Change(_) | Gathered::Closing(_) => None,
     });
-    let pairs = matches(timed(changes), names.leads.clone());
+    let pairs = matches(timed(changes), names.leads.clone(), names.rivals.clone());
     let judged = judge(pairs, closings, names, times.hours, judging, stream.clone());
     let sums = judged.clone().flat_map(|Local(judged)| match judged {
         Judged::Sums(key, sums) => Some((key, sums)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Array3, ArrayView3};
 use squall_fields::{Cadence, Grid, KnowledgeTime, Quantity, StationReport, ValidTime, Variable};
-use squall_models::scores::{AnyScore, Field, Statistics, of_places};
+use squall_models::scores::{AnyScore, Field, Statistics, common, of_places};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -64,17 +64,28 @@ impl OnGrid<'_> {
         empty: &[Box<dyn AnyScore>],
         ensembles: impl Iterator<Item = (Variable, ArrayView3<'e, f32>)>,
     ) -> Vec<(&'static str, Statistics)> {
-        let at = |(variable, members)| (variable, self.members(members), self.observed(variable));
-        let all: Vec<_> = ensembles.map(at).collect();
-        let fields: Vec<_> = all
-            .iter()
-            .map(|(variable, members, observed)| Field {
-                variable: *variable,
-                members: members.view(),
-                observed: observed.view(),
-            })
-            .collect();
-        of_places(empty, &fields)
+        scores_at(empty, &self.at(ensembles))
+    }
+
+    /// The same of two contestants, where both have a value.
+    pub fn compared<'e>(
+        &self,
+        empty: &[Box<dyn AnyScore>],
+        one: impl Iterator<Item = (Variable, ArrayView3<'e, f32>)>,
+        other: impl Iterator<Item = (Variable, ArrayView3<'e, f32>)>,
+    ) -> [Vec<(&'static str, Statistics)>; 2] {
+        let (mut one, mut other) = (self.at(one), self.at(other));
+        for (variable, members, observed) in &mut one {
+            let same = other.iter_mut().find(|(of, ..)| of == variable);
+            let Some((_, others, observed_too)) = same else { continue };
+            *observed = common(observed.view(), [members.view(), others.view()].into_iter());
+            observed_too.assign(observed);
+        }
+        [scores_at(empty, &one), scores_at(empty, &other)]
+    }
+
+    fn at<'e>(&self, ensembles: impl Iterator<Item = (Variable, ArrayView3<'e, f32>)>) -> Vec<AtSpots> {
+        ensembles.map(|(variable, members)| (variable, self.members(members), self.observed(variable))).collect()
     }
 
     /// `[1, spot]`: what was measured of a variable, NaN where it was not.
@@ -82,6 +93,17 @@ impl OnGrid<'_> {
         let value = |spot: &Spot| spot.values.iter().find(|(of, _)| *of == variable).map_or(f32::NAN, |(_, v)| *v);
         Array2::from_shape_fn((1, self.0.len()), |(_, spot)| value(self.0[spot].1))
     }
+}
+
+/// A variable with members `[member, 1, spot]` and what was measured `[1, spot]`.
+type AtSpots = (Variable, Array3<f32>, Array2<f32>);
+
+fn scores_at(empty: &[Box<dyn AnyScore>], all: &[AtSpots]) -> Vec<(&'static str, Statistics)> {
+    let mut fields = Vec::with_capacity(all.len());
+    for (variable, members, observed) in all {
+        fields.push(Field { variable: *variable, members: members.view(), observed: observed.view() });
+    }
+    of_places(empty, &fields)
 }
 
 /// Which readings are truth.

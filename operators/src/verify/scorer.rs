@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::{Array2, Array3, Array4, Axis};
+use ndarray::{Array2, Array3, Array4, ArrayView3, Axis};
 use rayon::prelude::*;
 use squall_fields::{Chain, Forecast, Frame, Grid, ValidTime, Variable};
-use squall_models::scores::{AnyScore, Field, Statistics, of_fields};
+use squall_models::scores::{AnyScore, Field, Statistics, common, of_fields};
 
 use super::PublishedFile;
 use super::matching::{Handle, Match, Truth};
@@ -52,6 +52,13 @@ pub enum Done {
     Held(bool),
     /// The statistics of each variable and region.
     Scored(Vec<Scored>),
+    /// The same of what was published and of its rival, where both have a value.
+    Compared {
+        /// Of what was published.
+        published: Vec<Scored>,
+        /// Of the other.
+        rival: Vec<Scored>,
+    },
 }
 
 /// Statistics of one forecast at one lead.
@@ -81,6 +88,8 @@ pub struct Tools {
     pub max_bytes: u64,
     /// The scores, empty.
     pub empty: Arc<[Box<dyn AnyScore>]>,
+    /// Those that what was published and a rival are compared by, empty.
+    pub measures: Arc<[Box<dyn AnyScore>]>,
     /// Parts of the grid that are judged by themselves.
     pub regions: Vec<Region>,
 }
@@ -103,6 +112,36 @@ impl OnDisk {
         let shape = (self.variables.len(), members, rows, columns);
         let values = unpack(&self.kept.part(index)?, shape.0 * members * rows * columns)?;
         Ok(Array4::from_shape_vec(shape, values).map_err(std::io::Error::other)?)
+    }
+}
+
+/// A forecast at one lead.
+#[derive(Clone)]
+struct Part {
+    /// `[variable, member, y, x]`.
+    values: Arc<Array4<f32>>,
+    variables: Arc<[Variable]>,
+    grid: Arc<Grid>,
+    made_by: (Arc<str>, Arc<str>),
+}
+
+impl Part {
+    fn ensembles(&self) -> impl Iterator<Item = (Variable, ArrayView3<'_, f32>)> {
+        self.variables.iter().copied().zip(self.values.outer_iter())
+    }
+
+    fn members(&self, variable: Variable) -> Option<ArrayView3<'_, f32>> {
+        self.ensembles().find(|(of, _)| *of == variable).map(|(_, members)| members)
+    }
+
+    /// Statistics of it, by variable, in a region; those that hold nothing are left out.
+    fn scored(&self, all: Vec<(&'static str, Statistics)>, region: &Arc<str>) -> impl Iterator<Item = Scored> + use<> {
+        let ((model, digest), region) = (self.made_by.clone(), region.clone());
+        let of = move |(variable, statistics)| {
+            let (model, digest, region) = (model.clone(), digest.clone(), region.clone());
+            Scored { model, digest, variable, region, statistics }
+        };
+        all.into_iter().map(of).filter(|scored| !scored.statistics.is_zero())
     }
 }
 
@@ -133,7 +172,9 @@ pub struct Scorer {
     held: HashMap<Handle, OnDisk>,
     places: HashMap<Handle, Arc<Places>>,
     /// The observation that was scored against last, `[variable, y, x]`: the next one is likely the same.
-    last: Option<(Handle, Array3<f32>)>,
+    last: Option<(Handle, Arc<Array3<f32>>)>,
+    /// The parts of forecasts that were scored last, the newest first.
+    recent: Vec<((Handle, u32), Part)>,
     /// Cells of each region on a grid.
     masks: Option<(Arc<Grid>, Vec<Array2<bool>>)>,
 }
@@ -142,7 +183,8 @@ impl Scorer {
     /// Without any field.
     pub fn new(tools: Tools, stream: &StreamContext) -> Self {
         let (stream, control) = (stream.name.clone(), stream.control.clone());
-        Self { tools, stream, control, held: HashMap::new(), places: HashMap::new(), last: None, masks: None }
+        let (held, places) = (HashMap::new(), HashMap::new());
+        Self { tools, stream, control, held, places, last: None, recent: Vec::new(), masks: None }
     }
 
     /// Does what is asked.
@@ -154,13 +196,14 @@ impl Scorer {
                 self.places.insert(handle, places);
                 Done::Held(true)
             }
-            Task::Score(pair) => Done::Scored(self.score(&pair).unwrap_or_else(|error| {
+            Task::Score(pair) => self.score(&pair).unwrap_or_else(|error| {
                 self.lost(&error);
-                Vec::new()
-            })),
+                Done::Scored(Vec::new())
+            }),
             Task::Forget(handles) => {
                 for handle in handles {
                     self.held.remove(&handle);
+                    self.recent.retain(|((of, _), _)| *of != handle);
                     self.places.remove(&handle);
                 }
                 Done::Held(false)
@@ -241,64 +284,108 @@ impl Scorer {
         })
     }
 
-    fn score(&mut self, pair: &Match) -> Result<Vec<Scored>, HoldError> {
+    fn score(&mut self, pair: &Match) -> Result<Done, HoldError> {
+        let nothing = Ok(Done::Scored(Vec::new()));
+        let Some(forecast) = self.part(pair.forecast, pair.lead)? else { return nothing };
+        // What was published comes last: the next pair is likely to want it again.
+        let published = match pair.rival {
+            None => None,
+            Some(handle) => match self.part(handle, pair.lead)? {
+                None => return nothing,
+                published => published,
+            },
+        };
         match pair.truth {
-            Truth::Field => self.score_field(pair),
-            Truth::Places => self.score_places(pair),
+            Truth::Field => self.score_field(pair, &forecast, published.as_ref()),
+            Truth::Places => Ok(self.score_places(pair, &forecast, published.as_ref())),
         }
+    }
+
+    /// A forecast at a lead.
+    fn part(&mut self, handle: Handle, lead: u32) -> Result<Option<Part>, HoldError> {
+        let found = self.recent.iter().position(|(of, _)| *of == (handle, lead));
+        let part = match found.map(|place| self.recent.remove(place)) {
+            Some((_, part)) => part,
+            None => {
+                let Some(held) = self.held.get_mut(&handle) else { return Ok(None) };
+                let values = held.part(lead as usize)?.into();
+                let (variables, grid, made_by) = (held.variables.clone(), held.grid.clone(), held.made_by.clone());
+                Part { values, variables, grid, made_by }
+            }
+        };
+        // As many as are compared at once: each is as large as an ensemble at a lead.
+        self.recent.truncate(1);
+        self.recent.insert(0, ((handle, lead), part.clone()));
+        Ok(Some(part))
     }
 
     /// At the cells that stations stand in; those beyond the grid do not count.
-    fn score_places(&mut self, pair: &Match) -> Result<Vec<Scored>, HoldError> {
-        let places = self.places.get(&pair.observation);
-        let (Some(places), Some(forecast)) = (places, self.held.get_mut(&pair.forecast)) else { return Ok(Vec::new()) };
-        let grid = forecast.grid.clone();
-        let members = forecast.part(pair.lead as usize)?;
-        let ensembles = forecast.variables.iter().copied().zip(members.outer_iter());
-        let all = places.on(&grid).scores(&self.tools.empty, ensembles);
-        let (model, digest) = forecast.made_by.clone();
-        let scored = |(variable, statistics)| {
-            let (model, digest) = (model.clone(), digest.clone());
-            Scored { model, digest, variable, region: STATIONS.into(), statistics }
-        };
-        Ok(all.into_iter().map(scored).filter(|scored| !scored.statistics.is_zero()).collect())
+    fn score_places(&self, pair: &Match, forecast: &Part, published: Option<&Part>) -> Done {
+        let Some(places) = self.places.get(&pair.observation) else { return Done::Scored(Vec::new()) };
+        let (places, region) = (places.on(&forecast.grid), STATIONS.into());
+        match published {
+            None => {
+                let all = places.scores(&self.tools.empty, forecast.ensembles());
+                Done::Scored(forecast.scored(all, &region).collect())
+            }
+            Some(published) => {
+                let both = places.compared(&self.tools.measures, published.ensembles(), forecast.ensembles());
+                let [own, others] = both;
+                Done::Compared {
+                    published: published.scored(own, &region).collect(),
+                    rival: forecast.scored(others, &region).collect(),
+                }
+            }
+        }
     }
 
-    fn score_field(&mut self, pair: &Match) -> Result<Vec<Scored>, HoldError> {
-        let Some(observation) = self.held.get_mut(&pair.observation) else { return Ok(Vec::new()) };
+    fn score_field(&mut self, pair: &Match, forecast: &Part, published: Option<&Part>) -> Result<Done, HoldError> {
+        let Some(observation) = self.held.get_mut(&pair.observation) else { return Ok(Done::Scored(Vec::new())) };
         let (seen, grid) = (observation.variables.clone(), observation.grid.clone());
         let observed = match self.last.take() {
             Some((handle, values)) if handle == pair.observation => values,
-            _ => observation.part(0)?.index_axis_move(Axis(1), 0),
+            _ => observation.part(0)?.index_axis_move(Axis(1), 0).into(),
         };
-        let observed = &self.last.insert((pair.observation, observed)).1;
-        let Some(forecast) = self.held.get_mut(&pair.forecast) else { return Ok(Vec::new()) };
-        if !forecast.grid.is_same(&grid) {
+        self.last = Some((pair.observation, observed.clone()));
+        if published.into_iter().chain([forecast]).any(|part| !part.grid.is_same(&grid)) {
             let reason = format!("the forecast for {} lies on another grid", ValidTime::from_unix_seconds(pair.valid));
             events::NotJudged { stream: &self.stream, reason: &reason }.emit();
-            return Ok(Vec::new());
+            return Ok(Done::Scored(Vec::new()));
         }
-        let members = forecast.part(pair.lead as usize)?;
-        let (model, digest) = forecast.made_by.clone();
-        let (variables, empty) = (forecast.variables.clone(), self.tools.empty.clone());
-        let scores = |observed: &Array3<f32>, region: &Arc<str>| -> Vec<Scored> {
-            let field = |(place, variable): (usize, &Variable)| {
-                let seen = seen.iter().position(|v| v == variable)?;
-                let (members, observed) = (members.index_axis(Axis(0), place), observed.index_axis(Axis(0), seen));
-                Some(Field { variable: *variable, members, observed })
-            };
-            let fields: Vec<_> = variables.iter().enumerate().filter_map(field).collect();
-            let scored = |(variable, statistics)| {
-                let (model, digest, region) = (model.clone(), digest.clone(), region.clone());
-                Scored { model, digest, variable, region, statistics }
-            };
-            of_fields(&empty, &fields).into_iter().map(scored).filter(|scored| !scored.statistics.is_zero()).collect()
-        };
-        let mut all = scores(observed, &DOMAIN.into());
         if self.masks.as_ref().is_none_or(|(of, _)| !of.is_same(&grid)) {
             let masks = self.tools.regions.iter().map(|region| region.mask(&grid)).collect();
             self.masks = Some((grid, masks));
         }
+        let Some(published) = published else {
+            return Ok(Done::Scored(self.on_field(forecast, &seen, &observed, &self.tools.empty)));
+        };
+        let mut shared = Array3::clone(&observed);
+        for (variable, mut plane) in seen.iter().zip(shared.outer_iter_mut()) {
+            let members = [published, forecast].into_iter().filter_map(|part| part.members(*variable));
+            let common = common(plane.view(), members);
+            plane.assign(&common);
+        }
+        let of = |part: &Part| self.on_field(part, &seen, &shared, &self.tools.measures);
+        Ok(Done::Compared { published: of(published), rival: of(forecast) })
+    }
+
+    /// Of the whole grid, then of each region.
+    fn on_field(
+        &self,
+        part: &Part,
+        seen: &[Variable],
+        observed: &Array3<f32>,
+        empty: &[Box<dyn AnyScore>],
+    ) -> Vec<Scored> {
+        let scores = |observed: &Array3<f32>, region: &Arc<str>| -> Vec<Scored> {
+            let field = |(variable, members): (Variable, _)| {
+                let seen = seen.iter().position(|v| *v == variable)?;
+                Some(Field { variable, members, observed: observed.index_axis(Axis(0), seen) })
+            };
+            let fields: Vec<_> = part.ensembles().filter_map(field).collect();
+            part.scored(of_fields(empty, &fields), region).collect()
+        };
+        let mut all = scores(observed, &DOMAIN.into());
         for (region, mask) in self.tools.regions.iter().zip(self.masks.iter().flat_map(|(_, masks)| masks)) {
             let mut inside = observed.clone();
             for mut plane in inside.outer_iter_mut() {
@@ -306,6 +393,9 @@ impl Scorer {
             }
             all.extend(scores(&inside, &region.name));
         }
-        Ok(all)
+        all
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! How a stream stands against its baselines: its CRPS against theirs, hour by hour.
+//! How a stream stands against its baselines: its CRPS against theirs, hour by hour, where both have a value.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use squall_models::scores::{AnyScore, Statistics, numbers};
 use super::series::{HOUR, PUBLISHED, Series};
 
 /// What skill is computed from: of a field, or of a vector.
-const MEASURES: [&str; 2] = ["crps", "energy"];
+pub const MEASURES: [&str; 2] = ["crps", "energy"];
 
 /// How the stream stood against a baseline in an hour.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,8 +61,14 @@ impl Skill {
         Self { empty, baselines, patience, behind: before.into_iter().map(of).collect() }
     }
 
-    /// An hour is over. An hour in which either has nothing to compare says nothing.
-    pub fn close(&mut self, hour: i64, sums: &BTreeMap<Series, Statistics>) -> Vec<Standing> {
+    /// An hour is over, in which the stream and a baseline, by its name, summed to this over what both have. An hour in which
+    /// they have nothing to compare says nothing.
+    pub fn close(&mut self, hour: i64, of: impl Fn(&str) -> BTreeMap<Series, Statistics>) -> Vec<Standing> {
+        let baselines = self.baselines.clone();
+        baselines.iter().flat_map(|baseline| self.stands(hour, baseline, &of(baseline))).collect()
+    }
+
+    fn stands(&mut self, hour: i64, baseline: &Arc<str>, sums: &BTreeMap<Series, Statistics>) -> Vec<Standing> {
         // All leads and digests of a contestant together.
         let mut pooled: BTreeMap<Of, Statistics> = BTreeMap::new();
         for (series, sum) in sums {
@@ -78,24 +84,22 @@ impl Skill {
         let mut standings = Vec::new();
         for ((_, variable, region), sum) in own {
             let Some((name, published)) = measure(sum) else { continue };
-            for baseline in &self.baselines {
-                let of = (baseline.clone(), variable.clone(), region.clone());
-                let Some((_, other)) = pooled.get(&of).and_then(measure) else { continue };
-                let hours_behind = self.behind.entry(of).or_default();
-                *hours_behind = if published > other { *hours_behind + 1 } else { 0 };
-                standings.push(Standing {
-                    baseline: baseline.clone(),
-                    variable: variable.clone(),
-                    region: region.clone(),
-                    hour: ValidTime::from_unix_seconds(hour),
-                    score: name.into(),
-                    published,
-                    of_baseline: other,
-                    skill: (other > 0.0).then(|| 1.0 - published / other),
-                    hours_behind: *hours_behind,
-                    is_behind: *hours_behind >= self.patience,
-                });
-            }
+            let of = (baseline.clone(), variable.clone(), region.clone());
+            let Some((_, other)) = pooled.get(&of).and_then(measure) else { continue };
+            let hours_behind = self.behind.entry(of).or_default();
+            *hours_behind = if published > other { *hours_behind + 1 } else { 0 };
+            standings.push(Standing {
+                baseline: baseline.clone(),
+                variable: variable.clone(),
+                region: region.clone(),
+                hour: ValidTime::from_unix_seconds(hour),
+                score: name.into(),
+                published,
+                of_baseline: other,
+                skill: (other > 0.0).then(|| 1.0 - published / other),
+                hours_behind: *hours_behind,
+                is_behind: *hours_behind >= self.patience,
+            });
         }
         standings
     }
@@ -146,7 +150,7 @@ mod tests {
     fn a_stream_falls_behind_after_so_many_hours_in_a_row_and_a_restart_counts_on() {
         let mut skill = Skill::new(empty(), vec!["persistence".into()], 2, []);
         let hour = |skill: &mut Skill, published: f32| {
-            let standing = skill.close(3600, &sums(&[("published", published), ("persistence", 2.0)])).remove(0);
+            let standing = skill.close(3600, |_| sums(&[("published", published), ("persistence", 2.0)])).remove(0);
             (standing.skill, standing.hours_behind, standing.is_behind, standing)
         };
         assert_eq!(hour(&mut skill, 1.0).0, Some(0.5));
@@ -155,6 +159,6 @@ mod tests {
         let mut restarted = Skill::new(empty(), vec!["persistence".into()], 2, [standing]);
         assert!(hour(&mut restarted, 3.0).2);
         assert_eq!(hour(&mut restarted, 2.0).1, 0, "as good is not behind");
-        assert!(skill.close(3600, &sums(&[("published", 1.0)])).is_empty(), "nobody to compare with");
+        assert!(skill.close(3600, |_| sums(&[("published", 1.0)])).is_empty(), "nobody to compare with");
     }
 }

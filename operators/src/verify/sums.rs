@@ -127,6 +127,11 @@ impl Ledger {
         (leaves, records)
     }
 
+    /// Lets go of what was valid before a time.
+    pub fn forget(&mut self, open: i64) {
+        self.open = self.open.split_off(&open);
+    }
+
     /// What an open hour summed to, by series.
     pub fn hour(&self, from: i64) -> BTreeMap<Series, Statistics> {
         let mut hour: BTreeMap<Series, Statistics> = BTreeMap::new();

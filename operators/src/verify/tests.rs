@@ -39,7 +39,7 @@ fn scored(pair: &Match) -> Scored {
 }
 
 fn names() -> Names {
-    Names { contestants: vec![PUBLISHED.into(), "persistence".into()], leads: LEADS.to_vec() }
+    Names { contestants: vec![PUBLISHED.into(), "persistence".into()], leads: LEADS.to_vec(), rivals: vec![1] }
 }
 
 /// Changes, each at a time; runs them through the dataflow and adds up what comes out.
@@ -52,7 +52,13 @@ fn incremental(changes: &[(Tick, Change)], workers: usize, horizon_ms: i64) -> B
         let stream = StreamContext::new("rain", workers - 1);
         let judging = (index == workers - 1).then(|| {
             let answer = |task| match task {
-                Task::Score(pair) => Done::Scored(vec![scored(&pair)]),
+                Task::Score(pair) => match pair.rival {
+                    None => Done::Scored(vec![scored(&pair)]),
+                    Some(forecast) => {
+                        let published = scored(&Match { forecast, ..pair });
+                        Done::Compared { published: vec![published], rival: vec![scored(&pair)] }
+                    }
+                },
                 _ => Done::Held(false),
             };
             Judge {
@@ -64,7 +70,7 @@ fn incremental(changes: &[(Tick, Change)], workers: usize, horizon_ms: i64) -> B
         });
         let mut input: InputHandle<Tick, _> = InputHandle::new();
         let probe = worker.dataflow(|scope| {
-            let pairs = matches(scope.input_from(&mut input), LEADS.to_vec());
+            let pairs = matches(scope.input_from(&mut input), LEADS.to_vec(), names().rivals);
             let closings = pairs.clone().flat_map(|_| None::<Local<Closing>>);
             let hours = Hours { horizon_ms };
             let judged = judge(pairs, closings, names(), hours, judging, stream);
@@ -116,7 +122,8 @@ fn batch(changes: &[(Tick, Change)]) -> BTreeMap<Key, Statistics> {
             for truth in [Truth::Field, Truth::Places] {
                 let came = observations.get(&(truth, valid));
                 let (Some(forecast), Some(Some(observation))) = (forecast, came) else { continue };
-                let pair = Match { contestant, lead: lead as u32, truth, valid, forecast, observation: *observation };
+                let (lead, observation) = (lead as u32, *observation);
+                let pair = Match { lead, truth, valid, contestant, rival: None, forecast, observation };
                 let Scored { model, digest, variable, region, statistics } = scored(&pair);
                 let contestant = names().contestants[contestant as usize].clone();
                 let series = Series { contestant, model, digest, variable: variable.into(), region, lead: seconds };
@@ -173,7 +180,7 @@ proptest! {
             contestant: PUBLISHED.into(), model: "m".into(), digest: "d".into(), variable: "rain_rate".into(),
             region: DOMAIN.into(), lead,
         };
-        let statistics = |handle| scored(&Match { contestant: 0, lead: 0, truth: Truth::Field, valid: 0, forecast: handle, observation: 3 }).statistics;
+        let statistics = |handle| scored(&Match { lead: 0, truth: Truth::Field, valid: 0, contestant: 0, rival: None, forecast: handle, observation: 3 }).statistics;
         let mut values = values;
         values.sort();
         let mut whole: BTreeMap<Key, Statistics> = BTreeMap::new();

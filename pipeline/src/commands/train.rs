@@ -9,9 +9,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use squall_fields::{Chain, LeadTime};
 use squall_models::Forecaster;
 use squall_models::baselines::{Extrapolation, Persistence};
-use squall_models::device::{ComputeDevice, Precision};
+use squall_models::device::{ComputeDevice, Precision, has_native_bf16};
 use squall_models::diffusion::forecaster::{DiffusionForecaster, Options};
 use squall_models::scores::{AnyScore, Scoreboard, list};
+use squall_models::training;
 use squall_models::training::report::{self, LossLog};
 use squall_models::training::stages::Stage;
 use squall_models::training::validate::{self, Case, Comparison, Contestant};
@@ -61,6 +62,11 @@ impl Arguments {
         run.check_files()?;
         run.make_output()?;
         let device = ComputeDevice::select(&run.device, Precision::F32)?.device;
+        if run.training.precision == training::config::Precision::Bf16 && !device.is_cuda() && !has_native_bf16() {
+            let slow = "this processor does not compute in bf16 and would take many times longer";
+            let text = format!("training.precision is bf16, {slow}: --set training.precision=f32");
+            return Err(Usage(text).into());
+        }
         if run.threads > 0 {
             tch::set_num_threads(i32::try_from(run.threads).unwrap_or(i32::MAX));
         }

@@ -9,18 +9,17 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use squall_connectors::netcdf::{Points, read_points};
 use squall_connectors::options::{Limits, ReadOptions};
-use squall_fields::{Chain, IssueTime, Unit, ValidTime, Variable};
+use squall_fields::{IssueTime, Unit, ValidTime, Variable};
 use squall_models::scores::AnyScore;
 use squall_models::scores::list::{self, Settings};
 
 use super::{Overrides, Usage, print};
-use crate::config::{Config, LogKind, StreamConfig};
-use crate::connect;
-use crate::runtime::{LARGEST_FILE, Parts, isolated_decoders};
+use crate::config::{Config, StreamConfig};
 use crate::verify::files::{ForecastFile, Observations};
 use crate::verify::places::places;
 use crate::verify::points::add_points;
-use crate::verify::{Row, Tally, stem, text, topic};
+use crate::verify::topic::OfStream;
+use crate::verify::{Row, Tally, stem, text};
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
@@ -218,55 +217,34 @@ impl Arguments {
     }
 
     fn of_topics(&self, config: &Config) -> anyhow::Result<Tally> {
-        if config.log.kind == LogKind::Memory {
-            return Err(Usage("log.kind is \"memory\": its topics are gone with the process".into()).into());
-        }
-        let stream = self.stream(config)?;
-        let parts = Parts {
-            decoders: Box::new(isolated_decoders),
-            ..Parts::new(config, connect::log(config), connect::store(config)?)
-        };
-        let published = topic::published(&*parts.connect, config, stream, (self.from, self.until))?;
-        let (name, index) = (&stream.name, &stream.topics.index);
-        anyhow::ensure!(!published.is_empty(), "topic {index} has no forecast of stream {name} issued in that time");
-        let wanted = published.iter().flat_map(|forecast| forecast.valid.iter().copied()).collect();
-        let observations = topic::observations(config, &parts, stream, wanted, self.any_grid)?;
-        let stations = places(&*parts.connect, stream)?;
-        let limits = Limits { max_bytes: LARGEST_FILE as usize, ..Limits::default() };
-        let options = ReadOptions { limits, ..ReadOptions::of(&stream.source.variables) };
+        let stream = chosen(config, self.stream.as_deref())?;
+        let of_stream = OfStream::read(config, stream, (self.from, self.until), self.any_grid)?;
+        let stations = places(of_stream.connect(), stream)?;
         let mut tally = Tally::new(self.scores.start(stream.source.variables[0].unit(), true)?);
-        for forecast in &published {
-            let what = || format!("the forecast of {}", forecast.issue_time);
-            // One that is gone from the store does not keep the others from being scored.
-            let bytes = match forecast.file(&*parts.store) {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    tracing::warn!("{} is left out: {}", what(), Chain(error.as_ref()));
-                    continue;
-                }
-            };
-            let file = ForecastFile::of_stream(&bytes, name, &options).with_context(what)?;
+        of_stream.for_each(|file, observations| {
             let model = self.model(|| file.model().to_string());
-            if file.add_to(&mut tally, &model, &observations, &stations).with_context(what)? == 0 {
-                tracing::warn!("{}: nothing was observed at any of its valid times", what());
-            }
-        }
+            file.add_to(&mut tally, &model, observations, &stations)
+        })?;
         Ok(tally)
-    }
-
-    fn stream<'c>(&self, config: &'c Config) -> anyhow::Result<&'c StreamConfig> {
-        let names = || config.streams.iter().map(|stream| &*stream.name).collect::<Vec<_>>().join(", ");
-        match (&self.stream, config.streams.as_slice()) {
-            (Some(name), _) => {
-                config.stream(name).ok_or_else(|| Usage(format!("--stream {name}: there is {}", names())).into())
-            }
-            (None, [stream]) => Ok(stream),
-            (None, _) => Err(Usage(format!("--stream: choose one of {}", names())).into()),
-        }
     }
 
     fn model(&self, other: impl FnOnce() -> String) -> Arc<str> {
         self.model.clone().unwrap_or_else(other).into()
+    }
+}
+
+/// The stream of this name; without one the only one that there is.
+///
+/// # Errors
+/// There is none of that name, or there are several.
+pub(super) fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<&'c StreamConfig> {
+    let names = || config.streams.iter().map(|stream| &*stream.name).collect::<Vec<_>>().join(", ");
+    match (name, config.streams.as_slice()) {
+        (Some(name), _) => {
+            config.stream(name).ok_or_else(|| Usage(format!("--stream {name}: there is {}", names())).into())
+        }
+        (None, [stream]) => Ok(stream),
+        (None, _) => Err(Usage(format!("--stream: choose one of {}", names())).into()),
     }
 }
 

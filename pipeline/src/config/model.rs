@@ -32,6 +32,9 @@ pub enum ModelConfig {
     Calibrated {
         /// A file that `squall model calibrate` has written.
         calibrated: PathBuf,
+        /// Whether a newer file under that path is taken up, as of weights.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        watch: Option<bool>,
         /// The model that the file names.
         #[serde(skip)]
         base: Box<ModelConfig>,
@@ -60,8 +63,9 @@ impl ModelConfig {
                 watch: *watch,
                 options: Options { device: device.to_owned(), ..options.clone() },
             },
-            Self::Calibrated { calibrated, base, calibration } => Self::Calibrated {
+            Self::Calibrated { calibrated, watch, base, calibration } => Self::Calibrated {
                 calibrated: calibrated.clone(),
+                watch: *watch,
                 base: base.on(device).into(),
                 calibration: calibration.clone(),
             },

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use squall_fields::{Quantity, Unit, Variable};
 use squall_models::scores::list::{self, Settings};
 use squall_operators::stations::Thresholds;
-use squall_operators::verify::{DOMAIN, PUBLISHED, Region, STATIONS};
+use squall_operators::verify::{DOMAIN, MEASURES, PUBLISHED, Region, STATIONS};
 
 use super::check;
 use super::fault::one_of;
@@ -134,6 +134,11 @@ impl VerificationConfig {
     /// What scores of events and windows are of.
     pub fn settings(&self) -> Settings {
         Settings { thresholds: self.thresholds.clone(), scales: self.scales.clone() }
+    }
+
+    /// The scores that a stream and its baselines are compared by.
+    pub fn measures(&self) -> Vec<&'static str> {
+        self.scores.iter().copied().filter(|name| MEASURES.contains(name)).collect()
     }
 
     /// Parts of the grid that are scored by themselves.

@@ -171,6 +171,12 @@ fn times(stream: &StreamConfig, config: &VerificationConfig) -> Times {
     }
 }
 
+/// The contestants that the stream is held against, by number: its baselines, where anything is counted that they are compared by.
+fn rivals(stream: &StreamConfig, config: &VerificationConfig, contestants: &[Arc<str>]) -> Vec<u32> {
+    let baselines = if config.measures().is_empty() { Vec::new() } else { stream.baselines() };
+    (0..).zip(contestants).filter(|(_, name)| baselines.contains(name)).map(|(number, _)| number).collect()
+}
+
 /// Notes that count as in flight until they are committed.
 pub(super) fn counted<'scope>(
     notes: StreamVec<'scope, Tick, Local<Note>>,
@@ -299,7 +305,7 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
         let own = published(scope, handover, context.clone());
         let arrivals = arrivals.concat(own.map(|Local(file)| Local(Arrival::Published(file))));
         let verification = Verification {
-            names: Names { contestants, leads: times.leads.clone() },
+            names: Names { rivals: rivals(stream, config, &contestants), contestants, leads: times.leads.clone() },
             gather: Gather::new(times.clone(), Some(progress)),
             times,
             whereabouts: plan.whereabouts.clone(),

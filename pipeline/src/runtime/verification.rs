@@ -144,6 +144,7 @@ pub(super) fn plan(
         ..StreamContext::new(name.clone(), of_stream.context.home)
     };
     let empty: Arc<[_]> = list::start(&verification.scores, &verification.settings())?.into();
+    let measures: Arc<[_]> = list::start(&verification.measures(), &verification.settings())?.into();
     let whereabouts = Whereabouts::new(topic.clone(), instance, &stream.name);
     let archive = Archive::new(topic.clone(), instance, &stream.name);
     let (mut judge, mut handover, mut stale) = (None, None, Vec::new());
@@ -172,6 +173,7 @@ pub(super) fn plan(
             decoder: parts.forecasts.clone(),
             max_bytes: LARGEST_FILE,
             empty: empty.clone(),
+            measures: measures.clone(),
             regions: verification.regions(),
         };
         let mut scorer = Scorer::new(tools, &context);
@@ -183,7 +185,7 @@ pub(super) fn plan(
             thread,
             ledger: Sums::new(sums.into_iter().map(|(_, sums)| sums).collect()),
             archive,
-            skill: Skill::new(empty.clone(), stream.baselines(), patience, standings),
+            skill: Skill::new(measures, stream.baselines(), patience, standings),
         });
         for (name, companion) in &stream.companions {
             let stream = stream.of_companion(name, companion);

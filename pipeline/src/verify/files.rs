@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use ndarray::{Array3, Array4, s};
+use ndarray::{Array3, Array4, ArrayView3, ArrayView4, s};
 use squall_connectors::archive::Archive;
 use squall_connectors::netcdf::Reader;
 use squall_connectors::options::ReadOptions;
@@ -101,6 +101,11 @@ impl<'b> ForecastFile<'b> {
         self.reader.members()
     }
 
+    /// The digest of the model that made it, if it says so.
+    pub fn model_digest(&self) -> Option<&str> {
+        self.reader.attribute("squall_model_digest")
+    }
+
     /// What it calls the model that made it.
     pub fn model(&self) -> &Arc<str> {
         &self.model
@@ -117,20 +122,10 @@ impl<'b> ForecastFile<'b> {
         observations: &Observations,
         stations: &BTreeMap<ValidTime, Places>,
     ) -> anyhow::Result<usize> {
-        let (own, other) = (self.reader.grid(), &observations.grid);
-        let same = if observations.any_grid { own.shape() == other.shape() } else { own.is_same(other) };
-        if !same {
-            let grid = |grid: &Grid| format!("{:?} cells of `{}`, id {}", grid.shape(), grid.proj, grid.id());
-            let (own, other) = (grid(own), grid(other));
-            let text = format!(
-                "the forecast lies on {own}, the observation on {other}: expected one grid \
-                 (--any-grid takes grids of one shape for the same)"
-            );
-            return Err(Usage(text).into());
-        }
+        self.lies_on(observations)?;
         let mut leads = 0;
         for (index, valid) in self.reader.slots().iter().enumerate() {
-            let lead = LeadTime::from_seconds(valid.unix_seconds() - self.issue_time.unix_seconds());
+            let lead = self.lead(*valid);
             let observed = observations.at(*valid)?.filter(|_| lead.seconds() > 0);
             let places = stations.get(valid).filter(|_| lead.seconds() > 0);
             if observed.is_none() && places.is_none() {
@@ -151,13 +146,56 @@ impl<'b> ForecastFile<'b> {
             }
             if let Some(places) = places {
                 let ensembles = members().map(|(variable, members)| (*variable, members));
-                for (variable, statistics) in places.on(own).scores(tally.empty(), ensembles) {
+                for (variable, statistics) in places.on(self.reader.grid()).scores(tally.empty(), ensembles) {
                     tally.add(subject(model, variable, STATIONS, lead), &statistics);
                 }
             }
             leads += 1;
         }
         Ok(leads)
+    }
+
+    /// Visits each lead that was observed, with members `[variable, member, y, x]` and what came `[variable, y, x]`; how many
+    /// there were.
+    ///
+    /// # Errors
+    /// A field cannot be read, or lies on another grid than the observations.
+    pub fn for_each_lead(
+        &self,
+        observations: &Observations,
+        mut visit: impl FnMut(LeadTime, ArrayView4<'_, f32>, ArrayView3<'_, f32>),
+    ) -> anyhow::Result<usize> {
+        self.lies_on(observations)?;
+        let mut leads = 0;
+        for (index, valid) in self.reader.slots().iter().enumerate() {
+            let lead = self.lead(*valid);
+            if let Some(observed) = observations.at(*valid)?.filter(|_| lead.seconds() > 0) {
+                visit(lead, self.ensemble(index)?.view(), observed.view());
+                leads += 1;
+            }
+        }
+        Ok(leads)
+    }
+
+    fn lead(&self, valid: ValidTime) -> LeadTime {
+        LeadTime::from_seconds(valid.unix_seconds() - self.issue_time.unix_seconds())
+    }
+
+    /// # Errors
+    /// The observations lie on another grid.
+    fn lies_on(&self, observations: &Observations) -> anyhow::Result<()> {
+        let (own, other) = (self.reader.grid(), &observations.grid);
+        let same = if observations.any_grid { own.shape() == other.shape() } else { own.is_same(other) };
+        if same {
+            return Ok(());
+        }
+        let grid = |grid: &Grid| format!("{:?} cells of `{}`, id {}", grid.shape(), grid.proj, grid.id());
+        let (own, other) = (grid(own), grid(other));
+        let text = format!(
+            "the forecast lies on {own}, the observation on {other}: expected one grid \
+             (--any-grid takes grids of one shape for the same)"
+        );
+        Err(Usage(text).into())
     }
 
     /// `[variable, member, y, x]`.

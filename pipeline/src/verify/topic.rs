@@ -13,15 +13,18 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 use sha2::{Digest, Sha512};
-use squall_fields::{IssueTime, ValidTime};
+use squall_connectors::options::{Limits, ReadOptions};
+use squall_fields::{Chain, IssueTime, ValidTime};
 use squall_operators::ports::{Connect, FieldStore, Record};
 use squall_operators::window::Windowed;
 
-use super::files::Observations;
-use crate::config::{Config, StreamConfig};
+use super::files::{ForecastFile, Observations};
+use crate::commands::Usage;
+use crate::config::{Config, LogKind, StreamConfig};
+use crate::connect;
 use crate::frames::FrameFile;
 use crate::gc::{IndexError, MAX_RECORD_BYTES, for_each_record};
-use crate::runtime::{LARGEST_FILE, Parts, read_to_end};
+use crate::runtime::{LARGEST_FILE, Parts, isolated_decoders, read_to_end};
 
 /// A forecast that was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,4 +175,72 @@ pub fn observations(
     let kept = Arc::into_inner(kept).context("the reading of a topic that has ended")?;
     let (frames, places) = kept.into_inner().unwrap_or_else(PoisonError::into_inner);
     Observations::of(Box::new(frames), places, any_grid).with_context(|| format!("topic {topic}"))
+}
+
+/// The forecasts that a stream has published within a time, with what was observed.
+pub struct OfStream<'c> {
+    stream: &'c StreamConfig,
+    parts: Parts,
+    published: Vec<Published>,
+    observations: Observations,
+}
+
+impl<'c> OfStream<'c> {
+    /// Reads the topics of a stream to their present ends.
+    ///
+    /// # Errors
+    /// Topics cannot be read, or nothing was published or observed in that time.
+    pub fn read(
+        config: &'c Config,
+        stream: &'c StreamConfig,
+        period: (Option<ValidTime>, Option<ValidTime>),
+        any_grid: bool,
+    ) -> anyhow::Result<Self> {
+        if config.log.kind == LogKind::Memory {
+            return Err(Usage("log.kind is \"memory\": its topics are gone with the process".into()).into());
+        }
+        let parts = Parts {
+            decoders: Box::new(isolated_decoders),
+            ..Parts::new(config, connect::log(config), connect::store(config)?)
+        };
+        let published = published(&*parts.connect, config, stream, period)?;
+        let (name, index) = (&stream.name, &stream.topics.index);
+        anyhow::ensure!(!published.is_empty(), "topic {index} has no forecast of stream {name} issued in that time");
+        let wanted = published.iter().flat_map(|forecast| forecast.valid.iter().copied()).collect();
+        let observations = observations(config, &parts, stream, wanted, any_grid)?;
+        Ok(Self { stream, parts, published, observations })
+    }
+
+    /// Where topics are read from.
+    pub fn connect(&self) -> &dyn Connect {
+        &*self.parts.connect
+    }
+
+    /// Visits each forecast with what was observed, in the order of issue times; the visitor says at how many leads that was. One
+    /// that is gone from the store does not keep the others from being looked at, and is said.
+    ///
+    /// # Errors
+    /// A file is no forecast, or the error of the visitor.
+    pub fn for_each(
+        &self,
+        mut visit: impl FnMut(&ForecastFile<'_>, &Observations) -> anyhow::Result<usize>,
+    ) -> anyhow::Result<()> {
+        let limits = Limits { max_bytes: LARGEST_FILE as usize, ..Limits::default() };
+        let options = ReadOptions { limits, ..ReadOptions::of(&self.stream.source.variables) };
+        for forecast in &self.published {
+            let what = || format!("the forecast of {}", forecast.issue_time);
+            let bytes = match forecast.file(&*self.parts.store) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    tracing::warn!("{} is left out: {}", what(), Chain(error.as_ref()));
+                    continue;
+                }
+            };
+            let file = ForecastFile::of_stream(&bytes, &self.stream.name, &options).with_context(what)?;
+            if visit(&file, &self.observations).with_context(what)? == 0 {
+                tracing::warn!("{}: nothing was observed at any of its valid times", what());
+            }
+        }
+        Ok(())
+    }
 }

@@ -1,5 +1,6 @@
-//! Weights files that change while their stream runs: a better one is taken up at a slot, without a restart; a damaged
-//! one costs nothing but an alert; and a stream that had to start with a damaged one is healed by a sound one.
+//! Files of models that change while their stream runs: better weights are taken up at a slot, without a restart; damaged
+//! ones cost nothing but an alert; a stream that had to start with such is healed by sound ones; and a calibration that is
+//! fitted to what a stream has published becomes that of the stream.
 
 use std::fs;
 use std::path::PathBuf;
@@ -31,7 +32,8 @@ struct Live {
 }
 
 impl Live {
-    fn start(setting: Setting, weights: [&PathBuf; 2]) -> Self {
+    /// With these models, as a configuration names them.
+    fn start(setting: Setting, models: [&str; 2]) -> Self {
         let first = now_ms() / 1000 / CADENCE * CADENCE - 2 * CADENCE;
         let (start, frames) = (rfc3339(first), FRAMES.to_string());
         let arguments = ["--frames", &frames, "--size", "48x48", "--variables", "rain", "--start", &start];
@@ -41,13 +43,13 @@ impl Live {
         assert_eq!(frames.len(), FRAMES);
         Kafka::shared().create(&setting.topic("live"), 1);
         let config = setting.folder().join("live.toml");
-        fs::write(&config, Self::config(&setting, weights)).expect("a configuration file");
+        fs::write(&config, Self::config(&setting, models)).expect("a configuration file");
         let mut running = setting.start(&["run", &config.display().to_string(), "--log-format", "json"]);
         let address = models::address(&mut running);
         Self { setting, running, address, frames, slots: storm.slots, sent: 0 }
     }
 
-    fn config(setting: &Setting, weights: [&PathBuf; 2]) -> String {
+    fn config(setting: &Setting, models: [&str; 2]) -> String {
         let topic = |kind: &str| setting.topic(kind);
         let mut text = format!(
             "name = \"{}\"\n[log]\nkind = \"kafka\"\nbootstrap_servers = \"{}\"\n[store]\nurl = \"{}\"\n\
@@ -62,12 +64,11 @@ impl Live {
             topic("progress"),
             topic("live"),
         );
-        for (name, weights) in ["swapped", "healed"].into_iter().zip(weights) {
+        for (name, model) in ["swapped", "healed"].into_iter().zip(models) {
             text += &format!(
                 "[[streams]]\nname = \"{name}\"\nsource = \"radar\"\nwindow_frames = 2\nleads = 3\nmembers = 2\n\
-                 model = {{ file = \"{}\", watch = true }}\nproducts = [\"ensemble\"]\n\
+                 model = {model}\nproducts = [\"ensemble\"]\n\
                  topics = {{ index = \"{}\" }}\n",
-                weights.display(),
                 topic(&format!("{name}.index")),
             );
         }
@@ -141,7 +142,8 @@ fn a_new_weights_file_is_taken_up_at_a_slot_and_a_damaged_one_is_not() {
     let old_digest = models::digest(&folder, &swapped);
     models::replace(&healed, damaged);
 
-    let mut live = Live::start(setting, [&swapped, &healed]);
+    let watched = |path: &PathBuf| format!("{{ file = \"{}\", watch = true }}", path.display());
+    let mut live = Live::start(setting, [&watched(&swapped), &watched(&healed)]);
     assert!(live.metric("squall_model_load_failures_total", "healed") >= Some(1.0), "the damaged file is counted");
     live.send();
     live.forecast();
@@ -180,6 +182,67 @@ fn a_new_weights_file_is_taken_up_at_a_slot_and_a_damaged_one_is_not() {
         assert!(one.degraded() && one.reasons().contains("healed.safetensors"), "{}", one.reasons());
     }
     assert!(healed[change..].iter().all(|p| !p.degraded()), "healed");
+}
+
+#[test]
+fn a_calibration_fitted_to_what_was_published_is_taken_up_by_the_running_stream() {
+    let setting = Setting::new("recalibrated");
+    let fitted = setting.folder().join("fitted.toml");
+    let (path, storm) = (fitted.display().to_string(), setting.folder().join("other.nc"));
+    let storm = storm.display().to_string();
+    let simulate = ["simulate", "--output", &storm, "--frames", "10", "--size", "48x48", "--variables", "rain"];
+    setting.start(&simulate).success(LIMIT);
+    let fit = ["model", "calibrate", "--model", "extrapolation:2", "--data", &storm, "--leads", "3", "--output", &path];
+    setting.start(&fit).success(LIMIT);
+    // Much too much rain.
+    let text = fs::read_to_string(&fitted).expect("a fitted file");
+    let (head, _) = text.split_once("[[calibration.variables]]").expect("corrections");
+    let wrong = "[[calibration.variables]]\nname = \"rain_rate\"\nfloor = 0.1\nleads_seconds = [300]\nlevel = [1.6]\n\
+                 spread = [1.0]\n";
+    fs::write(&fitted, format!("{head}{wrong}")).expect("a fitted file");
+
+    let model = format!("{{ calibrated = \"{path}\", watch = true }}");
+    let mut live = Live::start(setting, [&model, "{ name = \"extrapolation\" }"]);
+    live.send();
+    for _ in 0..6 {
+        live.forecast();
+    }
+    let config = live.setting.folder().join("live.toml").display().to_string();
+    let renew = |stream: &str, output: &str| {
+        let arguments =
+            ["model", "calibrate", "--config", &config, "--stream", stream, "--every", "1", "--output", output];
+        live.setting.start(&arguments)
+    };
+    let told = renew("swapped", &path).success(LIMIT);
+    let numbers = |line: &str| {
+        let words: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        <[f64; 5]>::try_from(words).expect("minutes, level, spread, CRPS before and after")
+    };
+    let leads: Vec<_> = told.lines().filter(|line| line.starts_with("rain_rate ")).map(numbers).collect();
+    assert_eq!(leads.len(), 3, "{told}");
+    for [_, level, _, before, after] in leads {
+        assert!(level < 1.5 && after < before, "{told}");
+    }
+    let text = fs::read_to_string(&fitted).expect("a fitted file");
+    assert!(text.contains("6 forecasts") && text.contains("/swapped\""), "{text}");
+
+    let address = live.address.clone();
+    let taken_up = || models::metric(&address, "squall_models_taken_up_total", &[("stream", "swapped")]);
+    let before = taken_up();
+    while taken_up() == before {
+        live.forecast();
+    }
+    live.forecast();
+    // What the old calibration made says nothing of the new one.
+    let other = live.setting.folder().join("other.toml").display().to_string();
+    let arguments = ["model", "calibrate", "--config", &config, "--stream", "swapped", "--output", &other];
+    live.setting.start(&[&arguments[..], &["--until", &rfc3339(live.slots[6])]].concat()).failure(1, LIMIT);
+    let [swapped, _] = live.end();
+    let newest = swapped.last().expect("a forecast").model_digest().to_owned();
+    let change = change(&swapped, &newest);
+    assert!(change >= 6 && swapped.iter().all(|p| !p.degraded()));
+    let old = swapped[0].model_digest();
+    assert!(swapped[..change].iter().all(|p| p.model_digest() == old));
 }
 
 /// The place from which on every forecast is by one model, and none before.

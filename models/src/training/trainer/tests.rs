@@ -7,7 +7,7 @@ use squall_fields::{Axis, Cadence, Frame, Grid, InputRef, ValidTime, Variable};
 
 use super::*;
 use crate::diffusion::ProcessConfig;
-use crate::training::data::Event;
+use crate::training::Event;
 
 /// Showers that move east, a frame every 5 minutes.
 fn event(frames: usize) -> Event {

@@ -31,13 +31,13 @@ enum Numbers {
 #[derive(Debug, Args)]
 pub(super) struct DataArguments {
     /// File with observations (may be repeated). What is not found from here is looked for in the folder SQUALL_DATA.
-    #[arg(long, required_unless_present = "events", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     data: Vec<PathBuf>,
     #[command(flatten)]
     listed: EventArguments,
     /// First valid time to use of --data.
     #[arg(long, value_name = "TIME", value_parser = time)]
-    from: Option<ValidTime>,
+    pub(super) from: Option<ValidTime>,
     /// Issue times of each event.
     #[arg(long, default_value_t = 4)]
     cases: usize,

@@ -3,6 +3,7 @@
 mod asked;
 mod calibrate;
 mod import;
+mod published;
 mod score;
 
 use std::path::PathBuf;

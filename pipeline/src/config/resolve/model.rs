@@ -23,12 +23,16 @@ pub(super) fn model(section: &Section<'_>, device: Option<&str>) -> Option<Model
     if section.optional_text("name").or(section.optional_text("file")).is_some() {
         section.fault("calibrated", "names its model by itself: leave out name and file");
     }
+    let watch = section.boolean("watch");
     section.finish();
     let Some(found) = section.context.existing(&calibrated) else {
         section.fault("calibrated", format!("there is no file {calibrated} here or beside the configuration"));
         return None;
     };
     match self::calibrated(&found, device?) {
+        Ok(ModelConfig::Calibrated { calibrated, base, calibration, .. }) => {
+            Some(ModelConfig::Calibrated { calibrated, watch, base, calibration })
+        }
         Ok(model) => Some(model),
         Err(faults) => {
             faults.0.iter().for_each(|fault| section.fault("calibrated", fault.to_string()));
@@ -55,6 +59,7 @@ pub(crate) fn calibrated(path: &Path, device: &str) -> Result<ModelConfig, Fault
         calibration.iter().flat_map(Calibration::faults).for_each(|fault| root.fault("calibration", fault));
         Some(ModelConfig::Calibrated {
             calibrated: path.to_owned(),
+            watch: None,
             base: Box::new(base?),
             calibration: calibration.map(Arc::new),
         })

@@ -1,0 +1,99 @@
+//! What is scored where.
+
+use bytes::Bytes;
+use squall_fields::InputRef;
+use squall_models::scores::list::{Settings, start};
+use squall_models::scores::numbers;
+
+use super::*;
+use crate::encode::tests::forecast;
+use crate::infer::Permits;
+
+struct InMemory;
+
+struct Parts(Vec<Vec<u8>>);
+
+impl Scratch for InMemory {
+    fn keep(&self, parts: &[Vec<u8>]) -> Result<Box<dyn Kept>, StoreError> {
+        Ok(Box::new(Parts(parts.to_vec())))
+    }
+}
+
+impl Kept for Parts {
+    fn part(&mut self, index: usize) -> Result<Vec<u8>, StoreError> {
+        Ok(self.0[index].clone())
+    }
+}
+
+impl FieldStore for InMemory {
+    fn put(&self, _: &str, _: &[u8]) -> Result<String, StoreError> {
+        unreachable!("nothing is published here")
+    }
+
+    fn get(&self, _: &str, _: u64) -> Result<Bytes, StoreError> {
+        unreachable!("nothing was published here")
+    }
+}
+
+impl ForecastDecoder for InMemory {
+    fn decode(&self, _: &[u8]) -> Result<Forecast, DecodeError> {
+        unreachable!("nothing was published here")
+    }
+}
+
+#[test]
+fn what_was_published_and_a_rival_are_compared_where_both_have_a_value() {
+    let empty = |names: &[&str]| -> Arc<[Box<dyn AnyScore>]> { start(names, &Settings::default()).unwrap().into() };
+    let tools = Tools {
+        scratch: Arc::new(InMemory),
+        store: Arc::new(InMemory),
+        decoder: Arc::new(InMemory),
+        max_bytes: 0,
+        empty: empty(&["mae", "crps"]),
+        measures: empty(&["crps"]),
+        regions: Vec::new(),
+    };
+    let mut scorer = Scorer::new(tools, &StreamContext::new("rain", 0));
+    // The rain of all members by cell: what was published has the first two cells, the rival the last two.
+    let mut hold = |handle: Handle, rain: [f32; 3]| {
+        let mut forecast = forecast(300, 0);
+        let rain = [rain[0], rain[1], rain[2], f32::NAN];
+        for ((_, _, y, x), value) in forecast.ensembles[0].values.indexed_iter_mut() {
+            *value = rain[2 * y + x];
+        }
+        let grid = forecast.grid.clone();
+        let permit = Permits::new(1, None).take().unwrap();
+        let held = scorer.answer(Task::Forecast(handle, Source::Made(Arc::new(forecast), Arc::new(permit))));
+        assert_eq!(held, Done::Held(true));
+        grid
+    };
+    let grid = hold(1, [1.0, 2.0, f32::NAN]);
+    hold(2, [f32::NAN, 5.0, 7.0]);
+    let (rows, columns) = grid.shape();
+    let frame = Frame {
+        grid,
+        slot: ValidTime::from_unix_seconds(600),
+        variables: [Variable::RainRate].into(),
+        values: Array3::zeros((1, rows, columns)),
+        quality: None,
+        input: InputRef { topic: "obs".into(), partition: 0, offset: 0, digest: "".into() },
+    };
+    assert_eq!(scorer.answer(Task::Observation(3, frame.into())), Done::Held(true));
+
+    let alone =
+        Match { lead: 0, truth: Truth::Field, valid: 600, contestant: 1, rival: None, forecast: 2, observation: 3 };
+    let crps = |scorer: &Scorer, all: &[Scored], measures: bool| {
+        let empty = if measures { &scorer.tools.measures } else { &scorer.tools.empty };
+        let found = numbers(empty, &all[0].statistics).into_iter().find(|number| number.score == "crps").unwrap();
+        (found.value.unwrap(), found.count)
+    };
+    let Done::Scored(all) = scorer.answer(Task::Score(alone)) else { panic!("it has no rival") };
+    assert_eq!(crps(&scorer, &all, false), (6.0, 2.0));
+    let together = Match { rival: Some(1), ..alone };
+    let Done::Compared { published, rival } = scorer.answer(Task::Score(together)) else { panic!("it has one") };
+    assert_eq!(crps(&scorer, &published, true), (2.0, 1.0));
+    assert_eq!(crps(&scorer, &rival, true), (5.0, 1.0));
+
+    scorer.answer(Task::Forget(vec![1]));
+    assert_eq!(scorer.answer(Task::Score(together)), Done::Scored(Vec::new()), "it is forgotten");
+}
