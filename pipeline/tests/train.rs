@@ -282,6 +282,7 @@ fn networks_beside_the_denoiser_are_trained_first_and_stand_in_its_file() {
         let inspected = squall().args(["model", "inspect", &path]).output().unwrap();
         let text = String::from_utf8_lossy(&inspected.stdout);
         assert!(inspected.status.success() && text.contains(&format!("{name}\n")), "{text}");
+        assert!(text.contains("predictor     {") && text.contains("past seen as  \"frames\""), "{text}");
     }
 
     let autoencoder =

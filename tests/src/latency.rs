@@ -27,14 +27,19 @@ pub struct Options {
 /// Frames of a window.
 const WINDOW: usize = 3;
 
-/// What came of it: milliseconds, from the shortest to the longest.
-pub struct Report(Vec<i64>);
+/// What came of it, in milliseconds.
+pub struct Report {
+    /// Of the first forecast, for which much is done for the first time.
+    first: i64,
+    /// Of all, from the shortest to the longest.
+    sorted: Vec<i64>,
+}
 
 impl Report {
     /// The latency that so many of a hundred forecasts do not exceed.
     pub fn percentile(&self, percent: usize) -> i64 {
-        let rank = (self.0.len() * percent).div_ceil(100).max(1);
-        self.0[rank - 1]
+        let rank = (self.sorted.len() * percent).div_ceil(100).max(1);
+        self.sorted[rank - 1]
     }
 }
 
@@ -42,8 +47,11 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [p50, p90, p99] = [50, 90, 99].map(|percent| self.percentile(percent));
-        let (count, most) = (self.0.len(), self.percentile(100));
-        write!(f, "{{\"forecasts\":{count},\"p50_ms\":{p50},\"p90_ms\":{p90},\"p99_ms\":{p99},\"max_ms\":{most}}}")
+        let (count, first, most) = (self.sorted.len(), self.first, self.percentile(100));
+        write!(
+            f,
+            "{{\"forecasts\":{count},\"first_ms\":{first},\"p50_ms\":{p50},\"p90_ms\":{p90},\"p99_ms\":{p99},\"max_ms\":{most}}}"
+        )
     }
 }
 
@@ -94,6 +102,7 @@ pub fn measure(options: Options) -> Report {
                 - record.timestamp_ms
         })
         .collect();
+    let first = latencies.first().copied().unwrap_or(0);
     latencies.sort_unstable();
-    Report(latencies)
+    Report { first, sorted: latencies }
 }

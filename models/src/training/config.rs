@@ -196,7 +196,7 @@ impl Task {
         if !((0.0..=1.0).contains(&crop.zoom) && (0.0..=2.0).contains(&crop.intensity)) {
             faults.push("crop.zoom lies in 0 to 1, crop.intensity in 0 to 2".to_owned());
         }
-        faults.extend(training.stages.faults());
+        faults.extend(training.stages.faults(model));
         if model.autoencoder.is_some() || model.predictor.is_some() {
             if training.domains.is_some() || training.tuning.is_some() {
                 faults.push("domains and tuning are of models without predictor and autoencoder".to_owned());

@@ -64,11 +64,12 @@ impl Stage {
 }
 
 impl StagesConfig {
-    /// What is wrong with it, one sentence each.
-    pub(super) fn faults(&self) -> Vec<String> {
-        let shares = [self.autoencoder, self.predictor];
+    /// What is wrong with it for a model, one sentence each.
+    pub(super) fn faults(&self, model: &ModelSpec) -> Vec<String> {
+        let shares = [(model.autoencoder.is_some(), self.autoencoder), (model.predictor.is_some(), self.predictor)];
+        let of_steps: f64 = shares.iter().filter(|(is_there, _)| *is_there).map(|(_, share)| share).sum();
         let mut faults = Vec::new();
-        if shares.iter().any(|share| !(0.0..1.0).contains(share)) || shares.iter().sum::<f64>() >= 1.0 {
+        if shares.iter().any(|(_, share)| !(0.0..1.0).contains(share)) || of_steps >= 1.0 {
             faults.push("stages.autoencoder and stages.predictor are at least 0 and together below 1".to_owned());
         }
         if !(self.divergence.is_finite() && self.divergence >= 0.0) {
@@ -194,9 +195,12 @@ mod tests {
         let stages = StagesConfig { autoencoder: 0.5, predictor: 0.25, ..StagesConfig::default() };
         let of = |spec: &ModelSpec| (0..8).map(|step| stages.of(spec, step, 8)).collect::<Vec<Stage>>();
         use Stage::{Denoiser, Predictor};
-        assert_eq!(of(&spec(serde_json::json!({}))), [Denoiser; 8]);
+        let plain = spec(serde_json::json!({}));
+        assert_eq!(of(&plain), [Denoiser; 8]);
         assert_eq!(of(&spec(predictor)), [[Predictor; 2].as_slice(), &[Denoiser; 6]].concat());
-        assert!(stages.faults().is_empty());
-        assert_eq!(StagesConfig { autoencoder: 0.8, ..stages }.faults().len(), 1);
+        let long = StagesConfig { autoencoder: 0.8, ..stages.clone() };
+        assert!(stages.faults(&plain).is_empty() && long.faults(&plain).is_empty());
+        let long = StagesConfig { predictor: 1.0, ..stages };
+        assert_eq!(long.faults(&plain).len(), 1);
     }
 }

@@ -39,7 +39,7 @@ pub struct Product {
     pub file: InFile,
 }
 
-/// Members of a cell, levels, and one place for each level.
+/// Members of a cell, levels, and one place for each level. Of members that are all the same it says what it says of one of them.
 pub type Compute = fn(&[f32], &[f32], &mut [f32]);
 
 /// Where the values of a product come from.

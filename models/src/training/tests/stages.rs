@@ -2,6 +2,7 @@
 
 use super::super::stages::Stage;
 use super::*;
+use crate::diffusion::FirstGuess;
 
 /// What it learns when the network sees the wind that says where rain will be.
 fn of_wind(more: serde_json::Value) -> serde_json::Value {
@@ -68,18 +69,18 @@ fn resumes_exactly(task: &Task, saved_after: u64) -> Trainer {
 fn a_predictive_stream_is_trained_first_then_left_as_it_is_and_its_mean_is_a_forecast() {
     let mut task = task(of_wind(serde_json::json!({
         // Of 32 channels a cell of 16 pixels, 2 a pixel.
-        "predictor": {"in_channels": 4, "out_channels": 1, "channels": 32, "mult": [1], "res_blocks": 1, "attention": [],
+        "first_guess": "persistence", "predictor": {"in_channels": 4, "out_channels": 1, "channels": 32, "mult": [1], "res_blocks": 1, "attention": [],
             "heads": 2, "patch": 4},
         "network": {"in_channels": 8, "out_channels": 1}
     })));
-    task.training.steps = 60;
-    task.training.stages.predictor = 0.5;
+    task.training.steps = 120;
+    task.training.stages.predictor = 0.75;
     let archive = Archive::new(vec![event()], &task, 1).unwrap();
     let mut trainer = Trainer::new(task.clone(), &archive, Device::Cpu).unwrap();
     let (mut losses, mut halfway) = (vec![trainer.validation_loss(&archive, 4)], None);
-    for step in 0..60 {
-        assert_eq!(trainer.stage(), if step <= 30 { Stage::Predictor } else { Stage::Denoiser });
-        if step == 30 {
+    for step in 0..120 {
+        assert_eq!(trainer.stage(), if step <= 90 { Stage::Predictor } else { Stage::Denoiser });
+        if step == 90 {
             losses.push(trainer.validation_loss(&archive, 4));
             halfway = Some(trainer.checkpoint().group("weights"));
         }
@@ -120,13 +121,14 @@ fn a_predictive_stream_is_trained_first_then_left_as_it_is_and_its_mean_is_a_for
         let cells = forecast.indexed_iter().filter(|(_, v)| v.is_finite());
         cells.map(|((lead, y, x), v)| (v - truth(lead)[[0, y, x]]).abs()).filter(|e| e.is_finite()).sum::<f32>()
     };
-    let guess = crate::baselines::first_guess(&event().window(3, 2), &event().cadence.leads(3)).unwrap().fields;
+    let guess = FirstGuess::Persistence.fields(&event().window(3, 2), &[Variable::RainRate], 3).unwrap().unwrap();
+    let guess = guess.index_axis_move(ndarray::Axis(1), 0);
     let (of_mean, of_guess) = (error(&mean.index_axis(ndarray::Axis(0), 0)), error(&guess.view()));
     assert!(of_mean < of_guess, "{of_mean} {of_guess}");
 
     task.training.steps = 8;
     resumes_exactly(&task, 3);
-    resumes_exactly(&task, 4);
+    resumes_exactly(&task, 6);
     task.model.predictor = None;
     task.model.sampler.mean = true;
     assert!(task.faults().join("; ").contains("sampler.mean"));

@@ -91,6 +91,8 @@ impl Inspect {
             ("first guess", json(serde_json::to_string(&spec.first_guess))),
             ("residual", spec.residual.as_ref().map_or("none".into(), |r| json(serde_json::to_string(r)))),
             ("network", json(serde_json::to_string(&spec.network))),
+            ("past seen as", json(serde_json::to_string(&spec.history))),
+            ("predictor", spec.predictor.as_ref().map_or("none".into(), |p| json(serde_json::to_string(p)))),
             ("autoencoder", spec.autoencoder.as_ref().map_or("none".into(), |a| json(serde_json::to_string(a)))),
             ("parameters", format!("{} as {}", found.parameters, found.storage.join(", "))),
             ("sampler", json(serde_json::to_string(&spec.sampler))),
