@@ -28,6 +28,8 @@ at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1)" = "$2" ]; }
 
 java_major() { java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n1; }
 
+has_headers='import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+
 # Debian packages that are missing, one a line. What is checked is the thing itself, not the package, so that whatever
 # was installed in another way counts.
 missing_packages() {
@@ -41,6 +43,8 @@ missing_packages() {
     has python3 || echo python3
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
     if [ "$what" = test ]; then
+        # One of the tests' packages comes as source.
+        python3 -c "$has_headers" 2>/dev/null || echo python3-dev
         local major
         major=$(has java && java_major || true)
         [ "${major:-0}" -ge 17 ] || echo openjdk-17-jre-headless
@@ -107,7 +111,8 @@ python_packages() {
     stamp=$(sha256sum .ci/requirements.txt)
     [ "$(cat target/venv/squall-stamp 2>/dev/null)" = "$stamp" ] && return 0
     say "installing the tests' Python packages"
-    pip install -r .ci/requirements.txt
+    # All that they need is in the list, but what they can do without.
+    pip install --no-deps -r .ci/requirements.txt
     echo "$stamp" >target/venv/squall-stamp
 }
 

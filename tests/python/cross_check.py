@@ -1,7 +1,7 @@
 """Scores of `squall verify` against other programs' scores: cross_check.py SQUALL WORK_FOLDER [DATA_FOLDER].
 
 Forecasts and observations are drawn, written in the shapes of IMPROVER and of pysteps, and scored by Squall; every
-number that it prints is compared with what scoringrules, properscoring and scores say of the same values, or NumPy and
+number that it prints is compared with what scoringrules, properscoring, scores and pysteps say of the same values, or NumPy and
 SciPy where none of them has it (definitions: docs/verification.md). With a folder of archives the same is done for a
 real ensemble at stations, and for a radar of which values are published. Prints a line for each score and program; the
 exit code is 1 if a number differs.
@@ -14,8 +14,14 @@ import sys
 import warnings
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+
 import numpy
 import properscoring
+import pysteps.utils.spectral
+import pysteps.verification
 import scores.categorical
 import scores.continuous
 import scores.probability
@@ -163,6 +169,10 @@ def crps(score, members, observed, scale=None):
         yield "scoringrules", name, None, scale, scoringrules.crps_ensemble(*values, estimator=estimator).mean(), count
         value = scores.probability.crps_for_ensemble(members, observed, "member", method=method)
         yield "scores", name, None, scale, float(value), count
+    # That of pysteps is wrong where members or the observation are equal.
+    every = numpy.sort(numpy.c_[values[1], values[0]], axis=1)
+    if count and members.shape[1] > 1 and (numpy.diff(every) > 0).all():
+        yield "pysteps", score, None, scale, pysteps.verification.probscores.CRPS(values[1].T, values[0]), count
 
 
 def tail_crps(members, observed, threshold):
@@ -181,6 +191,10 @@ def errors(members, observed):
     for name, function in {"mae": "mae", "rmse": "rmse", "bias": "mean_error"}.items():
         value = getattr(scores.continuous, function)(array(forecast), array(observed))
         yield "scores", name, None, None, float(value), count
+        if count:
+            key = {"mae": "MAE", "rmse": "RMSE", "bias": "ME"}[name]
+            value = pysteps.verification.det_cont_fct(forecast.astype("f8"), observed.astype("f8"), key)[key]
+            yield "pysteps", name, None, None, value, count
     members = members.astype("f8")
     spread = numpy.sqrt(members.var(axis=1, ddof=1).mean())
     skill = numpy.sqrt(((members.mean(axis=1) - observed) ** 2).mean())
@@ -209,6 +223,12 @@ def contingency(names, forecast, observed, threshold, scale=None):
     table = scores.categorical.BinaryContingencyManager(array(forecast), array(observed)).transform()
     for name, function in names.items():
         yield "scores", name, threshold, scale, float(getattr(table, function)()), len(observed)
+    keys = {"csi": "CSI", "pod": "POD", "far": "FAR", "ets": "ETS", "hss": "HSS", "frequency": "BIAS"}
+    for name in names if len(observed) else ():
+        key = keys[name.split("_")[0]]
+        with numpy.errstate(divide="ignore", invalid="ignore"):
+            value = pysteps.verification.det_cat_fct(forecast * 1.0, observed * 1.0, 0.5, key)[key]
+        yield "pysteps", name, threshold, scale, value, len(observed)
 
 
 def probabilities(members, observed, threshold):
@@ -248,6 +268,9 @@ def fss(cases, threshold, scale):
         sums += ((f - o) ** 2).sum(), (f**2 + o**2).sum()
     count = sum(observed.size for _, observed in cases)
     yield "scipy", "fss", threshold, scale, 1 - sums[0] / sums[1] if sums[1] > 1e-9 else numpy.nan, count
+    if len(cases) == len(cases[0][0]) == 1 and sums[1] > 1e-9:
+        value = pysteps.verification.spatialscores.fss(*pairs[0], 0.5, scale)
+        yield "pysteps", "fss", threshold, scale, value, count
     border = numpy.ones(cases[0][1].shape, bool)
     border[scale:-scale, scale:-scale] = False
     if len(cases) == len(cases[0][0]) == 1 and sums[1] > 1e-9 and not any((border * v).any() for v in pairs[0]):
@@ -292,8 +315,13 @@ def spectra(cases):
     fields = [[numpy.where(known(*case), field, 0) for field in (*case[0], case[1])] for case in cases]
     powers = [[spectrum(field) for field in case] for case in fields]
     ratios = sum(numpy.mean(case[:-1], axis=0) for case in powers) / sum(case[-1] for case in powers)
+    theirs = [[pysteps.utils.spectral.rapsd(field.astype("f8"), numpy.fft) for field in case] for case in fields]
+    theirs = sum(numpy.mean(case[:-1], axis=0) for case in theirs) / sum(case[-1] for case in theirs)
     for k in range(1, len(ratios)):
-        yield "numpy", "rapsd_ratio", None, max(cases[0][1].shape) / k, ratios[k], len(cases)
+        wavelength = max(cases[0][1].shape) / k
+        yield "numpy", "rapsd_ratio", None, wavelength, ratios[k], len(cases)
+        if k < len(theirs):
+            yield "pysteps", "rapsd_ratio", None, wavelength, theirs[k], len(cases)
 
 
 def of_cells(cases, thresholds=THRESHOLDS):
