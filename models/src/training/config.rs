@@ -197,10 +197,9 @@ impl Task {
             faults.push("crop.zoom lies in 0 to 1, crop.intensity in 0 to 2".to_owned());
         }
         faults.extend(training.stages.faults(model));
-        if model.autoencoder.is_some() || model.predictor.is_some() {
-            if training.domains.is_some() || training.tuning.is_some() {
-                faults.push("domains and tuning are of models without predictor and autoencoder".to_owned());
-            }
+        let has_others = model.autoencoder.is_some() || model.predictor.is_some();
+        if has_others && (training.domains.is_some() || training.tuning.is_some()) {
+            faults.push("domains and tuning are of models without predictor and autoencoder".to_owned());
         }
         if model.autoencoder.as_ref().is_some_and(|sizes| sizes.scale == 0.0) && training.stages.autoencoder == 0.0 {
             faults.push("autoencoder.scale is to be fitted, but stages.autoencoder trains none".to_owned());
