@@ -77,6 +77,22 @@ fn a_fitted_file_stands_for_its_model_and_scores_no_worse_on_what_it_was_fitted_
 }
 
 #[test]
+fn what_to_fit_to_must_be_said() {
+    for arguments in [["score", "persistence"].as_slice(), &["calibrate", "--model", "steps:3", "--output", "x.toml"]] {
+        let (code, _, errors) = squall(&[&["model"], arguments].concat());
+        assert!(code == Some(2) && errors.contains("expected --data FILE or --events LIST"), "{code:?} {errors}");
+    }
+    let both = ["model", "calibrate", "--model", "steps:3", "--config", "configs/radar.toml", "--output", "x.toml"];
+    let (code, _, errors) = squall(&both);
+    assert!(code == Some(2) && errors.contains("cannot be used with"), "{code:?} {errors}");
+    let (code, _, errors) = squall(&["model", "calibrate", "--output", "x.toml"]);
+    assert!(code == Some(2) && errors.contains("--model"), "{code:?} {errors}");
+    let memory = ["model", "calibrate", "--config", "configs/demo.toml", "--output", "x.toml"];
+    let (code, _, errors) = squall(&memory);
+    assert!(code == Some(2) && errors.contains("its topics are gone with the process"), "{code:?} {errors}");
+}
+
+#[test]
 fn a_file_that_was_fitted_for_another_model_is_refused() {
     let folder = Folder(tempfile::tempdir().unwrap());
     let storm = folder.simulated("storm.nc", &["--frames", "10", "--seed", "3", "--variables", "rain"]);

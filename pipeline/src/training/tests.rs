@@ -112,7 +112,7 @@ x.toml:23: data.train[1].fil: there is no such setting; did you mean "file"?
 x.toml:25: data.validation: expected at least one file
 x.toml:27: validation.cases: expected a whole number from 1 to 1000000, got 0
 x.toml:29: training.steps: expected a whole number of at least 0, got -1
-x.toml:30: training.network: there is no such setting; there are "accumulate", "augment", "batch", "beta_average", "condition_dropout", "crop", "domains", "ema", "loss", "optimizer", "precision", "seed", "steps", "tuning"
+x.toml:30: training.network: there is no such setting; there are "accumulate", "augment", "batch", "beta_average", "condition_dropout", "crop", "domains", "ema", "loss", "optimizer", "precision", "seed", "stages", "steps", "tuning"
 x.toml:31: training.crop: expected a table, got 32
 "#);
 }

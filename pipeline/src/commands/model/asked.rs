@@ -86,6 +86,9 @@ impl DataArguments {
     /// # Errors
     /// A model or an event cannot be read, or nothing is left.
     pub(super) fn gather(&self, names: &[String]) -> anyhow::Result<Gathered> {
+        if self.data.is_empty() && self.listed.events.is_none() {
+            return Err(Usage("expected --data FILE or --events LIST".to_owned()).into());
+        }
         let given: Vec<DataFile> =
             self.data.iter().map(|file| DataFile { from: self.from, ..file.clone().into() }).collect();
         let specs = names.iter().map(|name| Asked::spec(name)).collect::<anyhow::Result<Vec<_>>>()?;
