@@ -275,10 +275,11 @@ fn a_companion_that_is_too_slow_passes_over_windows_which_stay_passed_over_after
     let address = models::address(&mut running);
     let skipped = |address: &str| models::metric(address, "squall_windows_skipped_total", &[("stream", "now/slow")]);
     let published = |frames: usize| 3 * (frames - 1) - 3 * 4 / 2;
-    // Eight windows: one that it begins with, before there are others, and the newest.
+    // Eight windows: one that it has made before there are others, and the newest.
     send(&setting, &frames[..2]);
-    let asked = || models::metric(&address, "squall_device_requests", &[("device", "cpu for companions")]) >= Some(1.0);
-    running.until(LIMIT, "the companion has begun", asked);
+    let companion = [("stream", "now/slow"), ("device", "cpu for companions")];
+    let made = || models::metric(&address, "squall_inference_seconds_count", &companion) >= Some(1.0);
+    running.until(LIMIT, "the companion has made one", made);
     send(&setting, &frames[2..]);
     running.until(LIMIT, "windows are passed over", || skipped(&address) >= Some(5.0));
     running.until(LIMIT, "forecasts are scored", || judged(&statistics).len() > published(slots.len()));
