@@ -173,8 +173,9 @@ pub struct Scorer {
     places: HashMap<Handle, Arc<Places>>,
     /// The observation that was scored against last, `[variable, y, x]`: the next one is likely the same.
     last: Option<(Handle, Arc<Array3<f32>>)>,
-    /// The parts of forecasts that were scored last, the newest first.
+    /// The parts of forecasts that were scored last, the newest first, once forecasts are compared with each other.
     recent: Vec<((Handle, u32), Part)>,
+    compares: bool,
     /// Cells of each region on a grid.
     masks: Option<(Arc<Grid>, Vec<Array2<bool>>)>,
 }
@@ -184,7 +185,7 @@ impl Scorer {
     pub fn new(tools: Tools, stream: &StreamContext) -> Self {
         let (stream, control) = (stream.name.clone(), stream.control.clone());
         let (held, places) = (HashMap::new(), HashMap::new());
-        Self { tools, stream, control, held, places, last: None, recent: Vec::new(), masks: None }
+        Self { tools, stream, control, held, places, last: None, recent: Vec::new(), compares: false, masks: None }
     }
 
     /// Does what is asked.
@@ -286,6 +287,7 @@ impl Scorer {
 
     fn score(&mut self, pair: &Match) -> Result<Done, HoldError> {
         let nothing = Ok(Done::Scored(Vec::new()));
+        self.compares |= pair.rival.is_some();
         let Some(forecast) = self.part(pair.forecast, pair.lead)? else { return nothing };
         // What was published comes last: the next pair is likely to want it again.
         let published = match pair.rival {
@@ -314,8 +316,10 @@ impl Scorer {
             }
         };
         // As many as are compared at once: each is as large as an ensemble at a lead.
-        self.recent.truncate(1);
-        self.recent.insert(0, ((handle, lead), part.clone()));
+        if self.compares {
+            self.recent.truncate(1);
+            self.recent.insert(0, ((handle, lead), part.clone()));
+        }
         Ok(Some(part))
     }
 
