@@ -236,20 +236,6 @@ impl DiffusionForecaster {
         if let Some(steps) = plans[members[0].plan].open().and_then(|open| open.request.steps) {
             sampler.config.solver.steps = sampler.config.solver.steps.min(steps.max(1));
         }
-        let channels = spec.network.out_channels as usize;
-        let noise_of = |member: &Member| {
-            let Open { request, prepared, .. } = plans[member.plan].open()?;
-            let issue_time = request.window.issue_time;
-            let random = Philox::of_member(&self.digest, &request.stream, issue_time, member.number, "noise");
-            let (rows, columns) = prepared.domain;
-            let size = Philox::of_member(&self.digest, &request.stream, issue_time, member.number, "noise-factor");
-            let factor = self.sampler.process.noise_factor(&size, 0);
-            let noise = noise::field(&random, spec.diffused(), channels, rows, columns);
-            let noise = if factor == 1.0 { noise } else { noise * factor };
-            Some((noise, prepared.domain))
-        };
-        let (noise, domains): (Vec<Tensor>, Vec<_>) = members.iter().filter_map(noise_of).unzip();
-        let noise = Tensor::stack(&noise, 0).to_device(self.device.device);
         let one = members.iter().all(|member| member.plan == members[0].plan) && !spec.first_guess.is_of_members();
         let condition = if one {
             starts[0].condition.repeated(members.len() as i64)
@@ -264,6 +250,20 @@ impl DiffusionForecaster {
             let frames = foresight::mean(predictor, &condition.channels.narrow(2, from, said));
             return Sample { frames, precision: None };
         }
+        let channels = spec.network.out_channels as usize;
+        let noise_of = |member: &Member| {
+            let Open { request, prepared, .. } = plans[member.plan].open()?;
+            let issue_time = request.window.issue_time;
+            let random = Philox::of_member(&self.digest, &request.stream, issue_time, member.number, "noise");
+            let (rows, columns) = prepared.domain;
+            let size = Philox::of_member(&self.digest, &request.stream, issue_time, member.number, "noise-factor");
+            let factor = self.sampler.process.noise_factor(&size, 0);
+            let noise = noise::field(&random, spec.diffused(), channels, rows, columns);
+            let noise = if factor == 1.0 { noise } else { noise * factor };
+            Some((noise, prepared.domain))
+        };
+        let (noise, domains): (Vec<Tensor>, Vec<_>) = members.iter().filter_map(noise_of).unzip();
+        let noise = Tensor::stack(&noise, 0).to_device(self.device.device);
         let denoiser = NetworkDenoiser { network: &self.model.network, process: &sampler.process };
         let denoiser = Tiled::new(denoiser, self.tiles(domains[0]), self.batch);
         sampler.sample_fields(&denoiser, &condition, &noise, &self.fields(plans, members, starts))
@@ -362,8 +362,13 @@ impl Forecaster for DiffusionForecaster {
         self.device.describe()
     }
 
+    fn repeats_members(&self) -> bool {
+        self.sampler.config.mean && !self.spec().first_guess.is_of_members()
+    }
+
     fn steps(&self) -> Option<usize> {
-        Some(self.sampler.config.solver.steps)
+        // A mean is asked for once.
+        (!self.sampler.config.mean).then_some(self.sampler.config.solver.steps)
     }
 
     /// Passes zeros through the network once, so that the first request does not wait for kernels to be chosen.

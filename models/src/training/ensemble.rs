@@ -103,8 +103,11 @@ fn one_step(networks: &Networks, process: &Process, task: &Task, crops: &Crops, 
     let at = model.sampler.solver.instants(&process.schedule)[0];
     let count = noise.size()[0];
     let members = 0..(count / crops.future.size()[0].max(1)) as usize;
+    // Members that share a first guess share a condition, too.
+    let own = members.len().min(crops.guesses.len().max(1));
     let conditions: Vec<Tensor> =
-        members.clone().map(|member| networks.foreseen(batch::condition(task, crops, member)).channels).collect();
+        (0..own).map(|member| networks.foreseen(batch::condition(task, crops, member)).channels).collect();
+    let conditions: Vec<&Tensor> = conditions.iter().cycle().take(members.len()).collect();
     let condition = Condition { channels: Tensor::cat(&conditions, 0) };
     let x = process.to_network(noise, &at);
     let steps = vec![at.step.unwrap_or(0); count as usize];
