@@ -12,11 +12,11 @@ INPUT ?=
 OUT ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup build check format fuzz chaos latency examples bench bench-models bench-scores replay clean
+.PHONY: help demo test setup build check format fuzz chaos latency examples bench bench-baselines bench-models bench-scores replay clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
-	    while IFS='|' read -r target text; do printf '  make %-13s %s\n' "$$target" "$$text"; done
+	    while IFS='|' read -r target text; do printf '  make %-15s %s\n' "$$target" "$$text"; done
 
 demo: build ## Watch a forecast being made (BROKER=kafka: through a real Kafka; OUT=folder)
 	@if [ "$(BROKER)" = kafka ]; then $(SETUP) test; fi
@@ -68,19 +68,23 @@ examples: build ## Run the examples of the library: a forecast from files, a for
 	target/release/examples/own_forecaster
 	target/release/examples/scores
 
-bench: ## Benchmarks of the crates
+bench: ## Benchmarks of the crates, then bench-baselines
 	@$(SETUP) build
 	$(NATIVE) $(CARGO) bench --locked --workspace
+	@$(MAKE) --no-print-directory bench-baselines
+
+bench-baselines: ## STEPS, extrapolation, scores and a replay beside other programs (SQUALL_DATA=folder; PARTS="steps replay", MEMBERS=24, LEADS=12)
+	@$(SETUP) test
+	$(NATIVE) $(CARGO) build --release --locked --workspace --bins --examples
+	@models/benches/baselines.sh
 
 bench-models: ## The networks beside eager PyTorch on the same weights (fetches PyTorch, 3 GB, once)
 	@$(SETUP) bench
 	$(NATIVE) $(CARGO) bench --locked --package squall-models
 	$(NATIVE) PATH="$(CURDIR)/target/torch-venv/bin:$$PATH" sh models/benches/run.sh
 
-bench-scores: ## Scores on one thread beside scores, scoringrules and SciPy, in the same run
-	@$(SETUP) test
-	$(NATIVE) $(CARGO) build --release --locked --package squall-models --examples
-	target/release/examples/scores_speed target/venv/bin/python
+bench-scores: ## The part of bench-baselines that is on one thread: scores beside scores, scoringrules and SciPy
+	@$(MAKE) --no-print-directory bench-baselines PARTS=scores
 
 clean: ## Remove everything that was built or fetched
 	rm -rf target out

@@ -3,7 +3,7 @@
 mod support;
 
 use ndarray::s;
-use squall_models::scores::{Crps, Event, Fss, VectorError};
+use squall_models::scores::{Crps, Event, Fss, ProbabilityTable, VectorError};
 use support::read;
 
 /// Index of 16:30 in the event of 2015-05-15.
@@ -20,6 +20,21 @@ fn crps_of_a_lagged_ensemble() {
     assert_eq!(crps.weight(), 314_255.0);
     let (biased, fair) = (crps.biased().unwrap(), crps.fair().unwrap());
     assert!((biased - 0.01587150).abs() < 1e-4 && (fair - 0.01470641).abs() < 1e-4, "{biased} {fair}");
+}
+
+#[test]
+fn area_under_the_roc_curve_of_a_lagged_ensemble() {
+    let Some(rates) = read("radar_mch_20150515.nc", "rainfall_rate") else { return };
+    let depths = rates.mapv(|rate| rate / 12.0);
+    let mut table = ProbabilityTable::default();
+    let observed = depths.index_axis(ndarray::Axis(0), START + 10);
+    table.add(depths.slice(s![START..START + 10, .., ..]), observed, Event::AtLeast(1.0));
+    let mut curve = table.roc().unwrap();
+    assert_eq!((table.count(), curve.len()), (314_255, 12));
+    // What is published has ten thresholds, k / 9: none of them tells one member from two.
+    curve.remove(10);
+    let area: f64 = curve.windows(2).map(|ends| (ends[1].0 - ends[0].0) * (ends[0].1 + ends[1].1) / 2.0).sum();
+    assert!((area - 0.79557329).abs() < 1e-4, "{area}");
 }
 
 #[test]

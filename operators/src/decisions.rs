@@ -12,10 +12,10 @@ use squall_fields::{IssueTime, KnowledgeTime};
 
 use crate::kept;
 use crate::ports::{Outgoing, PartitionId};
-use crate::progress::Decision;
+use crate::progress::{Decision, Position, Progress};
 
 /// Decisions in one record: far below what a topic takes.
-const IN_A_RECORD: usize = 2000;
+pub(crate) const IN_A_RECORD: usize = 2000;
 
 /// Where the decisions of a stream are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +109,24 @@ impl Recorded {
     /// What was decided about a window.
     pub fn of_window(&self, issue_time: IssueTime, revision: u32) -> Option<&Decision> {
         self.windows.get(&(issue_time, revision))
+    }
+
+    /// A progress with all the decisions that a restart meets again.
+    pub fn complete(&self, mut progress: Progress) -> Progress {
+        let late = |position: &Position| {
+            let partition = position.partition.clone();
+            let is_ahead = |offset, at| offset >= position.rewind && at >= position.knowledge;
+            let late = self.late(&partition).into_iter().filter(move |(offset, at)| is_ahead(*offset, *at));
+            let mut late: Vec<_> = late.collect();
+            late.sort_unstable();
+            late.into_iter().map(move |(offset, knowledge)| {
+                let partition = partition.clone();
+                Decision::Late { partition, offset, knowledge }
+            })
+        };
+        progress.decisions = progress.positions.iter().flat_map(late).collect();
+        progress.more_decisions = false;
+        progress
     }
 
     /// When the late records of a partition count as known, by offset.

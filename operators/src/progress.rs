@@ -145,6 +145,9 @@ pub struct Progress {
     pub positions: Vec<Position>,
     /// Decisions on records at or behind the rewind offsets: those that a restart meets again.
     pub decisions: Vec<Decision>,
+    /// Whether there are more than these: a record has its limits. The records of decisions have them all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_decisions: bool,
     /// Digests of the models that the stream used last.
     pub model_digests: Vec<String>,
     /// The rest of the state.

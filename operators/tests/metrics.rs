@@ -113,6 +113,7 @@ fn models_and_devices() {
 
 fn scores_and_standings() {
     NotJudged { stream: STREAM, reason: "x" }.emit();
+    ScratchHeld { stream: STREAM, bytes: 3 }.emit();
     let readings = BTreeMap::from([((Quantity::WindSpeed, Verdict::Good), 2)]);
     ReadingsJudged { stream: STREAM, readings: &readings, without_place: 1, ignored: 1 }.emit();
     let empty = list::start(&["mae"], &Settings::default()).unwrap();

@@ -48,6 +48,8 @@ pub use self::verification::{
 const FORECASTS_ALIVE: usize = 3;
 /// Slots that a source may be read ahead of what is committed.
 const SLOTS_AHEAD: u32 = 12;
+/// Slots that a timestamp of a replay may be ahead of those before it without being confirmed by those after it.
+const SLOTS_BELIEVED: u32 = 3;
 
 /// Everything that the dataflow of one stream needs, on any worker.
 pub struct StreamPlan {
@@ -186,6 +188,7 @@ pub fn encode_config(instance: &Arc<str>, stream: &config::StreamConfig) -> Enco
 
 fn source_config(stream: &config::StreamConfig, inputs: &Inputs, recorded: Option<&Arc<Recorded>>) -> SourceConfig {
     let source = &stream.source;
+    let step = Duration::from_secs(source.cadence.step_seconds() as u64);
     SourceConfig {
         topic: source.topic.clone(),
         topic_id: inputs.topic_id.clone(),
@@ -193,7 +196,9 @@ fn source_config(stream: &config::StreamConfig, inputs: &Inputs, recorded: Optio
         partitions: inputs.partitions.clone(),
         on_lost: source.on_lost_position,
         clock: inputs.clock,
-        read_ahead: Duration::from_secs(source.cadence.step_seconds() as u64) * SLOTS_AHEAD,
+        read_ahead: step * SLOTS_AHEAD,
+        jump: step * SLOTS_BELIEVED,
+        sources: 1,
         max_record_bytes: source.max_record_bytes,
         first_holder: 0,
         recorded: recorded.cloned(),
@@ -274,7 +279,8 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
     let core = SinkCore::new(plan.dead_letters.clone(), progress).keeping(plan.keeper.clone()).telling(whereabouts);
     worker.dataflow_named::<Tick, _, _>(&format!("stream {}", plan.context.name), |scope| {
         let probe = ProbeHandle::new();
-        let reading = source_config(&plan.stream, &plan.inputs, plan.recorded.as_ref());
+        let sources = 1 + usize::from(plan.steering.is_some());
+        let reading = SourceConfig { sources, ..source_config(&plan.stream, &plan.inputs, plan.recorded.as_ref()) };
         let records = source(scope, reading, progress, plan.connect.clone(), context(), probe.clone());
         let home = plan.context.home as u64;
         let passed = passed_of(&records, home);
@@ -286,6 +292,7 @@ pub fn build(worker: &mut Worker, plan: &StreamPlan) {
         if let Some(steering) = &plan.steering {
             let reading = SourceConfig {
                 first_holder: scope.peers(),
+                sources,
                 ..source_config(&steering.stream, &steering.inputs, plan.recorded.as_ref())
             };
             holders = scope.peers();

@@ -15,11 +15,11 @@ pub enum LogFormat {
 
 /// Starts logging to stderr; stdout belongs to what a command prints.
 ///
-/// Without `-v` a command logs warnings and errors, a service also what it does. `RUST_LOG` decides instead where it
-/// is set.
+/// Without `-v` a command logs warnings and errors, and how far it is where no terminal shows that; a service also what it
+/// does. `RUST_LOG` decides instead where it is set.
 pub fn start(format: LogFormat, verbose: u8, service: bool) {
     let level = match (verbose, service) {
-        (0, false) => "warn",
+        (0, false) => "warn,squall_pipeline::dashboard=info",
         (0, true) | (1, _) => "info,librdkafka=warn",
         (2, _) => "debug",
         _ => "trace",

@@ -131,8 +131,11 @@ impl<'a> Once<'a> {
         Ok(Fired { window, revision: 0, known_at: known_at(issue_time.slot()), read_at_us: 0, trace: None })
     }
 
-    /// The newest usable wind for a window.
-    fn wind(&self, issue_time: IssueTime) -> anyhow::Result<Option<Arc<Frame>>> {
+    /// The newest usable wind of its archive for a window.
+    ///
+    /// # Errors
+    /// A wind cannot be read.
+    pub(crate) fn wind(&self, issue_time: IssueTime) -> anyhow::Result<Option<Arc<Frame>>> {
         let Some((winds, steering)) = self.winds.as_ref().zip(self.stream.inputs.steering.as_ref()) else {
             return Ok(None);
         };

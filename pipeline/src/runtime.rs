@@ -403,15 +403,19 @@ fn shared_frames(config: &Config) -> BTreeMap<Arc<str>, Arc<SharedFrames>> {
 fn recorded(config: &Config, name: &str, parts: &Parts, deadline: Instant) -> anyhow::Result<Option<Recorded>> {
     let Some(instance) = &parts.as_recorded else { return Ok(None) };
     let keeper = Keeper::new(config.topics.progress.clone(), instance, name);
+    let recorded = decided(config, &keeper, parts, deadline)?;
+    tracing::info!(stream = name, instance, decisions = recorded.len(), "repeats what was decided");
+    Ok(Some(recorded))
+}
+
+/// Everything that was decided about a stream.
+fn decided(config: &Config, keeper: &Keeper, parts: &Parts, deadline: Instant) -> anyhow::Result<Recorded> {
     let kept = retry(parts, deadline, "reading decisions", || {
         Ok(parts.connect.kept(&config.topics.progress, keeper.prefix())?)
     })?;
-    let values = kept.iter().map(|(_, value)| &**value);
-    let recorded = Recorded::read(values)
-        .map_err(|error| LedgerError::progress(instance, error))
-        .with_context(|| format!("the decisions of stream {name}"))?;
-    tracing::info!(stream = name, instance, decisions = recorded.len(), "repeats what was decided");
-    Ok(Some(recorded))
+    Recorded::read(kept.iter().map(|(_, value)| &**value))
+        .map_err(|error| LedgerError::progress(keeper.prefix(), error))
+        .context("what was decided")
 }
 
 /// The records that forget what was decided before.
@@ -458,6 +462,12 @@ fn open(
         Ok((ledger, progress))
     })
     .with_context(|| format!("the ledger of stream {name}"))?;
+    let progress = if progress.more_decisions {
+        let keeper = Keeper::new(config.topics.progress.clone(), &config.name, name);
+        decided(config, &keeper, parts, deadline)?.complete(progress)
+    } else {
+        progress
+    };
     let check = || inputs::check(stream, progress.clone(), &*parts.connect);
     let progress = retry(parts, deadline, "asking for offsets", check)?;
     if !progress.positions.is_empty() {

@@ -91,6 +91,11 @@ pub fn ensure(config: &Config, connect: &dyn Connect) -> anyhow::Result<()> {
             let (topic, count) = (&spec.name, found.partitions);
             return Err(Usage(format!("the progress topic {topic} needs one partition and has {count}")).into());
         }
+        if spec.name == *config.topics.progress {
+            for difference in differences(Role::Progress, spec, &found) {
+                tracing::warn!(topic = spec.name, "the topic of progress {difference}");
+            }
+        }
         let is_input = config.reads(&spec.name);
         if is_input && found.timestamps.is_some_and(|timestamps| timestamps != spec.timestamps) {
             let (topic, expected, found) = (&spec.name, spec.timestamps, found.timestamps);

@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -349,6 +350,164 @@ fn station_reports_are_read_as_they_are_described() {
     }
     let checks: Vec<&str> = Check::ALL.iter().map(|check| check.name()).collect();
     assert_eq!(first_column(&tables[4]), named(&checks));
+}
+
+/// What `squall inspect stations` prints.
+fn inspected(arguments: &[&str]) -> String {
+    let mut squall = Command::new(env!("CARGO_BIN_EXE_squall"));
+    squall.env_remove("RUST_LOG").args(["inspect", "stations"]).args(arguments);
+    let output = squall.output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn what_is_thought_of_readings_is_printed_as_it_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("winds.nc");
+    let mut file = netcdf::create(&path).unwrap();
+    file.add_dimension("station", 2).unwrap();
+    file.add_dimension("time", 3).unwrap();
+    let mut add = |name: &str, dimensions: &[&str], values: &[f64], attributes: &[(&str, &str)]| {
+        let mut variable = file.add_variable::<f64>(name, dimensions).unwrap();
+        for (name, value) in attributes {
+            variable.put_attribute(name, *value).unwrap();
+        }
+        variable.put_values(values, ..).unwrap();
+    };
+    add("time", &["time"], &[0.0, 10.0, 20.0], &[("units", "minutes since 2020-01-01 00:00:00")]);
+    add("latitude", &["station"], &[57.0, 58.0], &[("units", "degrees_north")]);
+    add("longitude", &["station"], &[12.0, 13.0], &[("units", "degrees_east")]);
+    let wind = [("standard_name", "wind_speed"), ("units", "m s-1")];
+    add("wind", &["station", "time"], &[5.0, 60.0, 6.0, 4.0, 5.0, f64::NAN], &wind);
+    drop(file);
+    let path = path.display().to_string();
+    let json = |arguments: &[&str]| -> Value {
+        let arguments = [&[path.as_str(), "--format", "json"][..], arguments].concat();
+        serde_json::from_str(&inspected(&arguments)).unwrap()
+    };
+    let (all, listed) = (json(&[]), first_column(&tables("Station reports")[5]));
+    let rows = all["readings"].as_array().unwrap();
+    for row in rows {
+        let mut found = BTreeSet::new();
+        paths(row, "", &mut found);
+        assert_eq!(found, listed);
+    }
+    let verdicts = |json: &Value| -> Vec<String> {
+        json["readings"].as_array().unwrap().iter().map(|row| text(row, "verdict").to_owned()).collect()
+    };
+    assert_eq!(verdicts(&all), ["good", "suspect", "good", "good", "good", "missing"]);
+    assert_eq!((&rows[1]["flags"]["range"], &rows[1]["flags"]["step"]), (&"suspect".into(), &"suspect".into()));
+    assert_eq!((&rows[1]["value"], &rows[1]["time"]), (&60.0.into(), &"2020-01-01T00:10:00Z".into()));
+    assert_eq!(verdicts(&json(&["--flagged"])), ["suspect", "missing"]);
+    let table = inspected(&[&path, "--flagged"]);
+    assert!(table.contains("60.00  suspect by range, step") && table.contains(" -  missing by range"), "{table}");
+    assert!(table.ends_with("6 readings of 2 stations: 4 good, 1 suspect, 1 missing\n"), "{table}");
+    // With the limits of a stream.
+    let config = folder.path().join("c.toml");
+    let limits = "inputs.stations.quality.wind_speed = { possible = [0.0, 50.0] }\n";
+    std::fs::write(&config, format!("{SCORED_CONFIG}{limits}")).unwrap();
+    let of_stream = json(&["--config", &config.display().to_string()]);
+    assert_eq!(verdicts(&of_stream), ["good", "fail", "good", "good", "good", "missing"]);
+}
+
+/// A stream that is worse than its baseline.
+const SCORED_CONFIG: &str = r#"
+name = "t"
+[runtime]
+clock = "log"
+until_marker = true
+[[sources]]
+name = "radar"
+variables = ["rain_rate"]
+cadence = "5 min"
+[[streams]]
+name = "rain"
+source = "radar"
+model = { name = "persistence" }
+window_frames = 2
+leads = 2
+members = 2
+horizon = "5 min"
+thresholds = [1.0]
+companions.moved.model = { name = "extrapolation" }
+verification = { scores = ["crps", "csi", "fss"], scales = [3] }
+"#;
+
+/// What is scored of an hour and ten minutes of rain: the records of the scores, and of the statistics.
+static SCORED: LazyLock<[Vec<Record>; 2]> = LazyLock::new(|| {
+    let store = tempfile::tempdir().unwrap();
+    let layers = Layers::from_text("t.toml", SCORED_CONFIG).set(format!("store.url={}", store.path().display()));
+    let config = layers.load().unwrap_or_else(|faults| panic!("{faults}"));
+    let log = MemoryLog::new();
+    topics::ensure(&config, &log).unwrap();
+    let source = &config.sources[0];
+    let cadence = source.cadence;
+    let settings = StormSettings { rows: 48, columns: 48, cadence, start: START, ..StormSettings::default() };
+    let mut writer = log.writer().unwrap();
+    let mut last = 0;
+    for frame in frames(settings, 15, &source.variables) {
+        last = Arrivals::default().of(frame.slot);
+        writer.send(record(&config, source, &frame, last, Some(0), Format::Netcdf).unwrap()).unwrap();
+    }
+    writer.send(end_of_log(source, 0, last)).unwrap();
+    writer.flush(Duration::from_secs(10)).unwrap();
+    let parts = Parts::new(&config, Arc::new(log.clone()), connect::store(&config).unwrap());
+    Runtime::start_with(&config, parts).unwrap().join().unwrap();
+    let topics = &config.streams[0].verification.as_ref().unwrap().topics;
+    [&topics.scores, &topics.statistics].map(|topic| read(&log, topic))
+});
+
+/// What a table lists: a name that begins with a dot goes on as the one before it in its row.
+fn listed_paths(table: &Table) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for row in table {
+        let mut parent = String::new();
+        for name in codes(&row[0]) {
+            let full = if name.starts_with('.') { format!("{parent}{name}") } else { name };
+            parent = full.rsplit_once('.').map_or("", |(parent, _)| parent).to_owned();
+            all.insert(full);
+        }
+    }
+    all
+}
+
+/// Checks that all records of a kind, which are so many at least, have the fields of a table.
+fn have_the_fields_of(table: &Table, records: &[Record], kind: &str, at_least: usize) {
+    let of_kind = |record: &&Record| record.header("ce_type") == Some(kind) && record.value.is_some();
+    let records: Vec<_> = records.iter().filter(of_kind).collect();
+    assert!(records.len() >= at_least, "{} records of {kind}", records.len());
+    let is_number = |path: &str| path.bytes().all(|byte| byte.is_ascii_digit());
+    for record in records {
+        let mut found = BTreeSet::new();
+        paths(&json(record), "", &mut found);
+        let numbered = |path: String| match path.rsplit_once('.') {
+            Some((parent, number)) if is_number(number) => format!("{parent}.N"),
+            _ => path,
+        };
+        assert_eq!(found.into_iter().map(numbered).collect::<BTreeSet<_>>(), listed_paths(table), "{kind}");
+    }
+}
+
+#[test]
+fn scores_skill_and_statistics_have_the_fields_and_headers_that_are_listed() {
+    let [scores, statistics] = &*SCORED;
+    let (of_scores, of_statistics) = (tables("Scores"), tables("Statistics"));
+    // Two contestants, two leads, three windows; one hour that is closed; and each valid time.
+    have_the_fields_of(&of_scores[0], scores, "squall.scores.v1", 2 * 2 * 3);
+    have_the_fields_of(&of_scores[1], scores, "squall.skill.v1", 1);
+    have_the_fields_of(&of_statistics[0], statistics, "squall.statistics.v1", 2 * 2 * 12);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/formats.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let section = document.split("## Scores").nth(1).unwrap();
+    let sentence = section.split("Headers are ").nth(1).unwrap().split("\n\n").next().unwrap();
+    for record in scores.iter().chain(statistics) {
+        let names: Vec<&str> = record.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names.len(), 7);
+        assert!(names.iter().all(|name| sentence.contains(&format!("`{name}`"))), "{names:?} in {sentence}");
+        assert!(sentence.contains(&format!("`{}`", record.header("ce_type").unwrap())), "{sentence}");
+        assert_eq!(record.header("ce_subject").unwrap().as_bytes(), &*record.key.clone().unwrap());
+    }
 }
 
 /// A variable of a file in the words of the document.

@@ -1,10 +1,11 @@
 //! `squall verify` and `squall backtest` as a scientist runs them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn squall(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_squall"));
@@ -278,6 +279,15 @@ fn ensembles_of_pysteps_and_improver_are_read_as_they_are_written() {
         for (name, value) in [("crps", 0.25), ("crps_fair", 0.0), ("brier", 0.25), ("mae", 0.5), ("csi", 1.0)] {
             near(name, value);
         }
+        let [bins, ranks] = ["reliability", "ranks"].map(|list| json[list].as_array().unwrap());
+        assert!(bins.len() == 1 && bins[0]["lead_minutes"] == 10.0 && bins[0]["threshold"] == 0.4, "{bins:?}");
+        assert_eq!(bins[0]["points"], json!([{ "x": 0.5, "y": 1.0, "count": 47.0 }]));
+        // The observation lies above the first member and is about the second.
+        let counts: Vec<f64> = ranks[0]["ranks"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
+        assert!(ranks[0]["members"] == 2 && counts.len() == 3 && counts[0] == 0.0, "{ranks:?}");
+        assert_eq!(counts.iter().sum::<f64>(), 47.0);
+        // What came everywhere is no question.
+        assert_eq!((&json["roc"], &json["economic_value"]), (&json!([]), &json!([])));
     }
 }
 
@@ -366,4 +376,336 @@ fn events_on_several_devices_say_what_they_say_on_one() {
     let path = folder.path().join("none").display().to_string();
     let output = run(&backtest(&[&storms[0]], &path, &["--devices", "cpu,abacus"]));
     assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("cuda"));
+}
+
+#[test]
+fn parts_of_one_event_beside_each_other_say_what_the_whole_says_even_after_a_break() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (days, size) = (at("days.nc"), ["--size", "48x48", "--variables", "rain"]);
+    stdout(&[&["simulate", "--output", &days, "--frames", "64", "--cadence", "30 min"][..], &size].concat());
+    let report = |name: &str, jobs: &str| {
+        let models = ["--models", "persistence,steps:2", "--leads", "3", "--thresholds", "0.5", "--scores", "crps,csi"];
+        stdout(&[&["backtest", "--input", &days, "--report", &at(name), "--jobs", jobs][..], &models].concat());
+        std::fs::read(folder.path().join(name).join("report.json")).unwrap()
+    };
+    let one = report("one", "1");
+    assert!(report("two", "2") == one, "to the byte");
+    let state = folder.path().join("two/state/days.jsonl");
+    let lines = std::fs::read_to_string(&state).unwrap();
+    // A head, and 60 issue times in three parts.
+    assert_eq!(lines.lines().count(), 61);
+    let kept: Vec<&str> = lines.lines().take(17).collect();
+    std::fs::write(&state, kept.join("\n") + "\n").unwrap();
+    assert!(report("two", "3") == one, "to the byte");
+    let after = std::fs::read_to_string(&state).unwrap();
+    assert!(after.lines().count() == 61 && after.lines().zip(kept).all(|(after, kept)| after == kept), "gone on");
+    let json: Value = serde_json::from_slice(&one).unwrap();
+    assert!(scores(&json).iter().any(|row| row["model"] == "steps-2" && row["value"].is_number()), "{json:#}");
+
+    let mixed = ["--models", "persistence", "--devices", "cpu,cuda", "--report", &at("mixed")];
+    let output = run(&[&["backtest", "--input", &days][..], &mixed].concat());
+    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("one kind"));
+}
+
+#[test]
+fn a_model_that_changes_under_its_name_is_not_taken_for_what_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let storm = storm(folder.path(), "a.nc", "9", "3");
+    let model = folder.path().join("mine.toml");
+    let write = |factor: &str| {
+        let growth = format!("{{ factor = {factor}, exponent = 0.23, offset = -7.68 }}");
+        let text = format!("[model]\nname = \"extrapolation\"\nperturbation.parallel = {growth}\n");
+        std::fs::write(&model, text).unwrap();
+    };
+    let report = |name: &str| {
+        let path = folder.path().join(name).display().to_string();
+        let models = format!("{}:3", model.display());
+        let more = ["--leads", "2", "--scores", "crps", "--report", &path];
+        stdout(&[&["backtest", "--input", &storm, "--models", &models][..], &more].concat());
+        std::fs::read_to_string(Path::new(&path).join("report.json")).unwrap()
+    };
+    write("10.88");
+    let before = report("same");
+    write("40.0");
+    let after = report("same");
+    assert_ne!(after, before);
+    assert_eq!(after, report("fresh"), "to the byte");
+}
+
+#[test]
+fn frames_that_come_late_by_chance_leave_windows_incomplete_and_publication_takes_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let storm = storm(folder.path(), "a.nc", "24", "3");
+    let report = |name: &str, more: &[&str]| {
+        let path = folder.path().join(name).display().to_string();
+        let models = ["--models", "persistence,extrapolation", "--leads", "4", "--scores", "crps"];
+        stdout(&[&["backtest", "--input", &storm, "--report", &path][..], &models, more].concat());
+        std::fs::read_to_string(Path::new(&path).join("report.json")).unwrap()
+    };
+    let parsed = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    let even = report("even", &["--delay", "1 min"]);
+    let late = ["--delay", "1 min", "--jitter", "9 min", "--seed", "4"];
+    let late = [report("late", &late), report("again", &[&late[..], &["--jobs", "2"]].concat())];
+    assert_eq!(late[0], late[1], "to the byte");
+    assert_ne!(late[0], report("other", &["--delay", "1 min", "--jitter", "9 min", "--seed", "5"]));
+    let crps = |text: &str, lead: f64| score(&parsed(text), "persistence", lead, "crps");
+    assert!(crps(&late[0], 20.0).1 > 0.0);
+    assert!(crps(&late[0], 5.0).1 < crps(&even, 5.0).1, "some were known too late for the first lead");
+
+    // 1 min until the frames are known, 9 min 30 s until the forecasts are there.
+    let slow = report("slow", &["--delay", "1 min", "--publish-after", "570 s"]);
+    let of_lead = |text: &str, lead: f64| scores(&parsed(text)).iter().any(|row| row["lead_minutes"] == lead);
+    assert!(!of_lead(&slow, 10.0) && crps(&slow, 15.0) == crps(&even, 15.0));
+    assert!(slow.contains("570 s later"), "{}", parsed(&slow)["notes"]);
+}
+
+/// A row of a region at a lead: its value and count.
+fn row_of(json: &Value, region: &str, lead: f64, name: &str) -> Option<(Option<f64>, f64)> {
+    let wanted = |row: &&Value| {
+        let is_one = row["region"] == region && row["lead_minutes"] == lead && row["score"] == name;
+        is_one && row["event"] == "all"
+    };
+    scores(json).iter().find(wanted).map(|row| (row["value"].as_f64(), row["count"].as_f64().unwrap()))
+}
+
+#[test]
+fn files_are_scored_in_regions_and_at_stations_as_a_backtest_scores_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let storm = storm(folder.path(), "storm.nc", "7", "3");
+    std::fs::write(at("c.toml"), CONFIG).unwrap();
+    let time = ["--at", "2016-09-28T12:15:00Z", "--output", &at("out")];
+    let made = stdout(&[&["forecast", &at("c.toml"), "--input", &storm][..], &time].concat());
+    let slots: Vec<f64> = (4..7).map(|slot| ISSUED + 300.0 * f64::from(slot)).collect();
+    let readings = station(folder.path(), "stations.nc", &slots, 150.0);
+    let more = ["--region", "west=0,40,25,80", "--region", "nowhere=-60,0,-50,10", "--stations", &readings];
+    let more = [&more[..], &["--thresholds", "1", "--scales", "3", "--scores", "mae,fss"]].concat();
+    let files = ["verify", "--forecast", made.trim(), "--observation", &storm, "--format", "json"];
+    let verified: Value = serde_json::from_str(&stdout(&[&files[..], &more].concat())).unwrap();
+    let report = ["backtest", &at("c.toml"), "--input", &storm, "--report", &at("b"), "--every", "10"];
+    stdout(&[&report[..], &more].concat());
+    let backtest = read(&folder.path().join("b"));
+    for (region, names) in [("domain", &["mae", "fss"][..]), ("west", &["mae", "fss"]), ("stations", &["mae"])] {
+        for (name, lead) in names.iter().flat_map(|name| [5.0, 10.0, 15.0].map(|lead| (*name, lead))) {
+            let (file, own) = (row_of(&verified, region, lead, name), row_of(&backtest, region, lead, name));
+            let (file, own) = (file.unwrap(), own.unwrap());
+            assert!(file.1 == own.1 && file.1 > 0.0, "{region} {name} at {lead}: {file:?} {own:?}");
+            // Files hold rain in steps of 0.01 mm/h.
+            assert!((file.0.unwrap() - own.0.unwrap()).abs() < 0.01, "{region} {name} at {lead}: {file:?} {own:?}");
+        }
+    }
+    assert_eq!(row_of(&verified, "nowhere", 5.0, "mae"), None);
+    assert_eq!(row_of(&verified, "stations", 5.0, "fss"), None, "a place has no neighbours");
+    let [whole, west] = ["domain", "west"].map(|region| row_of(&verified, region, 5.0, "fss").unwrap());
+    assert!(west.1 < 0.7 * whole.1, "windows beyond the region do not count: {west:?} of {whole:?}");
+    let output = run(&[&files[..], &more, &["--region", "west=0,40,24,80"]].concat());
+    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("two meanings"));
+}
+
+#[test]
+fn windows_and_events_of_the_fractions_skill_score_are_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Made {
+        name: "observed.nc",
+        member: None,
+        values: &[1.0],
+        variable: "rainfall_rate",
+        unit: "mm h-1",
+        time: (ISSUED + 600.0, SINCE_1970),
+        reference: None,
+    };
+    let observed = make(folder.path(), &made);
+    let forecast = make(folder.path(), &Made { name: "forecast.nc", reference: Some(ISSUED), ..made });
+    let files = ["verify", "--forecast", &forecast, "--observation", &observed, "--thresholds", "1", "--scales", "1,3"];
+    let of = |more: &[&str]| -> Vec<(Option<f64>, f64)> {
+        let json = stdout(&[&files[..], &["--scores", "fss", "--format", "json"], more].concat());
+        let json: Value = serde_json::from_str(&json).unwrap();
+        scores(&json).iter().map(|row| (row["value"].as_f64(), row["count"].as_f64().unwrap())).collect()
+    };
+    // 6 x 8 cells, of which one in a corner is missing; every value is the threshold.
+    assert_eq!(of(&[]), [(Some(1.0), 47.0), (Some(1.0), 48.0)]);
+    assert_eq!(of(&["--fss-border", "no-event", "--fss-operator", "at-least"]), of(&[]));
+    assert_eq!(of(&["--fss-border", "interior"]), [(Some(1.0), 47.0), (Some(1.0), 24.0)]);
+    assert_eq!(of(&["--fss-operator", "above"]), [(None, 47.0), (None, 48.0)]);
+    let output = run(&[&files[..], &["--fss-border", "outside"]].concat());
+    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("interior"));
+}
+
+/// Cases of two members at places: station, hours of the lead, members. All were issued at one time.
+fn cases(folder: &Path, name: &str, cases: &[(i32, f64, [f32; 2])]) -> String {
+    let path = folder.join(name);
+    let mut file = netcdf::create(&path).unwrap();
+    file.add_dimension("case", cases.len()).unwrap();
+    file.add_dimension("member", 2).unwrap();
+    let stations: Vec<i32> = cases.iter().map(|(station, ..)| *station).collect();
+    file.add_variable::<i32>("station_id", &["case"]).unwrap().put_values(&stations, ..).unwrap();
+    let issued = vec![ISSUED; cases.len()];
+    let valid: Vec<f64> = cases.iter().map(|(_, hours, _)| ISSUED + 3600.0 * hours).collect();
+    for (name, times) in [("reference_time", issued), ("valid_time", valid)] {
+        let mut variable = file.add_variable::<f64>(name, &["case"]).unwrap();
+        variable.put_values(&times, ..).unwrap();
+        variable.put_attribute("units", SINCE_1970).unwrap();
+    }
+    let mut forecast = file.add_variable::<f32>("forecast", &["case", "member"]).unwrap();
+    let members: Vec<f32> = cases.iter().flat_map(|(.., members)| *members).collect();
+    forecast.put_values(&members, ..).unwrap();
+    forecast.put_attribute("standard_name", "wind_speed").unwrap();
+    forecast.put_attribute("units", "m s-1").unwrap();
+    path.display().to_string()
+}
+
+/// Series of wind speeds: a station with its values one, two and three hours after the issue time.
+fn winds(folder: &Path, name: &str, stations: &[(&str, [f32; 3])]) -> String {
+    let path = folder.join(name);
+    let mut file = netcdf::create(&path).unwrap();
+    file.add_dimension("station", stations.len()).unwrap();
+    file.add_dimension("time", 3).unwrap();
+    let mut id = file.add_string_variable("station_id", &["station"]).unwrap();
+    id.put_attribute("cf_role", "timeseries_id").unwrap();
+    for (place, (station, _)) in stations.iter().enumerate() {
+        id.put_string(station, place).unwrap();
+    }
+    let mut time = file.add_variable::<f64>("time", &["time"]).unwrap();
+    time.put_values(&[ISSUED + 3600.0, ISSUED + 7200.0, ISSUED + 10800.0], ..).unwrap();
+    time.put_attribute("standard_name", "time").unwrap();
+    time.put_attribute("units", SINCE_1970).unwrap();
+    let mut speed = file.add_variable::<f32>("wind_speed", &["station", "time"]).unwrap();
+    let values: Vec<f32> = stations.iter().flat_map(|(_, values)| *values).collect();
+    speed.put_values(&values, ..).unwrap();
+    speed.put_attribute("standard_name", "wind_speed").unwrap();
+    speed.put_attribute("units", "m s-1").unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn cases_at_places_are_compared_with_series_of_stations_that_pass_the_checks() {
+    let folder = tempfile::tempdir().unwrap();
+    let forecast = [
+        (7, 1.0, [4.0, 6.0]),
+        (10, 1.0, [4.0, 4.0]),
+        (8, 1.0, [3.0, 3.0]),
+        (9, 1.0, [1.0, 1.0]),
+        (7, 2.0, [5.0, 5.0]),
+        (8, 2.0, [9.0, 9.0]),
+    ];
+    let forecast = cases(folder.path(), "ensemble.nc", &forecast);
+    // 99 m/s cannot be; a station without a number has no case; the times of no case are of no use.
+    let observed =
+        [("0000007", [5.0, 6.0, 1.0]), ("10", [2.0, 2.5, 3.0]), ("8", [99.0, 7.0, 8.0]), ("north", [1.0, 2.0, 3.0])];
+    let observed = winds(folder.path(), "stations.nc", &observed);
+    let files = |forecast: &str, observation: &str| {
+        let scores = ["--scores", "mae,crps", "--format", "json"].map(str::to_owned);
+        let files = ["verify", "--forecast", forecast, "--observation", observation].map(str::to_owned);
+        [files.to_vec(), scores.to_vec()].concat()
+    };
+    let refused = |forecast: &str, observation: &str| {
+        let arguments = files(forecast, observation);
+        let output = run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let arguments = files(&forecast, &observed);
+    let json = stdout(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(score(&json, "ensemble", 60.0, "mae"), (Some(1.0), 2.0), "errors of 0 and 2");
+    assert_eq!(score(&json, "ensemble", 60.0, "crps"), (Some(1.25), 2.0), "0.5 and 2");
+    assert_eq!(score(&json, "ensemble", 120.0, "mae"), (Some(1.5), 2.0), "errors of 1 and 2");
+    assert!(scores(&json).iter().all(|row| row["region"] == "stations"));
+    let storm = storm(folder.path(), "storm.nc", "4", "3");
+    let said = refused(&forecast, &storm);
+    assert!(said.contains("series of stations"), "{said}");
+}
+
+/// Values of a variable of a real file, as `f64`.
+fn column(file: &netcdf::File, name: &str) -> Vec<f64> {
+    file.variable(name).unwrap().get_values::<f64, _>(..).unwrap()
+}
+
+#[test]
+fn synop_stations_give_a_real_ensemble_the_scores_that_its_own_observations_give_it() {
+    let Some(data) = std::env::var_os("SQUALL_DATA") else {
+        eprintln!("SQUALL_DATA is not set: skipped");
+        return;
+    };
+    let path = |name: &str| Path::new(&data).join(name);
+    let (meps, synop) = (path("ens_meps_wind10m_20190217.nc"), path("stations_synop_20190217_20190220.nc"));
+    let (forecast, observation) = (meps.display().to_string(), synop.display().to_string());
+    let files = ["verify", "--forecast", &forecast, "--observation", &observation, "--scores", "mae"];
+    let json: Value = serde_json::from_str(&stdout(&[&files[..], &["--format", "json"]].concat())).unwrap();
+    // The mean of the members against what the file itself has observed, at the stations that the reports have.
+    let file = netcdf::open(&synop).unwrap();
+    let ids = file.variable("station_id").unwrap();
+    let width = ids.dimensions()[1].len();
+    let ids: Vec<i64> = ids
+        .get_raw_values(..)
+        .unwrap()
+        .chunks_exact(width)
+        .map(|id| String::from_utf8_lossy(id).trim_matches(['\0', ' ']).parse().unwrap())
+        .collect();
+    let file = netcdf::open(&meps).unwrap();
+    let [stations, leads, members, observed] =
+        ["station_id", "lead_hours", "forecast", "observed"].map(|name| column(&file, name));
+    let size = members.len() / stations.len();
+    let mut all = 0.0;
+    for (hours, cases) in [(0.0, 2394.0), (3.0, 2552.0), (6.0, 2385.0), (9.0, 2551.0), (12.0, 2413.0)] {
+        let errors: Vec<f64> = (0..stations.len())
+            .filter(|case| leads[*case] == hours && ids.contains(&(stations[*case] as i64)))
+            .map(|case| members[case * size..(case + 1) * size].iter().sum::<f64>() / size as f64 - observed[case])
+            .collect();
+        let count = errors.len() as f64;
+        let mean = |of: fn(f64) -> f64| errors.iter().map(|error| of(*error)).sum::<f64>() / count;
+        assert_eq!(count, cases, "{hours} h");
+        for (name, expected) in [("mae", mean(f64::abs)), ("bias", mean(|error| error))] {
+            let (value, counted) = row_of(&json, "stations", 60.0 * hours, name).unwrap();
+            assert!(counted == count, "{name} at {hours} h: {counted} of {count}");
+            assert!((value.unwrap() - expected).abs() < 2e-6, "{name} at {hours} h: {value:?} {expected}");
+        }
+        all += count;
+    }
+    assert_eq!(all, 12_295.0);
+}
+
+#[test]
+fn wind_is_judged_as_a_vector_and_by_its_speed_and_all_numbers_say_of_which_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let files = ["a", "b"].map(|name| at(&format!("{name}.nc")));
+    for (file, seed) in files.iter().zip(["7", "8"]) {
+        let size = ["--size", "16x16", "--variables", "wind", "--cadence", "1h", "--frames", "12"];
+        stdout(&[&["simulate", "--output", file, "--seed", seed][..], &size].concat());
+    }
+    let models = ["--models", "persistence,damped-persistence:4,damped-persistence:8", "--leads", "3"];
+    let scores_of = ["--thresholds", "11", "--scales", "3", "--report", &at("r")];
+    stdout(&[&["backtest", "--input", &files[0], &files[1]][..], &models, &scores_of].concat());
+    let json = read(&folder.path().join("r"));
+    let of = |list: &str, keys: &[&str]| -> BTreeSet<String> {
+        let text = |row: &Value| keys.iter().map(|key| row[key].to_string()).collect::<Vec<_>>().join(" ");
+        json[list].as_array().unwrap().iter().map(|row| text(row).replace('"', "")).collect()
+    };
+    let judged = ["wind energy", "wind energy_fair", "wind vector_rmse", "wind_speed crps", "wind_speed crps_fair"];
+    assert_eq!(of("verdicts", &["variable", "score"]), BTreeSet::from(judged.map(str::to_owned)));
+    // One member has no fair score.
+    let fair = of("verdicts", &["score", "model", "against"]).into_iter().filter(|of| of.starts_with("energy_fair"));
+    assert_eq!(fair.collect::<Vec<_>>(), ["energy_fair damped-persistence-8 damped-persistence-4"]);
+    let intervals = of("intervals", &["event", "variable", "score", "threshold", "scale"]);
+    for event in ["all", "a", "b"] {
+        for rest in ["wind energy null null", "wind_speed crps_fair null null", "wind_speed brier 11.0 null"] {
+            assert!(intervals.contains(&format!("{event} {rest}")), "{event} {rest}: {intervals:?}");
+        }
+        assert!(intervals.contains(&format!("{event} wind_speed fss 11.0 3.0")), "{intervals:?}");
+    }
+    for list in ["reliability", "economic_value", "roc"] {
+        let curves = ["wind_speed null", "wind_speed 60.0", "wind_speed 120.0", "wind_speed 180.0"];
+        assert_eq!(of(list, &["variable", "lead_minutes"]), BTreeSet::from(curves.map(str::to_owned)), "{list}");
+    }
+    assert!(of("ranks", &["variable"]).len() == 3 && of("spectra", &["variable"]).len() == 3);
+    let costs = json["economic_value"][0]["points"].as_array().unwrap();
+    assert!(costs[0]["x"].as_f64().unwrap() <= 0.001 && costs.len() > 30, "{costs:?}");
+    let page = std::fs::read_to_string(folder.path().join("r/report.html")).unwrap();
+    for text in ["models: wind<", "energy score of wind", "CRPS of wind speed", "MAE of eastward wind", "<details>"] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(page.contains("Energy score of each event") && page.contains("seconds from knowledge to forecast"));
+    assert!(page.contains(": energy score of wind "), "maps say what they are ranked by");
 }

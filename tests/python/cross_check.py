@@ -3,7 +3,7 @@
 Forecasts and observations are drawn, written in the shapes of IMPROVER and of pysteps, and scored by Squall; every
 number that it prints is compared with what scoringrules, properscoring, scores and pysteps say of the same values, or NumPy and
 SciPy where none of them has it (definitions: docs/verification.md). With a folder of archives the same is done for a
-real ensemble at stations, and for a radar of which values are published. Prints a line for each score and program; the
+real ensemble at stations, for wind on a grid, and for a radar, of which some values are published. Prints a line for each score and program; the
 exit code is 1 if a number differs.
 """
 
@@ -29,13 +29,15 @@ import scores.spatial
 import scoringrules
 import xarray
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import maximum_filter, uniform_filter
 
 TOLERANCE = 1e-9
 # Squall keeps the means of windows as float32.
 ROUNDED = dict.fromkeys(("crps_pooled_mean", "crps_pooled_mean_fair"), 1e-6)
 THRESHOLDS, SCALES = [0.1, 0.5, 5.0, 20.0, 1000.0], [1, 2, 5, 10, 33]
 ROWS, COLUMNS = 40, 46
+# Part of a radar's picture: a tenth of it is out of reach, and it rains on a fifth.
+EDGE = {"y": slice(460, 560), "x": slice(540, 650)}
 ISSUED = 1475064000
 RAIN = {"standard_name": "lwe_precipitation_rate", "units": "mm h-1"}
 
@@ -257,16 +259,16 @@ def probabilities(members, observed, threshold):
         yield program, name, threshold, None, number, count
 
 
-def fss(cases, threshold, scale):
-    """As pysteps computes it; a cell that is missing anywhere is no event. And of one field by scores, which has other
-    windows at the border, where no event is near it."""
-    limit, sums, pairs = numpy.float32(threshold), numpy.zeros(2), []
+def fss(cases, threshold, scale, is_event=numpy.greater_equal):
+    """As pysteps computes it; a cell that is missing anywhere is no event, and a window of such cells does not count. And
+    of one field by scores, which has other windows at the border, where no event is near it."""
+    limit, sums, pairs, count = numpy.float32(threshold), numpy.zeros(2), [], 0
     for members, observed in cases:
         whole = known(members, observed)
-        pairs.append(((members >= limit).mean(axis=0) * whole, (observed >= limit) * 1.0 * whole))
+        pairs.append((is_event(members, limit).mean(axis=0) * whole, is_event(observed, limit) * 1.0 * whole))
         f, o = (uniform_filter(values, scale, mode="constant") for values in pairs[-1])
         sums += ((f - o) ** 2).sum(), (f**2 + o**2).sum()
-    count = sum(observed.size for _, observed in cases)
+        count += int(maximum_filter(whole.astype("u1"), scale, mode="constant").sum(dtype="i8"))
     yield "scipy", "fss", threshold, scale, 1 - sums[0] / sums[1] if sums[1] > 1e-9 else numpy.nan, count
     if len(cases) == len(cases[0][0]) == 1 and sums[1] > 1e-9:
         value = pysteps.verification.spatialscores.fss(*pairs[0], 0.5, scale)
@@ -276,6 +278,22 @@ def fss(cases, threshold, scale):
     if len(cases) == len(cases[0][0]) == 1 and sums[1] > 1e-9 and not any((border * v).any() for v in pairs[0]):
         options = {"event_threshold": 0.5, "window_size": (scale, scale), "zero_padding": True}
         yield "scores", "fss", threshold, scale, scores.spatial.fss_2d_single_field(*pairs[0], **options), count
+
+
+def fss_inside(members, observed, threshold, scale, is_event):
+    """Of windows inside the grid alone; of one field as scores has it."""
+    limit, whole = numpy.float32(threshold), known(members, observed)
+    pair = is_event(members, limit).mean(axis=0) * whole, is_event(observed, limit) * 1.0 * whole
+    f, o = (sliding_window_view(values, (scale, scale)).mean(axis=(2, 3)) for values in pair)
+    reference = (f**2 + o**2).sum()
+    count = int(sliding_window_view(whole, (scale, scale)).any(axis=(2, 3)).sum())
+    value = 1 - ((f - o) ** 2).sum() / reference if reference > 1e-9 else numpy.nan
+    yield "numpy", "fss", threshold, scale, value, count
+    if len(members) == 1 and reference > 1e-9:
+        # A cell that is missing anywhere is dry in both.
+        fields = (numpy.where(whole, field, 0).astype("f8") for field in (members[0], observed))
+        options = {"event_threshold": float(limit), "window_size": (scale, scale), "threshold_operator": is_event}
+        yield "scores", "fss", threshold, scale, scores.spatial.fss_2d_single_field(*fields, **options), count
 
 
 def nearby(cases, threshold, scale):
@@ -338,13 +356,13 @@ def of_cells(cases, thresholds=THRESHOLDS):
         yield from probabilities(members, observed, threshold)
 
 
-def of_fields(cases):
+def of_fields(cases, thresholds=THRESHOLDS, scales=SCALES):
     """All scores."""
-    yield from of_cells(cases)
+    yield from of_cells(cases, thresholds)
     yield from spectra(cases)
-    for scale in SCALES:
+    for scale in scales:
         yield from pooled(cases, scale)
-        for threshold in THRESHOLDS:
+        for threshold in thresholds:
             yield from fss(cases, threshold, scale)
             yield from nearby(cases, threshold, scale)
 
@@ -421,6 +439,33 @@ def check_single(comparison, squall, folder, random):
     comparison.add_rows("one member", tables["rain_rate", 5.0], of_fields([(members, observed)]))
 
 
+def check_fss(comparison, squall, folder, random):
+    """The FSS as other programs have it: windows inside alone, events above a threshold. A corner is missing, and has
+    windows in which nothing is known."""
+    issued = "--scores", "fss", "--issue-time", f"{numpy.datetime64(ISSUED, 's')}Z"
+    names = {numpy.greater: "above", numpy.greater_equal: "at-least"}
+    for size in (1, 4):
+        members, observed = draw_rain(random, size)
+        observed[:15, :18] = numpy.nan
+        forecast = write_improver(folder / f"fss_{size}.nc", ISSUED, 300, {"lwe_precipitation_rate": (RAIN, members)})
+        came = {"rain": (RAIN, observed[None])}
+        observation = write_plain(folder / f"fss_{size}_observation.nc", [ISSUED + 300], came)
+        for is_event, border in (
+            (numpy.greater, "interior"),
+            (numpy.greater_equal, "interior"),
+            (numpy.greater, "no-event"),
+        ):
+            chosen = "--fss-border", border, "--fss-operator", names[is_event]
+            tables = verify(squall, [forecast], observation, *issued, *chosen)
+            expected = []
+            for threshold, scale in ((threshold, scale) for threshold in THRESHOLDS for scale in SCALES):
+                if border == "interior":
+                    expected += fss_inside(members, observed, threshold, scale, is_event)
+                else:
+                    expected += fss([(members, observed)], threshold, scale, is_event)
+            comparison.add_rows(f"{size} members, {border}, {names[is_event]}", tables["rain_rate", 5.0], expected)
+
+
 def check_wind(comparison, squall, folder, random):
     """Both components in steps of 0.5 m/s: some are just no calm."""
     names = "eastward_wind", "northward_wind"
@@ -449,15 +494,36 @@ def check_stations(comparison, squall, data):
             comparison.add_rows(f"MEPS +{lead} h", tables["wind_speed", lead * 60.0], of_cells([case], thresholds))
 
 
+def check_arpege(comparison, squall, folder, data):
+    """Real wind on a grid: what six hours had, as members, for the hour after."""
+    names = {"u10": "eastward_wind", "v10": "northward_wind"}
+    with xarray.open_dataset(data / "wind_arpege_nw_20180501.nc") as file:
+        file = file.drop_encoding().load()
+    observed = file.isel(time=[12])
+    lagged = {name: file[name].values[6:12] for name in names}
+    fields = {name: observed[name].expand_dims(realization=6).copy(data=lagged[name][:, None]) for name in names}
+    paths = [folder / f"arpege_{name}.nc" for name in ("forecast", "observation")]
+    observed.assign(fields).to_netcdf(paths[0])
+    observed.to_netcdf(paths[1])
+    settings = {"thresholds": [2.0, 5.0], "scales": [1, 5, 10]}
+    tables = verify(squall, paths[:1], paths[1], "--issue-time", "2018-05-01T11:00:00Z", **settings)
+    cases = [(lagged[name], observed[name].values[0]) for name in names]
+    cases.append(tuple(speed(*parts) for parts in zip(*cases)))
+    for variable, case in zip((*names.values(), "wind_speed"), cases):
+        comparison.add_rows(f"ARPEGE {variable}", tables[variable, 60.0], of_fields([case], **settings))
+    comparison.add_rows("ARPEGE wind", tables["wind", 60.0], of_vectors(*cases[:2]))
+
+
 def check_radar(comparison, squall, folder, data):
-    """Published values of a radar, in mm in 5 minutes: here mm/h, 12 times as large."""
+    """A radar, where it is at its edge all scores of ten members; and published values, in mm in 5 minutes: here mm/h, 12
+    times as large."""
     with xarray.open_dataset(data / "radar_mch_20150515.nc") as file:
         file = file.drop_encoding().load()
     first = int(numpy.searchsorted(file.time.values, numpy.datetime64("2015-05-15T16:30")))
     frames = file.rainfall_rate.values
 
-    def table(forecast, at, *more, **settings):
-        observed = file.isel(time=[at])
+    def table(forecast, at, *more, part=None, **settings):
+        observed = file.isel(time=[at], **(part or {}))
         ensemble = observed.rainfall_rate.expand_dims(realization=len(forecast)).copy(data=forecast[:, None])
         paths = [folder / f"radar_{name}.nc" for name in ("forecast", "observation")]
         observed.assign(rainfall_rate=ensemble).to_netcdf(paths[0])
@@ -470,6 +536,10 @@ def check_radar(comparison, squall, folder, data):
     rows = table(lagged, first + 10, "--scores", "crps,probability", thresholds=[12])
     members, observed = cells([(lagged, observed)])
     comparison.add_rows("radar", rows, [*crps("crps", members, observed), *probabilities(members, observed, 12)])
+    part, settings = EDGE, {"thresholds": [0.1, 2.0, 12.0], "scales": [1, 5, 10]}
+    edge = table(lagged[:, part["y"], part["x"]], first + 10, part=part, **settings)
+    case = lagged[:, part["y"], part["x"]], frames[first + 10, part["y"], part["x"]]
+    comparison.add_rows("radar, its edge", edge, of_fields([case], **settings))
     # The archive is rounded to 0.01 mm/h, what was published is not; all programs say the same of the archive.
     for score, published in {"crps": 0.01587150, "crps_fair": 0.01470641}.items():
         comparison.add(f"{score} (published)", "radar", rows[score, None, None][0] / 12, published, 3e-4)
@@ -486,10 +556,11 @@ def main(squall, folder, data=None):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     comparison, random = Comparison(), numpy.random.default_rng(20160928)
-    for check in (check_improver, check_pysteps, check_single, check_wind):
+    for check in (check_improver, check_pysteps, check_single, check_wind, check_fss):
         check(comparison, squall, folder, random)
     if data:
         check_stations(comparison, squall, Path(data))
+        check_arpege(comparison, squall, folder, Path(data))
         check_radar(comparison, squall, folder, Path(data))
     return comparison.report()
 

@@ -6,6 +6,8 @@ Every topic with that prefix is read with read_committed; every NetCDF file is o
 with what was found; anything that is not as documented is an error.
 """
 
+import collections
+import hashlib
 import json
 import pathlib
 import struct
@@ -84,6 +86,74 @@ IN_FILE = {
 STANDARD_NAMES = {"rain_rate": "lwe_precipitation_rate"}
 
 
+SCORE_HEADERS = ["ce_id", "ce_source", "ce_specversion", "ce_subject", "ce_time", "ce_type", "content-type"]
+
+
+def check_scored(message) -> dict | None:
+    """A record of the topic of scores, or of that of statistics; None for a tombstone."""
+    headers = {name: value.decode() for name, value in message.headers()}
+    assert sorted(headers) == SCORE_HEADERS, headers
+    assert headers["ce_subject"] == message.key().decode()
+    if message.value() is None:
+        return None
+    record = json.loads(message.value())
+    assert headers["ce_time"] == record["known_at"]
+    if headers["ce_type"] == "squall.skill.v1":
+        key = [record["stream"], "skill", record["baseline"], record["variable"], record["region"]]
+        assert record["of_baseline"] == 0 or record["skill"] == 1 - record["published"] / record["of_baseline"]
+    else:
+        key = [record["stream"], record["contestant"], record["model_digest"][:12], record["variable"], record["region"],
+               str(round(record["lead_minutes"] * 60))]
+        if headers["ce_type"] == "squall.statistics.v1":
+            key.append(record["valid_time"])
+            assert all(int(number) != 0 for score in record["sums"] for number in score["sums"].values())
+        else:
+            assert headers["ce_type"] == "squall.scores.v1"
+            window = record["window"]
+            key += [window["name"]] if window["name"] == "all" else [window["name"], window["from"]]
+    assert message.key().decode() == "|".join(key), message.key()
+    return record
+
+
+def newest(messages: list) -> dict:
+    """The newest record of each key that was not taken back."""
+    records = {message.key().decode(): check_scored(message) for message in messages}
+    return {key: record for key, record in records.items() if record is not None}
+
+
+def check_pooled(scores: dict, statistics: dict) -> None:
+    """The scores of a window count what the statistics of its valid times count together."""
+    counts = collections.defaultdict(float)
+    for record in statistics.values():
+        valid = record["valid_time"]
+        series = tuple(record[name] for name in ("contestant", "model_digest", "variable", "region", "lead_minutes"))
+        for score in record["sums"]:
+            for window in (("1h", f"{valid[:13]}:00:00Z"), ("24h", f"{valid[:10]}T00:00:00Z"), ("all", None)):
+                counts[series, window, score["score"], score["threshold"], score["scale"]] += score["count"]
+    compared = 0
+    for record in scores.values():
+        if "contestant" not in record:
+            continue
+        series = tuple(record[name] for name in ("contestant", "model_digest", "variable", "region", "lead_minutes"))
+        for score in record["scores"]:
+            window = (record["window"]["name"], record["window"]["from"])
+            of = (series, window, score["score"], score["threshold"], score["scale"])
+            if of in counts:
+                assert counts[of] == score["count"], f"{of}: {counts[of]} and {score['count']}"
+                compared += 1
+    # The first score that follows from sums has their name, mostly.
+    assert compared > 0 or not scores, "no score has the name of its sums"
+
+
+def digests(records: dict) -> dict:
+    """What records say, but for when it became known."""
+    def digest(record: dict) -> str:
+        said = {name: value for name, value in record.items() if name != "known_at"}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+    return {key: digest(record) for key, record in records.items()}
+
+
 def identity(about: dict) -> list:
     return [about[key] for key in ("stream", "model_digest", "issue_time", "revision")]
 
@@ -121,7 +191,8 @@ def check_file(path: pathlib.Path, index: dict | None, tiles: list) -> int:
 
 def main(broker: str, prefix: str, store: str) -> None:
     consumer = Consumer({"bootstrap.servers": broker, "group.id": f"{prefix}.reader", "enable.partition.eof": True,
-                         "isolation.level": "read_committed", "enable.auto.commit": False})
+                         "isolation.level": "read_committed", "enable.auto.commit": False,
+                         "fetch.wait.max.ms": 20})
     topics = sorted(name for name in consumer.list_topics(timeout=60).topics if name.startswith(prefix))
     messages = {topic.removeprefix(prefix + "."): read(consumer, topic) for topic in topics}
     consumer.close()
@@ -136,7 +207,10 @@ def main(broker: str, prefix: str, store: str) -> None:
         variables.append(check_file(path, index, same))
     missing = set(by_file) - {str(path) for path in files}
     assert not missing, f"the index points at files that are not there: {missing}"
+    scored = {kind: newest(messages.get(kind, [])) for kind in ("scores", "statistics")}
+    check_pooled(**scored)
     print(json.dumps({
+        "newest": {kind: digests(records) for kind, records in scored.items()},
         "topics": {kind: len(found) for kind, found in messages.items()},
         "products": sorted({header["product"] for header, _ in tiles}),
         "files": len(files),

@@ -1,5 +1,6 @@
 //! The broker that the tests share, and a plain client of it.
 
+use std::fs;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -108,6 +109,12 @@ impl Sent {
         self.headers.push((name.to_owned(), text.as_bytes().to_vec()));
         self
     }
+
+    /// What says behind this record that the log is over.
+    #[must_use]
+    pub fn end_of_log(self) -> Self {
+        Self { value: Vec::new(), ..self }.with_header("squall-end-of-log", "true")
+    }
 }
 
 /// A running broker and how to talk to it.
@@ -141,6 +148,32 @@ impl Kafka {
     /// The broker itself.
     pub fn broker(&mut self) -> &mut DevBroker {
         &mut self.broker
+    }
+
+    /// Kills the broker and starts it again without what partition 0 of a topic had from an offset on, as a disk would that
+    /// lost its newest writes. The topic keeps its id. A batch must begin at that offset.
+    pub fn cut_back(&mut self, topic: &str, offset: i64) {
+        self.broker.kill().expect("a broker that can be killed");
+        let folder = self.broker.folder().join("data").join(format!("{topic}-0"));
+        let log = folder.join(format!("{:020}.log", 0));
+        let mut bytes = fs::read(&log).expect("the first segment");
+        // Each batch begins with its first offset and the number of bytes that follow these two.
+        let begins = |at: usize| Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let follow = |at: usize| Some(u32::from_be_bytes(bytes.get(at + 8..at + 12)?.try_into().ok()?));
+        let mut at = 0;
+        while begins(at).expect("a batch at the offset") < offset {
+            at += 12 + follow(at).expect("a whole batch") as usize;
+        }
+        assert_eq!(begins(at), Some(offset), "a batch begins there");
+        bytes.truncate(at);
+        fs::write(&log, bytes).expect("a segment that can be written");
+        // What is known of the rest is found anew.
+        for ending in ["index", "timeindex", "snapshot"] {
+            for file in crate::files::below(&folder, ending) {
+                fs::remove_file(file).expect("a file that can be removed");
+            }
+        }
+        self.broker.restart().expect("a broker that comes back");
     }
 
     /// `bootstrap.servers`.

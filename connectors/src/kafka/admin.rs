@@ -18,6 +18,8 @@ const ASK: Duration = Duration::from_secs(15);
 const HEAR: Duration = Duration::from_millis(200);
 /// How long one of several calls may take.
 const CALL: Duration = Duration::from_secs(3);
+/// A topic whose segments are closed within this time is compacted soon.
+const SOON: Duration = Duration::from_secs(3600);
 
 fn client(config: &KafkaConfig) -> Result<AdminClient<Context>, LogError> {
     let created = config.client(&[]).create_with_context(Context::default());
@@ -81,15 +83,26 @@ pub(super) fn describe(config: &KafkaConfig, topics: &[&str]) -> Result<Vec<Opti
             _ => None,
         };
         let max_record_bytes = setting("max.message.bytes").and_then(|v| v.parse().ok());
-        let retention = match (setting("cleanup.policy").as_deref(), setting("retention.ms").as_deref()) {
-            (Some("compact"), _) => Some(Retention::Compact),
-            (Some(_), Some("-1")) => Some(Retention::Forever),
-            (Some(_), _) => Some(Retention::Broker),
-            (None, _) => None,
-        };
+        let retention = retention(setting);
         Some(TopicInfo { name: (*name).to_owned(), partitions, timestamps, max_record_bytes, retention })
     };
     Ok(topics.iter().map(info).collect())
+}
+
+/// How long a topic with these settings keeps its records, if they say.
+fn retention(setting: impl Fn(&str) -> Option<String>) -> Option<Retention> {
+    match (setting("cleanup.policy")?.as_str(), setting("retention.ms").as_deref()) {
+        ("compact", _) => {
+            // Only closed segments are compacted. One is closed after the shorter of the two times.
+            let times = ["segment.ms", "max.compaction.lag.ms"].map(|key| setting(key).and_then(|ms| ms.parse().ok()));
+            let closed = times.into_iter().flatten().min().map(Duration::from_millis);
+            // What the broker does not say is taken to be right.
+            let is_soon = closed.is_none_or(|closed| closed <= SOON);
+            Some(if is_soon { Retention::CompactSoon } else { Retention::Compact })
+        }
+        (_, Some("-1")) => Some(Retention::Forever),
+        _ => Some(Retention::Broker),
+    }
 }
 
 /// The cluster as it answers.
@@ -174,5 +187,29 @@ fn new_topic<'a>(spec: &'a TopicSpec, max_message_bytes: &'a str) -> NewTopic<'a
             .set("segment.bytes", "16777216")
             .set("min.cleanable.dirty.ratio", "0.1")
             .set("max.compaction.lag.ms", "600000"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(settings: &[(&str, &str)]) -> Option<Retention> {
+        retention(|key| settings.iter().find(|(of, _)| *of == key).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn a_topic_is_compacted_soon_if_its_segments_are_closed_soon() {
+        let compacted = |segment: &str, lag: &str| {
+            of(&[("cleanup.policy", "compact"), ("segment.ms", segment), ("max.compaction.lag.ms", lag)])
+        };
+        let (week, never) = ("604800000", "9223372036854775807");
+        assert_eq!(compacted(week, never), Some(Retention::Compact));
+        assert_eq!(compacted("600000", never), Some(Retention::CompactSoon));
+        assert_eq!(compacted(week, "600000"), Some(Retention::CompactSoon));
+        assert_eq!(of(&[("cleanup.policy", "compact")]), Some(Retention::CompactSoon));
+        assert_eq!(of(&[("cleanup.policy", "delete"), ("retention.ms", "-1")]), Some(Retention::Forever));
+        assert_eq!(of(&[("cleanup.policy", "delete"), ("retention.ms", week)]), Some(Retention::Broker));
+        assert_eq!(of(&[]), None);
     }
 }

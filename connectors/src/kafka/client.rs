@@ -74,6 +74,9 @@ impl ClientContext for Context {
         if self.said.lock().unwrap_or_else(PoisonError::into_inner).is_news(reason, Instant::now()) {
             tracing::warn!(target: "squall::kafka", %error, "{reason}");
         }
+        if is_disconnect(reason) {
+            return; // it is tried again
+        }
         let error = log_error(&with_advice(error.rdkafka_error_code(), reason), error);
         if !error.is_retriable() {
             *self.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -91,6 +94,13 @@ impl ProducerContext for Context {
             self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).push((number, error.clone()));
         }
     }
+}
+
+/// Whether what librdkafka calls an error of security says that a broker went away amid the greeting.
+fn is_disconnect(reason: &str) -> bool {
+    let signs =
+        ["Local: Broker transport failure", "Local: Timed out", "unexpected eof while reading", "SSL transport error"];
+    signs.iter().any(|sign| reason.contains(sign))
 }
 
 /// An error about a setting repeats its value, which may be a secret.
@@ -136,6 +146,19 @@ pub(super) fn log_error(what: &str, error: KafkaError) -> LogError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broker_that_goes_amid_the_greeting_is_away_and_one_that_refuses_is_not() {
+        let told = |reason: &str| {
+            let context = Context::default();
+            context.error(KafkaError::Global(RDKafkaErrorCode::Authentication), reason);
+            context.check().is_err()
+        };
+        let gone = "SASL SCRAM-SHA-256 mechanism handshake failed: Local: Broker transport failure: broker's supported mechanisms: ";
+        assert!(!told(gone));
+        assert!(!told("SaslAuthenticateRequest failed: Local: Timed out"));
+        assert!(told("SASL authentication error: Authentication failed due to invalid credentials"));
+    }
 
     #[test]
     fn what_lasts_is_said_now_and_then() {

@@ -7,6 +7,18 @@ use rdkafka::config::ClientConfig;
 
 use super::property::Property;
 
+/// Most bytes of one partition in one answer. librdkafka unpacks all of an answer before it counts any of it, and deflate
+/// unpacks to as much as 1032 times: 34 MB, about what the largest queue holds. Where the first batch is larger, it comes
+/// whole and alone.
+const ANSWER_BYTES: u64 = 32 << 10;
+/// The same of all partitions together.
+const ANSWERS_BYTES: u64 = 256 << 10;
+/// A record of this size still arrives, to become a dead letter, however small the bound of records is. It is also what a
+/// batch may unpack to by zstd, the one codec that librdkafka bounds.
+const LARGEST_BYTES: u64 = 512 << 20;
+/// The same where the bound of records is large, or there is none.
+const MOST_BYTES: u64 = 1_000_000_000;
+
 /// How to reach a cluster, and under which name.
 #[derive(Clone, Debug)]
 pub struct KafkaConfig {
@@ -61,24 +73,29 @@ impl KafkaConfig {
         self.consumer_with(&[])
     }
 
-    /// The same for a source: it holds back no more than about so many bytes for each partition, and an offset that is not
-    /// there is an error.
-    pub(super) fn source(&self, queue_bytes: u64) -> ClientConfig {
-        let queue_bytes = queue_bytes.clamp(64 << 10, 32 << 20);
-        let kilobytes = (queue_bytes >> 10).to_string();
-        // In one answer, of one partition and of all. The library wants no less than its `message.max.bytes` of the latter.
-        let (one, all) = (queue_bytes.min(8 << 20).to_string(), queue_bytes.clamp(1 << 20, 32 << 20).to_string());
-        self.consumer_with(&[
+    /// The same for a source: it holds back about `queue_bytes` for each partition, and what one answer unpacks to beside
+    /// them. An offset that is not there is an error.
+    pub(super) fn source(&self, max_record_bytes: u64, queue_bytes: u64) -> ClientConfig {
+        let kilobytes = (queue_bytes.clamp(64 << 10, 32 << 20) >> 10).to_string();
+        let (one, all) = (ANSWER_BYTES.to_string(), ANSWERS_BYTES.to_string());
+        let largest = max_record_bytes.saturating_mul(2).clamp(LARGEST_BYTES, MOST_BYTES).to_string();
+        let mut config = self.consumer_with(&[
             ("auto.offset.reset", "error"),
             ("queued.max.messages.kbytes", &kilobytes),
             ("queued.min.messages", "1000"), // small records cost more than their bytes
+            // Answers are small: a queue that was full is soon looked at again, or it would run dry.
+            ("fetch.queue.backoff.ms", "20"),
             ("fetch.message.max.bytes", &one),
             ("fetch.max.bytes", &all),
-        ])
+            ("receive.message.max.bytes", &largest),
+        ]);
+        // What a producer may send; of a consumer librdkafka wants answers that are no smaller.
+        config.set("message.max.bytes", &all);
+        config
     }
 
     fn consumer_with(&self, further: &[(&str, &str)]) -> ClientConfig {
-        let group = format!("squall-{}", self.instance);
+        let (group, most) = (format!("squall-{}", self.instance), MOST_BYTES.to_string());
         let ours = [
             ("group.id", group.as_str()),
             ("isolation.level", "read_committed"),
@@ -92,7 +109,7 @@ impl KafkaConfig {
             ("fetch.wait.max.ms", "100"),
             ("fetch.message.max.bytes", "8388608"),
             // The broker sends the first record of a batch whatever its size; it must arrive to become a dead letter.
-            ("receive.message.max.bytes", "1000000000"),
+            ("receive.message.max.bytes", most.as_str()),
         ];
         self.client(&[&ours[..], further].concat())
     }
@@ -100,6 +117,8 @@ impl KafkaConfig {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::consumer::BaseConsumer;
+
     use super::*;
 
     #[test]
@@ -109,5 +128,20 @@ mod tests {
         let consumer = config.consumer();
         assert_eq!(consumer.get("check.crcs"), Some("false"));
         assert_eq!(consumer.get("isolation.level"), Some("read_committed"));
+    }
+
+    #[test]
+    fn a_source_asks_for_little_and_takes_records_beyond_its_bound() {
+        let mut config = KafkaConfig::new("demo", "127.0.0.1:1");
+        config.properties.insert("message.max.bytes".into(), Property::new("message.max.bytes", "50000000"));
+        for (max_record_bytes, queue_bytes) in [(0, 0), (400 << 20, 1 << 30), (u64::MAX, u64::MAX)] {
+            let source = config.source(max_record_bytes, queue_bytes);
+            let bytes = |key: &str| source.get(key).unwrap().parse::<u64>().unwrap();
+            assert!(bytes("fetch.message.max.bytes") * 1032 < 34 << 20);
+            let arrives = bytes("receive.message.max.bytes");
+            assert!(arrives >= 512 << 20 && (arrives > max_record_bytes || arrives == 1_000_000_000));
+            let made = source.create::<BaseConsumer>();
+            assert!(made.is_ok(), "{:?}", made.err());
+        }
     }
 }

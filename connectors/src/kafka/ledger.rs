@@ -1,5 +1,6 @@
 //! A stream's ledger on Kafka: one transactional producer, one progress record per transaction.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,10 @@ const CALL: Duration = Duration::from_secs(3);
 const BEGIN: Duration = Duration::from_secs(60);
 /// How often a transaction is aborted before its producer is given up.
 const ABORTS: usize = 3;
+/// The shortest time-out of transactions, whatever is configured.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// The client's own limit for one request. It shortens it by itself, and does not lengthen it.
+const REQUEST: Duration = Duration::from_secs(60);
 /// How far the time-out of transactions grows when they are too slow; Kafka's own limit is 15 minutes.
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -32,24 +37,25 @@ pub(super) struct KafkaTransactions {
     timeout: Duration,
     /// How long the newest transaction took.
     took: Duration,
+    /// Topics that take records one by one, but no batch of them: their limit is below that of the client's batches.
+    apart: BTreeSet<Arc<str>>,
 }
 
 impl KafkaTransactions {
     pub(super) fn new(config: Arc<KafkaConfig>, name: &str, progress_topic: &str) -> Self {
         let history = History::new(config.clone(), name, progress_topic);
-        let mut new = Self { config, name: name.to_owned(), history, producer: None, timeout: LONGEST, took: LONGEST };
-        new.timeout = new.shortest();
-        new
+        let (name, timeout) = (name.to_owned(), config.transaction_timeout.max(SHORTEST));
+        Self { config, name, history, producer: None, timeout, took: LONGEST, apart: BTreeSet::new() }
     }
 
     /// The time-out that was configured.
     fn shortest(&self) -> Duration {
-        self.config.transaction_timeout.max(Duration::from_secs(1))
+        self.config.transaction_timeout.max(SHORTEST)
     }
 
     fn connect(&self) -> Result<BaseProducer<Context>, LogError> {
         let timeout = self.timeout.as_millis().to_string();
-        let settings = [
+        let mut settings = vec![
             ("transactional.id", self.name.as_str()),
             ("transaction.timeout.ms", timeout.as_str()),
             ("message.max.bytes", MAX_MESSAGE_BYTES),
@@ -57,6 +63,9 @@ impl KafkaTransactions {
             ("queue.buffering.max.messages", "1000000"),
             ("linger.ms", "1"),
         ];
+        if self.timeout > REQUEST {
+            settings.push(("socket.timeout.ms", timeout.as_str())); // one request may be all that the link manages
+        }
         let created = self.config.client(&settings).create_with_context(Context::default());
         let producer: BaseProducer<Context> = created.map_err(|e| log_error("creating a producer", e))?;
         let deadline = Instant::now() + BEGIN;
@@ -83,12 +92,11 @@ impl KafkaTransactions {
                 queued => queued.map_err(Fault::Call)?,
             }
             producer.poll(Duration::ZERO);
+            if self.apart.contains(&record.topic) {
+                answered(producer)?;
+            }
         }
-        // Polled here and not in `flush`, which waits in steps of 100 ms.
-        while producer.in_flight_count() > 0 {
-            producer.poll(Duration::from_millis(1));
-            producer.context().check().map_err(Fault::Log)?;
-        }
+        answered(producer)?;
         match producer.context().take_undelivered() {
             undelivered if undelivered.is_empty() => Ok(()),
             undelivered => Err(Fault::Undelivered(undelivered)),
@@ -132,12 +140,12 @@ impl KafkaTransactions {
     }
 
     /// Which of the records the broker refuses also when it is alone.
-    fn refused(&mut self, records: &[&Outgoing], suspects: Vec<usize>) -> Result<Vec<usize>, WriteError> {
-        if let [only] = suspects[..] {
-            return Ok(vec![only]);
+    fn refused(&mut self, records: &[&Outgoing], suspects: &[usize]) -> Result<Vec<usize>, WriteError> {
+        if let [only] = suspects {
+            return Ok(vec![*only]);
         }
         let mut refused = Vec::new();
-        for suspect in suspects {
+        for suspect in suspects.iter().copied() {
             let Some(producer) = &self.producer else { return Err(WriteError::CutOff(lost())) };
             let alone = self.hand_over(producer, &[records[suspect]]);
             let is_kept = self.abort();
@@ -211,9 +219,12 @@ impl Transactions for KafkaTransactions {
                     // What was refused will be refused again, by a producer that can go on.
                     return Err(WriteError::CutOff(may_pass(reason)));
                 }
-                match self.refused(records, suspects)? {
-                    // Refused only together: as one batch they were too large, which a smaller one is not.
-                    none if none.is_empty() => Err(WriteError::NotWritten(may_pass(reason))),
+                match self.refused(records, &suspects)? {
+                    // Refused only together: as one batch they were too large.
+                    none if none.is_empty() => {
+                        self.apart.extend(suspects.iter().map(|suspect| records[*suspect].topic.clone()));
+                        Err(WriteError::NotWritten(may_pass(reason)))
+                    }
                     refused => Err(WriteError::Refused(refused, reason)),
                 }
             }
@@ -251,6 +262,16 @@ enum Fault {
     Call(KafkaError),
     /// The client reported something that no retry mends.
     Log(LogError),
+}
+
+/// Waits until the broker has answered for all that was handed over. Polls here and not in `flush`, which waits in
+/// steps of 100 ms.
+fn answered(producer: &BaseProducer<Context>) -> Result<(), Fault> {
+    while producer.in_flight_count() > 0 {
+        producer.poll(Duration::from_millis(1));
+        producer.context().check().map_err(Fault::Log)?;
+    }
+    Ok(())
 }
 
 fn lost() -> LogError {

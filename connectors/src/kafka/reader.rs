@@ -44,7 +44,7 @@ pub(super) struct KafkaReader {
 
 impl KafkaReader {
     pub(super) fn new(config: &KafkaConfig, max_record_bytes: u64, queue_bytes: u64) -> Result<Self, LogError> {
-        let consumer = Arc::new(consumer(config, queue_bytes)?);
+        let consumer = Arc::new(consumer(config, max_record_bytes, queue_bytes)?);
         Ok(Self { consumer, config: config.clone(), asking: None, partitions: Vec::new(), next: 0, max_record_bytes })
     }
 
@@ -52,7 +52,7 @@ impl KafkaReader {
     fn asking(&mut self) -> Result<&BaseConsumer<Context>, LogError> {
         let asking = match self.asking.take() {
             Some(asking) => asking,
-            None => consumer(&self.config, 0)?,
+            None => consumer(&self.config, self.max_record_bytes, 0)?,
         };
         // What it has to say of connections, the other one says.
         while asking.poll(Duration::ZERO).is_some() {}
@@ -122,8 +122,8 @@ impl KafkaReader {
     }
 }
 
-fn consumer(config: &KafkaConfig, queue_bytes: u64) -> Result<BaseConsumer<Context>, LogError> {
-    let consumer = config.source(queue_bytes).create_with_context(Context::default());
+fn consumer(config: &KafkaConfig, max_record_bytes: u64, queue_bytes: u64) -> Result<BaseConsumer<Context>, LogError> {
+    let consumer = config.source(max_record_bytes, queue_bytes).create_with_context(Context::default());
     consumer.map_err(|e| log_error("creating a consumer", e))
 }
 

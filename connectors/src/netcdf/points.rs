@@ -35,6 +35,8 @@ pub struct Points {
     pub quantity: String,
     /// The unit of the values, as the file has it.
     pub unit: String,
+    /// Whether the file names the station of each case.
+    pub has_stations: bool,
     /// A row each.
     pub cases: Vec<Case>,
     /// `[case, member]`; NaN where missing.
@@ -96,20 +98,28 @@ impl Reading<'_> {
         Ok(Some(Points {
             quantity: quantity.to_owned(),
             unit: forecast.units().unwrap_or_default().to_owned(),
+            has_stations: self.stations(case).is_some(),
             cases: self.cases(case, count)?,
             members,
             observed,
         }))
     }
 
+    /// The variable of cases that has one of these names.
+    fn of_cases(&self, case: &str, names: &[&str]) -> Option<&VariableInfo> {
+        let own = |v: &&VariableInfo| v.dimensions == [case];
+        let named = |v: &&VariableInfo| names.iter().any(|n| v.name == *n || v.standard_name() == Some(n));
+        self.schema.own().filter(own).find(named)
+    }
+
+    /// The numbers of the stations.
+    fn stations(&self, case: &str) -> Option<&VariableInfo> {
+        self.of_cases(case, &["station_id", "platform_id", "station"]).filter(|v| v.stored.is_some())
+    }
+
     fn cases(&self, case: &str, count: usize) -> Result<Vec<Case>, FileError> {
-        let of = |names: &[&str]| {
-            let own = |v: &&VariableInfo| v.dimensions == [case];
-            let named = |v: &&VariableInfo| names.iter().any(|n| v.name == *n || v.standard_name() == Some(n));
-            self.schema.own().filter(own).find(named)
-        };
-        let stations = of(&["station_id", "platform_id", "station"]).filter(|v| v.stored.is_some());
-        let stations = stations.map(|v| self.exact(v)).transpose()?;
+        let of = |names: &[&str]| self.of_cases(case, names);
+        let stations = self.stations(case).map(|v| self.exact(v)).transpose()?;
         let times = |info: Option<&VariableInfo>| info.map(|info| self.times(info)).transpose();
         let reference = times(of(&["reference_time", "forecast_reference_time"]))?;
         let valid = times(of(&["valid_time", "time"]))?;

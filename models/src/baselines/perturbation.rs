@@ -61,8 +61,8 @@ impl Default for PerturbationParams {
 /// One member's error, in standard deviations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Draw {
-    parallel: f64,
-    perpendicular: f64,
+    pub(super) parallel: f64,
+    pub(super) perpendicular: f64,
 }
 
 impl Draw {

@@ -94,12 +94,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn golden_values() {
+        let mut brier = Brier::default();
+        brier.add_case([0.0, 0.2, 0.7, 0.9].into_iter(), 0.0, Event::AtLeast(0.6));
+        assert!((brier.biased().unwrap() - 0.25).abs() < 1e-12 && (brier.fair().unwrap() - 1.0 / 6.0).abs() < 1e-12);
+    }
+
+    #[test]
     fn probabilities_fields_and_merge() {
         let mut given = Brier::default();
         given.add_probability(0.8, true);
         given.add_probability(0.5, false);
         given.add_probability(f32::NAN, false);
-        assert!((given.biased().unwrap() - 0.145).abs() < 1e-6);
+        assert!((given.biased().unwrap() - ((f64::from(0.8f32) - 1.0).powi(2) + 0.25) / 2.0).abs() < 1e-12);
         assert_eq!(given.fair(), None);
         let members = array![[[0.0, 9.0]], [[2.0, f32::NAN]]];
         let mut field = Brier::default();

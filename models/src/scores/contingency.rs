@@ -193,20 +193,20 @@ mod tests {
     #[test]
     fn the_worked_example() {
         for (score, expected) in [
-            (TABLE.accuracy(), 0.83287671),
-            (TABLE.bias(), 1.1428571),
-            (TABLE.pod(), 0.7809524),
-            (TABLE.far(), 0.316667),
-            (TABLE.pofd(), 0.146154),
-            (TABLE.csi(), 0.573426),
-            (TABLE.hss(), 0.608871),
-            (TABLE.hk(), 0.634799),
-            (TABLE.ets(), 0.437682),
-            (TABLE.sedi(), 0.789308),
-            (TABLE.mcc(), 0.611707),
-            (TABLE.f1(), 0.728889),
+            (TABLE.accuracy(), 304.0 / 365.0),
+            (TABLE.bias(), 8.0 / 7.0),
+            (TABLE.pod(), 82.0 / 105.0),
+            (TABLE.far(), 19.0 / 60.0),
+            (TABLE.pofd(), 19.0 / 130.0),
+            (TABLE.csi(), 82.0 / 143.0),
+            (TABLE.hss(), 6932.0 / 11385.0),
+            (TABLE.hk(), 1733.0 / 2730.0),
+            (TABLE.ets(), 3466.0 / 7919.0),
+            (TABLE.sedi(), 0.789_308_194_298_270_1),
+            (TABLE.mcc(), 17330.0 / 802_620_000f64.sqrt()),
+            (TABLE.f1(), 164.0 / 225.0),
         ] {
-            assert!(close(score, expected, 1e-6), "{score:?} {expected}");
+            assert!(close(score, expected, 1e-12), "{score:?} {expected}");
         }
     }
 

@@ -243,6 +243,15 @@ mod tests {
             let (b, f) = crps(&mut members.clone(), y).unwrap();
             assert!((b - biased).abs() < 1e-12 && (f.unwrap() - fair).abs() < 1e-12, "{members:?} {y}: {b} {f:?}");
         }
+        // Of scoringrules' own tests, rounded to f32: there 0.6126602 and 0.5598959.
+        #[rustfmt::skip]
+        let mut members = [
+            1.7812119, 0.5863797, 0.7038174, -0.7743998, -0.2751647, 1.186325, 1.2990966, -0.3242982, -0.5968781, 0.9064937,
+        ];
+        let (biased, fair) = crps(&mut members, -0.6042506).unwrap();
+        assert!((biased - 0.612_660_227_119_922_6).abs() < 1e-12, "{biased}");
+        assert!((fair.unwrap() - 0.559_895_941_946_241_6).abs() < 1e-12, "{fair:?}");
+        assert!((biased - 0.6126602).abs() < 1e-7 && (fair.unwrap() - 0.5598959).abs() < 1e-7);
         assert_eq!(crps(&mut [3.0], 5.0), Some((2.0, None)));
         assert_eq!(crps(&mut [], 5.0), None);
         assert_eq!(crps(&mut [1.0, f32::NAN], 5.0), None);

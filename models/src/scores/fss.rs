@@ -9,7 +9,8 @@ use super::statistics::plain_sums;
 use super::{Event, ratio, with_slice};
 
 /// Which windows count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Border {
     /// One around every cell; outside the domain there is no event.
     #[default]
@@ -18,16 +19,65 @@ pub enum Border {
     Interior,
 }
 
+impl Border {
+    /// Each by its name in a configuration and on a command line.
+    pub const NAMED: [(&'static str, Self); 2] = [("no-event", Self::NoEvent), ("interior", Self::Interior)];
+
+    /// Its name there.
+    pub const fn name(self) -> &'static str {
+        Self::NAMED[self as usize].0
+    }
+}
+
+/// Which side of a threshold a value that equals it lies on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operator {
+    /// It is an event.
+    #[default]
+    AtLeast,
+    /// It is none.
+    Above,
+}
+
+impl Operator {
+    /// Each by its name in a configuration and on a command line.
+    pub const NAMED: [(&'static str, Self); 2] = [("at-least", Self::AtLeast), ("above", Self::Above)];
+
+    /// Its name there.
+    pub const fn name(self) -> &'static str {
+        Self::NAMED[self as usize].0
+    }
+
+    /// The event of a threshold.
+    pub fn event(self, threshold: f32) -> Event {
+        match self {
+            Self::AtLeast => Event::AtLeast(threshold),
+            Self::Above => Event::Above(threshold),
+        }
+    }
+}
+
+/// What programs define otherwise: pysteps has windows around every cell and events at or above a threshold, `scores` has
+/// windows inside alone and events above it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FssOptions {
+    /// Which windows count.
+    pub border: Border,
+    /// Which values are events.
+    pub operator: Operator,
+}
+
 /// Sums of the fractions skill score; merged sums give the score over all cases (Mittermaier 2021).
 ///
 /// Fractions are of a square window of `scale` cells around every cell, where what lies outside the
 /// domain is no event. An even window reaches one cell further to the north and west.
-/// Cells that are missing in either field are no event in both.
+/// Cells that are missing in either field are no event in both; a window without any other cell does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fss {
     squared_difference: f64,
     reference: f64,
-    /// Windows.
+    /// Windows with a cell that is known.
     count: f64,
 }
 
@@ -41,8 +91,10 @@ impl Fss {
         let both = |own: ArrayView2<'_, f32>, other: ArrayView2<'_, f32>| {
             Zip::from(own).and(other).map_collect(|a, b| u32::from((*a >= least) & !b.is_nan()))
         };
+        let known = Zip::from(forecast).and(observed).map_collect(|f, o| !(f.is_nan() | o.is_nan()));
         let (forecast, observed) = (both(forecast, observed), both(observed, forecast));
-        self.add_sums(&sums_of_counts(forecast.view()), 1.0, &sums_of_counts(observed.view()), scale, Border::NoEvent);
+        let sums = [&forecast, &observed].map(|counts| sums_of_counts(counts.view()));
+        self.add_sums(&sums[0], 1.0, &sums[1], sums_of_known(&known).as_ref(), scale, Border::NoEvent);
     }
 
     /// Adds probabilities of an event and whether it happened (1 or 0), without missing values.
@@ -58,15 +110,25 @@ impl Fss {
         scale: usize,
         border: Border,
     ) {
-        self.add_sums(&sums(forecast), 1.0, &sums(observed), scale, border);
+        self.add_sums(&sums(forecast), 1.0, &sums(observed), None, scale, border);
     }
 
-    /// The same of tables of sums, that of the forecast over numbers of members with the event, out of `count`.
-    fn add_sums(&mut self, forecast: &Array2<f64>, count: f64, observed: &Array2<f64>, scale: usize, border: Border) {
+    /// The same of tables of sums, that of the forecast over numbers of members with the event, out of `count`. `known` are
+    /// sums over cells that are known, if not all of them are.
+    fn add_sums(
+        &mut self,
+        forecast: &Array2<f64>,
+        count: f64,
+        observed: &Array2<f64>,
+        known: Option<&Array2<f64>>,
+        scale: usize,
+        border: Border,
+    ) {
         let (rows, columns) = (forecast.dim().0 - 1, forecast.dim().1 - 1);
         let windows = |cells: usize| Windows::of(scale, border, cells);
         let (high, wide) = (windows(rows), windows(columns));
         let (mut f, mut o) = (vec![0f64; wide.count], vec![0f64; wide.count]);
+        let mut shares_known = vec![0f64; if known.is_some() { wide.count } else { 0 }];
         for y in 0..high.count {
             fractions(forecast, high.range(y), &wide, &mut f);
             fractions(observed, high.range(y), &wide, &mut o);
@@ -78,7 +140,14 @@ impl Fss {
             };
             let so_far = (self.squared_difference, self.reference);
             (self.squared_difference, self.reference) = f.iter().zip(&o).fold(so_far, of_pair);
-            self.count += wide.count as f64;
+            let windows = match known {
+                Some(known) => {
+                    fractions(known, high.range(y), &wide, &mut shares_known);
+                    shares_known.iter().filter(|share| **share > 0.0).count()
+                }
+                None => wide.count,
+            };
+            self.count += windows as f64;
         }
     }
 
@@ -107,7 +176,8 @@ impl Fss {
         Zip::from(&mut yes).and(&known).for_each(|yes, known| *yes *= u32::from(*known));
         let observed = Zip::from(observed).and(&known).map_collect(|v, known| u32::from(*known & (*v >= least)));
         // Counts of members are exact, shares of them are not.
-        self.add_sums(&sums_of_counts(yes.view()), count, &sums_of_counts(observed.view()), scale, border);
+        let (yes, observed) = (sums_of_counts(yes.view()), sums_of_counts(observed.view()));
+        self.add_sums(&yes, count, &observed, sums_of_known(&known).as_ref(), scale, border);
     }
 
     /// The sums of both.
@@ -120,7 +190,7 @@ impl Fss {
         }
     }
 
-    /// Windows that were compared.
+    /// Windows that were compared: those with a cell that is known.
     pub fn count(&self) -> f64 {
         self.count
     }
@@ -217,6 +287,12 @@ fn sums_of_counts(counts: ArrayView2<'_, u32>) -> Array2<f64> {
     sums
 }
 
+/// The same of the cells that are known; `None` if all are.
+fn sums_of_known(known: &Array2<bool>) -> Option<Array2<f64>> {
+    let is_whole = known.iter().all(|known| *known);
+    (!is_whole).then(|| sums_of_counts(known.mapv(u32::from).view()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::close, *};
@@ -246,8 +322,20 @@ mod tests {
         }
     }
 
-    /// Fractions window by window, each from its cells.
+    /// Fractions window by window, each from its cells; of windows where one is known.
     fn slow(forecast: &Array2<f32>, count: f64, observed: &Array2<f32>, scale: usize, border: Border) -> Fss {
+        let all = Array2::from_elem(forecast.dim(), true);
+        slow_where(&all, forecast, count, observed, scale, border)
+    }
+
+    fn slow_where(
+        known: &Array2<bool>,
+        forecast: &Array2<f32>,
+        count: f64,
+        observed: &Array2<f32>,
+        scale: usize,
+        border: Border,
+    ) -> Fss {
         let (rows, columns) = forecast.dim();
         let (scale, before) = (scale.max(1) as isize, (scale / 2) as isize);
         let mut fss = Fss::default();
@@ -258,6 +346,9 @@ mod tests {
                 continue;
             }
             let range = |start: isize, n: usize| start.max(0)..(start + scale).min(n as isize);
+            if !known.slice(s![range(y0, rows), range(x0, columns)]).iter().any(|known| *known) {
+                continue;
+            }
             let fraction = |field: &Array2<f32>| {
                 let window = field.slice(s![range(y0, rows), range(x0, columns)]);
                 window.iter().map(|v| f64::from(*v)).sum::<f64>() / (scale * scale) as f64
@@ -291,6 +382,66 @@ mod tests {
             one.add_windows(first.mapv(yes).view(), observed.mapv(yes).view(), scale, border);
             prop_assert_eq!(one, slow(&first.mapv(yes), 1.0, &observed.mapv(yes), scale, border));
         }
+
+        #[test]
+        fn windows_without_a_known_cell_do_not_count_and_others_are_as_if_the_missing_were_dry(
+            rows in 1usize..9, columns in 1usize..20, scale in 1usize..7, inside: bool, above: bool, seed in 0usize..1000,
+        ) {
+            let border = if inside { Border::Interior } else { Border::NoEvent };
+            let operator = if above { Operator::Above } else { Operator::AtLeast };
+            // Whole blocks are missing, and cells by themselves in one of the fields.
+            let field = |k: usize| Array3::from_shape_fn((2, rows, columns), |(m, y, x)| {
+                let is_gone = (y / 3 + x / 4 + seed) % 2 == 0 || (x + 5 * y + k + seed + m) % 7 == 0;
+                if is_gone { f32::NAN } else { [0.0f32, 1.0, 2.0][(m * 5 + y * y + x * (seed + k)) % 3] }
+            });
+            let (members, observed) = (field(0), field(5).index_axis_move(ndarray::Axis(0), 0));
+            let known = Zip::from(&observed).and(members.lanes(ndarray::Axis(0))).map_collect(|o, lane| {
+                !o.is_nan() && lane.iter().all(|v| !v.is_nan())
+            });
+            let event = operator.event(1.0);
+            let yes = |of: &Array2<f32>| {
+                Zip::from(of).and(&known).map_collect(|v, known| f32::from(*known && event.holds(*v)))
+            };
+            let each: Vec<Array2<f32>> = members.outer_iter().map(|member| yes(&member.to_owned())).collect();
+            let mut fss = Fss::default();
+            fss.add_ensemble(members.view(), observed.view(), event, scale, border);
+            let expected = slow_where(&known, &(&each[0] + &each[1]), 2.0, &yes(&observed), scale, border);
+            prop_assert_eq!(fss, expected);
+        }
+    }
+
+    #[test]
+    fn a_window_counts_once_a_cell_of_it_is_known() {
+        let (mut forecast, observed) = (Array2::<f32>::from_elem((20, 20), f32::NAN), Array2::<f32>::ones((20, 20)));
+        forecast.slice_mut(s![5..8, 5..9]).fill(2.0);
+        let counts = |scale: usize, border: Border| {
+            let (mut fss, members) = (Fss::default(), forecast.view().insert_axis(ndarray::Axis(0)));
+            fss.add_ensemble(members, observed.view(), Event::AtLeast(1.0), scale, border);
+            assert_eq!(fss.score(), Some(1.0));
+            fss.count()
+        };
+        assert_eq!(counts(1, Border::NoEvent), 12.0, "of 400 cells");
+        assert_eq!((counts(3, Border::NoEvent), counts(3, Border::Interior)), (30.0, 30.0), "one more on each side");
+        assert_eq!((counts(33, Border::NoEvent), counts(20, Border::Interior)), (400.0, 1.0));
+        let mut fss = Fss::default();
+        fss.add(forecast.view(), observed.view(), Event::AtLeast(1.0), 3);
+        assert_eq!(fss.count(), 30.0);
+    }
+
+    #[test]
+    fn what_equals_the_threshold_is_an_event_or_none() {
+        assert!(Border::NAMED.iter().all(|(name, border)| border.name() == *name));
+        assert!(Operator::NAMED.iter().all(|(name, operator)| operator.name() == *name));
+        let forecast = ndarray::arr2(&[[1.0f32, 0.0], [2.0, 0.0]]);
+        let observed = ndarray::arr2(&[[2.0f32, 0.0], [2.0, 1.0]]);
+        let score = |operator: Operator| {
+            let mut fss = Fss::default();
+            fss.add(forecast.view(), observed.view(), operator.event(1.0), 1);
+            fss.score()
+        };
+        // One of three events is missed, or one of two.
+        assert!(close(score(Operator::AtLeast), 0.8, 1e-15), "{:?}", score(Operator::AtLeast));
+        assert!(close(score(Operator::Above), 1.0 - 1.0 / 3.0, 1e-15), "{:?}", score(Operator::Above));
     }
 
     #[test]
@@ -312,9 +463,10 @@ mod tests {
         let mut fss = Fss::default();
         fss.add(field.view(), field.view(), Event::AtLeast(1.0), 3);
         assert_eq!(fss.score(), None);
+        assert_eq!(fss.count(), 25.0);
         let other = field.mapv(|_| f32::NAN);
         field.fill(2.0);
         fss.add(field.view(), other.view(), Event::AtLeast(1.0), 3);
-        assert_eq!(fss.score(), None);
+        assert_eq!((fss.score(), fss.count()), (None, 25.0));
     }
 }

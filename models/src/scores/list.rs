@@ -3,9 +3,9 @@
 use super::csi::Csi;
 use super::score::AnyScore;
 use super::{
-    Crps, DirectionError, EnergyScore, Error, FairCrps, FssScore, LogSpectrumRatio, Maximum, NeighbourhoodCsi, Pool,
-    PooledCrps, PrecisionRank, Probability, RankHistogram, SpectrumRatio, SpeedCrps, Spread, TailCrps, VectorError,
-    WetArea,
+    Crps, DirectionError, EnergyScore, Error, FairCrps, FssOptions, FssScore, LogSpectrumRatio, Maximum,
+    NeighbourhoodCsi, Pool, PooledCrps, PrecisionRank, Probability, RankHistogram, SpectrumRatio, SpeedCrps, Spread,
+    TailCrps, VectorError, WetArea,
 };
 
 /// What the scores of events and of neighbourhoods are of.
@@ -15,12 +15,14 @@ pub struct Settings {
     pub thresholds: Vec<f32>,
     /// Sides of windows in cells.
     pub scales: Vec<usize>,
+    /// Which events and windows of the fractions skill score count.
+    pub fss: FssOptions,
 }
 
 /// Thresholds alone.
 impl From<Vec<f32>> for Settings {
     fn from(thresholds: Vec<f32>) -> Self {
-        Self { thresholds, scales: Vec::new() }
+        Self { thresholds, ..Self::default() }
     }
 }
 
@@ -29,9 +31,16 @@ impl Settings {
         self.thresholds.iter().map(|threshold| boxed(of(*threshold))).collect()
     }
 
-    fn each_window<S: AnyScore + 'static>(&self, of: fn(f32, usize) -> S) -> Scores {
-        let windows = |threshold: f32| self.scales.iter().map(move |scale| boxed(of(threshold, *scale)));
-        self.thresholds.iter().flat_map(|threshold| windows(*threshold)).collect()
+    fn each_window<S: AnyScore + 'static>(&self, of: impl Fn(f32, usize) -> S) -> Scores {
+        let mut scores = Scores::new();
+        for threshold in &self.thresholds {
+            scores.extend(self.scales.iter().map(|scale| boxed(of(*threshold, *scale))));
+        }
+        scores
+    }
+
+    fn each_fss(&self) -> Scores {
+        self.each_window(|threshold, scale| FssScore::new(threshold, scale, self.fss))
     }
 
     fn each_pool(&self, pool: Pool) -> Scores {
@@ -65,7 +74,7 @@ pub const ALL: &[Kind] = &[
     Kind { name: "csi", about: "yes or no, of the mean", start: |at| at.each(Csi::of_mean) },
     Kind { name: "csi-control", about: "yes or no, of the first member", start: |at| at.each(Csi::of_control) },
     Kind { name: "csi-nearby", about: "CSI in windows", start: |at| at.each_window(NeighbourhoodCsi::new) },
-    Kind { name: "fss", about: "fractions skill score", start: |at| at.each_window(FssScore::new) },
+    Kind { name: "fss", about: "fractions skill score", start: Settings::each_fss },
     Kind { name: "probability", about: "Brier, ROC, economic value", start: |at| at.each(Probability::at_least) },
     Kind { name: "spectrum", about: "power of the members by wavelength", start: |_| one(SpectrumRatio::default()) },
     Kind { name: "energy", about: "CRPS of the wind as a vector", start: |_| one(EnergyScore::default()) },
@@ -103,7 +112,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 ///
 /// ```
 /// use squall_models::scores::list::{Settings, start};
-/// let settings = Settings { thresholds: vec![0.1, 1.0], scales: vec![1, 9] };
+/// let settings = Settings { thresholds: vec![0.1, 1.0], scales: vec![1, 9], ..Settings::default() };
 /// assert_eq!(start(&["crps", "csi", "fss"], &settings).unwrap().len(), 1 + 2 + 4);
 /// assert!(start(&["luck"], &settings).unwrap_err().to_string().contains("there are crps, "));
 /// ```

@@ -49,7 +49,7 @@ pub use csi::Csi;
 pub use direction::DirectionError;
 pub use extent::{Maximum, WetArea};
 pub use fields::{Field, Number, numbers, of_fields, of_places};
-pub use fss::{Border, Fss};
+pub use fss::{Border, Fss, FssOptions, Operator};
 pub use list::UnknownScore;
 pub use neighbourhood::{FssScore, NeighbourhoodCsi, PooledCrps};
 pub use pooled::{Pool, neighbourhood_table, pooled_crps};

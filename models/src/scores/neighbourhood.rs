@@ -3,28 +3,35 @@
 use super::pooled::{Pool, neighbourhood_table, pooled_crps};
 use super::score::{Pair, Score, Value};
 use super::statistics::sums_of_field;
-use super::{Border, Contingency, Crps, Event, Fss};
+use super::{Border, Contingency, Crps, Event, Fss, FssOptions, Operator};
 
 /// The FSS of a threshold and a window; of an ensemble the probabilistic one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FssScore {
     threshold: f32,
     scale: usize,
+    options: FssOptions,
     sums: Fss,
 }
 
 impl FssScore {
-    /// Of windows of `scale` cells around every cell; beyond the border there is no event.
-    pub fn new(threshold: f32, scale: usize) -> Self {
-        Self { threshold, scale, sums: Fss::default() }
+    /// Of windows of `scale` cells.
+    pub fn new(threshold: f32, scale: usize, options: FssOptions) -> Self {
+        Self { threshold, scale, options, sums: Fss::default() }
     }
 }
 
 sums_of_field!(FssScore, sums);
 
 impl Score for FssScore {
+    /// Says what is not as usual.
     fn name(&self) -> &'static str {
-        "FSS"
+        match (self.options.border, self.options.operator) {
+            (Border::NoEvent, Operator::AtLeast) => "FSS",
+            (Border::NoEvent, Operator::Above) => "FSS above",
+            (Border::Interior, Operator::AtLeast) => "FSS inside",
+            (Border::Interior, Operator::Above) => "FSS inside, above",
+        }
     }
 
     fn threshold(&self) -> Option<f32> {
@@ -36,8 +43,9 @@ impl Score for FssScore {
     }
 
     fn add(&mut self, pair: &Pair<'_>) {
-        let event = Event::AtLeast(self.threshold);
-        self.sums.add_ensemble(pair.members, pair.observed, event, self.scale, Border::NoEvent);
+        let FssOptions { border, operator } = self.options;
+        let event = operator.event(self.threshold);
+        self.sums.add_ensemble(pair.members, pair.observed, event, self.scale, border);
     }
 
     fn merge(&mut self, other: &Self) {

@@ -125,14 +125,14 @@ mod tests {
             o[[(y + 16 - i) % 16, (x + 16 - 2 * i) % 16]] * (1.0 + 0.1 * i as f32)
         });
         for (size, pool, fair, biased) in [
-            (1, Pool::Mean, 0.363281, 0.533203),
-            (4, Pool::Mean, 0.484221, 0.675712),
-            (4, Pool::Max, 1.809665, 2.415311),
-            (16, Pool::Mean, 0.046875, 0.061523),
-            (16, Pool::Max, 1.333333, 1.75),
+            (1, Pool::Mean, 93.0 / 256.0, 273.0 / 512.0),
+            (4, Pool::Mean, 491.0 / 1014.0, 14617.0 / 21632.0),
+            (4, Pool::Max, 1835.0 / 1014.0, 6531.0 / 2704.0),
+            (16, Pool::Mean, 3.0 / 64.0, 63.0 / 1024.0),
+            (16, Pool::Max, 4.0 / 3.0, 1.75),
         ] {
             let crps = pooled_crps(members.view(), o.view(), size, pool);
-            assert!(close(crps.fair(), fair, 1e-6) && close(crps.biased(), biased, 1e-6), "{size} {pool:?} {crps:?}");
+            assert!(close(crps.fair(), fair, 1e-12) && close(crps.biased(), biased, 1e-12), "{size} {pool:?} {crps:?}");
         }
         assert_eq!(pooled_crps(members.view(), o.view(), 17, Pool::Mean).biased(), None);
     }
@@ -146,6 +146,7 @@ mod tests {
         for (size, counts) in [(3, (12.0, 33.0, 33.0)), (5, (8.0, 13.0, 17.0)), (7, (9.0, 6.0, 8.0))] {
             let table = neighbourhood_table(f.view(), o.view(), Event::AtLeast(8.0), size);
             assert_eq!((table.hits, table.false_alarms, table.misses), counts, "{size}");
+            assert!(close(table.csi(), counts.0 / (counts.0 + counts.1 + counts.2), 1e-12), "{size}");
         }
         assert_eq!(neighbourhood_table(f.view(), o.view(), Event::AtLeast(8.0), 1).csi(), Some(0.0625));
     }

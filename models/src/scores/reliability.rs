@@ -282,6 +282,41 @@ mod tests {
         }
     }
 
+    /// Of 10 members of the radar of 2015-05-15, of which so many have the event (1 mm in 5 minutes): how often it happened
+    /// and did not.
+    const RADAR: [[usize; 2]; 11] = [
+        [199, 310_723],
+        [93, 1514],
+        [65, 672],
+        [48, 274],
+        [57, 124],
+        [34, 53],
+        [38, 71],
+        [27, 58],
+        [21, 27],
+        [33, 13],
+        [104, 7],
+    ];
+
+    #[test]
+    fn golden_areas_under_the_roc_curve() {
+        let mut table = ProbabilityTable::default();
+        for (yes, [events, others]) in RADAR.iter().enumerate() {
+            let mut members = [0.0; 10];
+            members[..yes].fill(3.0);
+            (0..*events).for_each(|_| table.add_case(&members, 2.0, EVENT));
+            (0..*others).for_each(|_| table.add_case(&members, 0.0, EVENT));
+        }
+        assert_eq!(table.count(), 314_255);
+        let area = table.roc_area().unwrap();
+        assert!((area - 387_291_919.0 / 450_864_768.0).abs() < 1e-12, "{area}");
+        // pysteps has ten thresholds by default, k / 9: none of them tells one member from two.
+        let mut curve = table.roc().unwrap();
+        curve.remove(curve.len() - 2);
+        let area: f64 = curve.windows(2).map(|ends| (ends[1].0 - ends[0].0) * (ends[0].1 + ends[1].1) / 2.0).sum();
+        assert!((area - 59_782_661.0 / 75_144_128.0).abs() < 1e-12 && (area - 0.79557329).abs() < 1e-8, "{area}");
+    }
+
     #[test]
     fn perfect_alarms_have_value_1_and_no_event_has_none() {
         let perfect = table(&[(vec![3.0, 3.0], 3.0), (vec![0.0, 0.0], 0.0), (vec![0.0, 1.0], 1.0)]);

@@ -64,7 +64,7 @@ const KEY_BITS: u32 = 48;
 /// # use ndarray::{Array2, Array3};
 /// # use squall_models::scores::Pair;
 ///
-/// let settings = Settings { thresholds: vec![1.0], scales: vec![3] };
+/// let settings = Settings { thresholds: vec![1.0], scales: vec![3], ..Settings::default() };
 /// let mut scores = list::start(&["crps", "csi"], &settings).unwrap();
 /// let (members, observed) = (Array3::from_elem((2, 4, 4), 0.1), Array2::from_elem((4, 4), 2.0));
 /// scores.iter_mut().for_each(|score| score.add(&Pair::new(members.view(), observed.view())));
@@ -178,7 +178,8 @@ mod tests {
     /// All scores that have sums, of one field each.
     fn empty() -> Vec<Box<dyn AnyScore>> {
         let names: Vec<_> = list::measures().chain(["wet-area", "maximum", "spectrum-log"]).collect();
-        list::start(&names, &Settings { thresholds: vec![0.5, 2.0], scales: vec![1, 3] }).unwrap()
+        let settings = Settings { thresholds: vec![0.5, 2.0], scales: vec![1, 3], ..Settings::default() };
+        list::start(&names, &settings).unwrap()
     }
 
     fn added(fields: &[Vec<f32>]) -> Vec<Box<dyn AnyScore>> {

@@ -123,13 +123,31 @@ mod tests {
     }
 
     #[test]
+    fn golden_values() {
+        let members = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 0.0f32]];
+        let (biased, fair) = energy_score(&members, [1.0, 0.5]).unwrap();
+        // Distances to the observation, and of the pairs: 0.3049861 and 0.1369757.
+        let (error, pairs) = ((1.0 + 5f64.sqrt()) / 4.0, 3.0 + 2.0 * 2f64.sqrt() + 5f64.sqrt());
+        assert!((biased - (error - pairs / 16.0)).abs() < 1e-12 && (biased - 0.3049861).abs() < 1e-7, "{biased}");
+        assert!((fair.unwrap() - (error - pairs / 12.0)).abs() < 1e-12 && (fair.unwrap() - 0.1369757).abs() < 1e-7);
+        // Of scoringrules' own tests, rounded to f32: there 0.3949793 and 0.3274585.
+        let members =
+            [[0.79546744, 0.02461368], [0.477796, 0.7584595], [0.2164079, 0.318181], [0.5409873, 0.1319422f32]];
+        let (biased, fair) = energy_score(&members, [0.2743836, 0.81464]).unwrap();
+        assert!((biased - 0.394_979_256_691_315_8).abs() < 1e-12 && (biased - 0.3949793).abs() < 1e-7, "{biased}");
+        assert!((fair.unwrap() - 0.327_458_433_430_376_3).abs() < 1e-12, "{fair:?}");
+        assert!((fair.unwrap() - 0.3274585).abs() < 1e-7);
+    }
+
+    #[test]
     fn sums_and_missing_values() {
         let mut score = EnergyScore::default();
         score.add_case(&[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 0.0]], [1.0, 0.5]);
         score.add_case(&[[1.0, f32::NAN]], [1.0, 0.5]);
         score.add_case(&[], [1.0, 0.5]);
         assert_eq!(score.count(), 1.0);
-        assert!(close(score.merge(&score).fair(), 0.1369757, 1e-7));
+        let fair = (1.0 + 5f64.sqrt()) / 4.0 - (3.0 + 2.0 * 2f64.sqrt() + 5f64.sqrt()) / 12.0;
+        assert!(close(score.merge(&score).fair(), fair, 1e-12));
         let mut error = VectorError::default();
         error.add_pair([3.0, 0.0], [0.0, 4.0]);
         error.add_pair([f32::NAN, 0.0], [0.0, 4.0]);

@@ -15,5 +15,5 @@ pub use self::inference::{
 pub use self::reading::{
     BrokerClock, BrokerTrouble, Lag, NewPartition, PositionLost, RecordLate, RecordRead, TimestampDoubted,
 };
-pub use self::verification::{NotJudged, ReadingsJudged, Scored, Stands};
+pub use self::verification::{NotJudged, ReadingsJudged, Scored, ScratchHeld, Stands};
 pub use self::windows::{FrameAccepted, FrameTooLate, RecordRejected, WindowFired, WindowSkipped};

@@ -25,6 +25,22 @@ impl NotJudged<'_> {
     }
 }
 
+/// The fields that wait to be scored take so much of the folder for temporary files.
+pub struct ScratchHeld<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// How much.
+    pub bytes: u64,
+}
+
+impl ScratchHeld<'_> {
+    /// Sets the gauge.
+    pub fn emit(self) {
+        let Self { stream, bytes } = self;
+        gauge!("squall_scratch_bytes", "stream" => stream.to_owned()).set(bytes as f64);
+    }
+}
+
 /// A record of reports of stations was read, and what it says was judged.
 pub struct ReadingsJudged<'a> {
     /// Name of the stream.

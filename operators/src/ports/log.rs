@@ -342,7 +342,7 @@ pub struct TopicInfo {
     pub timestamps: Option<Timestamps>,
     /// Largest record in bytes, if the broker says.
     pub max_record_bytes: Option<u64>,
-    /// How long it keeps records, if the broker says.
+    /// How long it keeps records, if the broker says. Of a compacted one, whether that happens soon: within an hour.
     pub retention: Option<Retention>,
 }
 

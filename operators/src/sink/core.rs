@@ -7,7 +7,7 @@ use squall_fields::{ForecastId, KnowledgeTime};
 
 use crate::Tick;
 use crate::dead_letter::DeadLetters;
-use crate::decisions::Keeper;
+use crate::decisions::{IN_A_RECORD, Keeper};
 use crate::knowledge::PartitionClock;
 use crate::note::{Note, Passed, Published};
 use crate::ports::{Outgoing, PartitionId};
@@ -63,7 +63,8 @@ pub struct SinkCore {
     cursors: BTreeMap<PartitionId, Cursor>,
     mark: Option<Arc<Mark>>,
     recovered: Progress,
-    decisions: Vec<Decision>,
+    /// When records count as known that a restart would otherwise find known at another time.
+    late: BTreeMap<(PartitionId, i64), KnowledgeTime>,
     /// Where decisions are kept for replays, and those that are not committed yet.
     keeper: Option<Keeper>,
     fresh: Vec<Decision>,
@@ -82,12 +83,16 @@ impl SinkCore {
         let recovered = progress.cloned().unwrap_or_default(); // a stream without history
         let clock = |p: &Position| PartitionClock::going_on(p.knowledge, p.taken);
         let cursor = |p: &Position| Cursor { next: p.next, rewind: (p.rewind, clock(p)), topic_id: p.topic_id.clone() };
+        let late = recovered.decisions.iter().filter_map(|decision| match decision {
+            Decision::Late { partition, offset, knowledge } => Some(((partition.clone(), *offset), *knowledge)),
+            Decision::Degraded { .. } | Decision::Skipped { .. } => None,
+        });
         Self {
             dead_letters,
             pending: BTreeMap::new(),
             cursors: recovered.positions.iter().map(|p| (p.partition.clone(), cursor(p))).collect(),
             mark: None,
-            decisions: recovered.decisions.clone(),
+            late: late.collect(),
             keeper: None,
             fresh: Vec::new(),
             whereabouts: None,
@@ -168,11 +173,13 @@ impl SinkCore {
         match note {
             Note::Passed(Passed { partition, offset, known_at, decided, topic_id, after }) => {
                 self.passed += 1;
+                if self.cursors.get(&partition).is_some_and(|cursor| cursor.topic_id != topic_id) {
+                    self.late.retain(|(of, _), _| *of != partition); // of a topic that was made again
+                }
                 if decided {
+                    self.late.insert((partition.clone(), offset), known_at);
                     let partition = partition.clone();
-                    let late = Decision::Late { partition, offset, knowledge: known_at };
-                    self.fresh.push(late.clone());
-                    self.decisions.push(late);
+                    self.fresh.push(Decision::Late { partition, offset, knowledge: known_at });
                 }
                 let next = offset + 1;
                 let is_newer = self.cursors.get(&partition).is_none_or(|c| c.topic_id != topic_id || next >= c.next);
@@ -213,23 +220,26 @@ impl SinkCore {
             Position { partition: id.clone(), rewind, knowledge, taken, next: cursor.next, topic_id }
         };
         let positions: Vec<_> = self.cursors.iter().map(position).collect();
-        self.decisions.retain(|decision| match decision {
-            Decision::Late { partition, offset, .. } => {
-                positions.iter().any(|p| p.partition == *partition && *offset >= p.rewind)
-            }
-            // What has fired before the frontier does not fire again.
-            Decision::Degraded { .. } | Decision::Skipped { .. } => false,
-        });
+        // What has fired before the frontier does not fire again: of windows nothing is to be decided again.
+        let rewinds: BTreeMap<&PartitionId, i64> = positions.iter().map(|p| (&p.partition, p.rewind)).collect();
+        self.late.retain(|(partition, offset), _| rewinds.get(partition).is_some_and(|rewind| offset >= rewind));
         if !self.digests.is_empty() {
             self.recovered.model_digests = std::mem::take(&mut self.digests).iter().map(|d| d.to_string()).collect();
         }
         if let Some(mark) = &self.mark {
             self.recovered.state = mark.state.clone();
         }
+        // Beyond what a record takes a restart reads those that were kept for replays.
+        let more_decisions = self.keeper.is_some() && self.late.len() > IN_A_RECORD;
+        let late = self.late.iter().filter(|_| !more_decisions).map(|((partition, offset), knowledge)| {
+            Decision::Late { partition: partition.clone(), offset: *offset, knowledge: *knowledge }
+        });
+        let decisions = late.collect();
         Progress {
             frontier,
             positions,
-            decisions: self.decisions.clone(),
+            decisions,
+            more_decisions,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..self.recovered.clone()
         }
@@ -345,6 +355,33 @@ mod tests {
         assert_eq!(core.cut(at(200), true).unwrap().progress.decisions.len(), 1);
         core.push(200, mark(&[]));
         assert!(core.cut(at(300), true).unwrap().progress.decisions.is_empty());
+    }
+
+    #[test]
+    fn more_decisions_than_a_record_takes_are_found_again_where_they_are_kept() {
+        let count = IN_A_RECORD as i64 + 5;
+        let mut first = core().keeping(Keeper::new("progress", "live", "rain"));
+        for offset in 0..count {
+            first.push(100, passed(0, offset, 100, true).1);
+        }
+        first.push(100, mark(&[(0, 3, 100)]));
+        let batch = first.cut(at(200), true).unwrap();
+        assert!(batch.progress.more_decisions && batch.progress.decisions.is_empty());
+        let recorded = Recorded::read(batch.records.iter().filter_map(|record| record.value.as_deref())).unwrap();
+        let progress = recorded.complete(batch.progress);
+        assert!(!progress.more_decisions);
+        let offset = |decision: &Decision| match decision {
+            Decision::Late { offset, .. } => *offset,
+            other => panic!("{other:?}"),
+        };
+        let offsets: Vec<i64> = progress.decisions.iter().map(offset).collect();
+        assert_eq!(offsets, (3..count).collect::<Vec<_>>(), "those that are read again");
+        let mut again = SinkCore::new("dead".into(), Some(&progress)).keeping(Keeper::new("progress", "live", "rain"));
+        assert!(again.cut(at(250), true).unwrap().progress.more_decisions, "they are still ahead");
+        again.push(250, mark(&[]));
+        again.push(250, passed(0, count, 250, false).1);
+        let caught_up = again.cut(at(300), true).unwrap().progress;
+        assert!(!caught_up.more_decisions && caught_up.decisions.is_empty());
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Counted is memory as it will be: a record of 400 kB becomes a field of 4 MB, and stays beside it until it is
 //! committed. What a record becomes is not known when it is read, so it is taken to be the largest of those that were
 //! decoded last. A quarter of the budget belongs to what is read ahead and not yet taken: half of that to the queues of
-//! the log's client, half to those between the reader and the operator.
+//! the log's client, half to those between the reader and the operator. The partitions of all sources of the dataflow
+//! share it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,10 @@ struct Flight {
     decoded: VecDeque<u64>,
     /// Bytes of records that refill windows and wait to be decoded.
     refilling: u64,
+    /// Bytes of records that wait for those after them.
+    doubtful: u64,
+    /// Bytes beside what waits for a commit.
+    beside: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,9 +61,14 @@ impl Budget {
         self.flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that the queues between a reader and its operator may hold, and as many those of the log's client.
-    pub fn for_queues(&self) -> u64 {
+    /// Bytes that all queues between readers and their operators may hold, and as many those of the log's client.
+    fn for_queues(&self) -> u64 {
         self.max_bytes / 8
+    }
+
+    /// The share in that of one partition of a source that has so many, in a dataflow with so many sources.
+    pub fn for_queue(&self, sources: usize, partitions: usize) -> u64 {
+        self.for_queues() / (sources.max(1) as u64 * partitions.max(1) as u64)
     }
 
     /// A record of so many bytes was taken at a time.
@@ -78,6 +88,17 @@ impl Budget {
         flight.refilling = flight.refilling.saturating_sub(bytes);
     }
 
+    /// A record of so many bytes is kept until those after it tell whether its timestamp is believed.
+    pub fn add_doubtful(&self, bytes: u64) {
+        self.flight().doubtful += bytes;
+    }
+
+    /// That is known.
+    pub fn judged(&self, bytes: u64) {
+        let mut flight = self.flight();
+        flight.doubtful = flight.doubtful.saturating_sub(bytes);
+    }
+
     /// Whether another record may be taken that was known before what is committed.
     pub fn has_room_to_refill(&self) -> bool {
         self.flight().refilling < self.for_queues()
@@ -90,9 +111,15 @@ impl Budget {
 
     /// What a note for the sink holds waits for its commit. Dead letters are counted with their records.
     pub fn add_note(&self, time: Tick, note: &Note) {
-        if let Note::Published(published) = note {
-            self.add_output(time, published.bytes() as u64);
+        if let Note::Published(_) | Note::Records(_) = note {
+            self.add_output(time, note.bytes() as u64);
         }
+    }
+
+    /// So many bytes are in memory now, and no more those of the last call, for what waits for no commit: fields that are
+    /// scored.
+    pub fn set_beside(&self, bytes: u64) {
+        self.flight().beside = bytes;
     }
 
     /// A record has become frames of so many bytes.
@@ -123,7 +150,7 @@ impl Budget {
         let flight = self.flight();
         // Until the first is decoded a few must do.
         let each = flight.decoded.iter().max().copied().unwrap_or(max / 4);
-        flight.total.bytes + flight.total.records.saturating_mul(each) < max
+        flight.total.bytes + flight.beside + flight.doubtful + flight.total.records.saturating_mul(each) < max
     }
 }
 
@@ -140,6 +167,7 @@ impl Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::Outgoing;
 
     #[test]
     fn counts_what_records_become_until_they_are_committed() {
@@ -172,6 +200,49 @@ mod tests {
         assert!(budget.has_room(), "it waits for no commit");
         budget.refilled(60);
         assert!(budget.has_room_to_refill());
+    }
+
+    #[test]
+    fn what_waits_to_be_judged_takes_room() {
+        let budget = Budget::new(400);
+        budget.add_doubtful(300);
+        assert!(!budget.has_room());
+        assert!(budget.has_room_to_refill(), "the partition that holds time back is read on");
+        budget.judged(300);
+        assert!(budget.has_room());
+    }
+
+    #[test]
+    fn the_queues_of_all_sources_take_no_more_than_is_set_aside() {
+        let budget = Budget::new(800_000);
+        assert_eq!(budget.for_queue(1, 1), 100_000, "of the reader, and as much of the log's client");
+        for partitions in [vec![1], vec![3, 1], vec![1, 7, 64, 2]] {
+            let of_source = |count: &usize| *count as u64 * budget.for_queue(partitions.len(), *count);
+            let all: u64 = partitions.iter().map(of_source).sum();
+            assert!(all <= budget.for_queues() && all > 99_000, "{all} bytes of {partitions:?}");
+        }
+    }
+
+    #[test]
+    fn records_for_the_log_and_fields_that_are_scored_count_too() {
+        let budget = Budget::new(400); // 300 for what is under way
+        budget.set_beside(200);
+        budget.set_beside(140);
+        assert!(budget.has_room());
+        let record = Outgoing {
+            topic: "scores".into(),
+            partition: None,
+            key: None,
+            headers: Vec::new(),
+            value: Some(vec![0; 160].into()),
+            timestamp_ms: None,
+        };
+        budget.add_note(100, &Note::Records(vec![record]));
+        assert!(!budget.has_room());
+        budget.land(Some(101));
+        assert!(budget.has_room(), "they are committed");
+        budget.set_beside(300);
+        assert!(!budget.has_room());
     }
 
     #[test]

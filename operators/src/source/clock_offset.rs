@@ -3,7 +3,8 @@
 //! A live source lets time pass by the machine's clock where nothing comes; records are stamped by the broker's. Were the
 //! machine's ahead, every record would come too late. No request asks a broker for its time, so it is taken from the
 //! records: one that comes after its partition was seen to be at its end was appended after that was asked, and before it
-//! was read, which bounds the offset from both sides.
+//! was read, which bounds the offset from both sides. A topic that its producers stamp says nothing of the broker's clock:
+//! there the machine's counts as it is.
 
 use std::time::{Duration, Instant};
 

@@ -30,6 +30,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use squall_fields::{KnowledgeTime, TraceParent};
 
+use self::budget::Budget;
 pub use self::operator::source;
 pub use self::positions::{Loss, OnLost};
 pub use self::stamp::{PartitionStamp, Stamp};
@@ -61,7 +62,8 @@ pub struct SourceConfig {
     pub topic: Arc<str>,
     /// Its identity, if the log tells.
     pub topic_id: Option<Arc<str>>,
-    /// Whether its timestamps are the broker's word; otherwise they are the producers', and bounded by the broker's clock.
+    /// Whether its timestamps are the broker's word; otherwise they are the producers', and live the machine's clock bounds
+    /// them.
     pub stamped_by_broker: bool,
     /// Every partition of the topic.
     pub partitions: Vec<PartitionId>,
@@ -71,6 +73,11 @@ pub struct SourceConfig {
     pub clock: Clock,
     /// How far in knowledge time a partition may be read ahead of what is committed.
     pub read_ahead: Duration,
+    /// How far ahead of those before it a timestamp of a replay may be without being confirmed by those after it: a few
+    /// slots.
+    pub jump: Duration,
+    /// Sources of its dataflow, which share what the stream may have in queues.
+    pub sources: usize,
     /// Larger records are cut, and go to dead letters.
     pub max_record_bytes: u64,
     /// Number of this source's first holder of time: those of a dataflow differ, since each says what it holds when the
@@ -78,6 +85,13 @@ pub struct SourceConfig {
     pub first_holder: usize,
     /// What the run decided that is replayed: late records take the time that they took there.
     pub recorded: Option<Arc<Recorded>>,
+}
+
+impl SourceConfig {
+    /// Bytes that the queue of each of its partitions may hold, whichever worker reads it.
+    fn queue_bytes(&self, budget: &Budget) -> u64 {
+        budget.for_queue(self.sources, self.partitions.len())
+    }
 }
 
 /// What a reader needs to come back to a record, besides its partition and offset.

@@ -22,9 +22,6 @@ use crate::{Tick, events};
 
 /// Items of a partition that are taken in a row, so that one alone does not fill the budget.
 const IN_A_ROW: usize = 16;
-/// How far ahead of those before it a timestamp of a replay may be without being confirmed by those after it; at least as
-/// far as the source is read ahead.
-const JUMP: Duration = Duration::from_secs(6 * 3600);
 /// How soon an operator that waits for room looks again: nobody wakes it when the probe moves.
 const AGAIN: Duration = Duration::from_millis(2);
 
@@ -101,6 +98,7 @@ impl Reading {
             Item::Record { record, read_at_us, limit } => match self.config.clock {
                 Clock::Wall { .. } => self.give(owned, record, read_at_us, limit),
                 Clock::Log { .. } => {
+                    self.stream.budget.add_doubtful(record.memory_bytes());
                     owned.doubtful.push_back((record, read_at_us));
                     self.judge(owned, false);
                 }
@@ -125,7 +123,7 @@ impl Reading {
 
     /// Gives out the records of a replay whose timestamps are judged; `over` if no more will follow.
     fn judge(&mut self, owned: &mut Owned, over: bool) {
-        let jump_ms = self.config.read_ahead.max(JUMP).as_millis() as i64;
+        let jump_ms = self.config.jump.as_millis() as i64;
         loop {
             let timestamps = owned.doubtful.iter().map(|(record, _)| record.timestamp_ms);
             let limit = match judge(owned.stamp.newest(), jump_ms, timestamps.take(plausible::VOTES + 1), over) {
@@ -134,6 +132,7 @@ impl Reading {
                 Verdict::Doubted => Limit::Doubted,
             };
             let Some((record, read_at_us)) = owned.doubtful.pop_front() else { return };
+            self.stream.budget.judged(record.memory_bytes());
             self.give(owned, record, read_at_us, limit);
         }
     }
@@ -240,7 +239,7 @@ pub fn source<'scope>(
         }
         let waker = || scope.worker().sync_activator_for(info.address.to_vec());
         stream.control.register(waker());
-        let queues = Queues::new(partitions.keys(), stream.budget.for_queues());
+        let queues = Queues::new(partitions.keys(), config.queue_bytes(&stream.budget));
         if let Some(share) = share(&config, worker, workers) {
             reader::spawn(config.clone(), starts, share, connect, stream.clone(), queues.clone(), waker());
         }

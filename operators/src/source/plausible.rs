@@ -1,15 +1,22 @@
 //! Whether a timestamp of a replay is believed.
 //!
 //! In a replay records alone move time, and a single one with a timestamp of the far future would silence its stream for
-//! ever: everything after it in its partition would count as known that late. But an archive has gaps of days, and what
-//! comes after one is far ahead, too. What tells the two apart is what follows: after a gap the records go on from
-//! there, after junk they go back. So a timestamp that is far ahead waits for the votes of the next records of its
-//! partition. That is a function of the partition alone; the end of the log ends the vote.
+//! ever: everything after it in its partition would count as known that late. One of a clock in the wrong time zone does the
+//! same for hours. But an archive has gaps of hours and days, and what comes after one is far ahead, too. What tells the
+//! two apart is what follows: after a gap the records go on from there, after junk they go back. So a timestamp that is
+//! more than a few slots ahead waits for the votes of the next records of its partition. That is a function of the
+//! partition alone; the end of the log ends the vote.
+//!
+//! Records in the order of their timestamps are all believed, whatever lies between them. In a partition whose records are
+//! further apart than a few slots, junk is told from a gap if it is further ahead than about four of its records.
 
 use squall_fields::KnowledgeTime;
 
 /// Records that vote, at most: the majority of them decides.
 pub(super) const VOTES: usize = 5;
+/// At the end of the log one record alone speaks against a timestamp only where it is so much older: otherwise it may be
+/// itself the one that is late.
+const FAR_MS: i64 = 6 * 3_600_000;
 
 /// What becomes of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,16 +38,20 @@ pub(super) fn judge(
     over: bool,
 ) -> Verdict {
     let Some(first) = timestamps.next() else { return Verdict::Open };
-    if first.saturating_sub(newest.unix_ms() as i64) <= jump_ms {
+    let newest = newest.unix_ms() as i64;
+    if first.saturating_sub(newest) <= jump_ms {
         return Verdict::Believed;
     }
-    let (mut with, mut against) = (0, 0);
+    let (mut seen, mut with, mut against, mut is_far) = (0, 0, 0, false);
     for timestamp in timestamps.take(VOTES) {
-        if timestamp >= first.saturating_sub(jump_ms) {
+        seen += 1;
+        let before = first.saturating_sub(timestamp);
+        if before <= jump_ms {
             with += 1;
-        } else {
+        } else if timestamp >= newest.saturating_sub(jump_ms) {
             against += 1;
-        }
+            is_far |= before > FAR_MS;
+        } // else it is late, whichever of the two holds
         if with > VOTES / 2 {
             return Verdict::Believed;
         }
@@ -48,11 +59,12 @@ pub(super) fn judge(
             return Verdict::Doubted;
         }
     }
-    match over {
-        false => Verdict::Open,
-        true if against > with => Verdict::Doubted,
-        true => Verdict::Believed,
-    }
+    let is_doubted = match (seen < VOTES, over) {
+        (true, false) => return Verdict::Open,
+        (true, true) => against > with && (against > 1 || is_far),
+        (false, _) => against >= with,
+    };
+    if is_doubted { Verdict::Doubted } else { Verdict::Believed }
 }
 
 #[cfg(test)]
@@ -60,16 +72,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const JUMP: i64 = 1_000;
+    const MINUTE: i64 = 60_000;
+    const HOUR: i64 = 60 * MINUTE;
+    const SLOT: i64 = 5 * MINUTE;
+    /// As a stream has it whose slots are five minutes apart.
+    const JUMP: i64 = 3 * SLOT;
+    /// A day of 2026.
+    const DAY: i64 = 1_780_000_000_000;
+    const YEAR_2100: i64 = 4_102_444_800_000;
 
     /// Which timestamps of a whole partition are believed, as the source takes them.
-    fn believed(stamps: &[i64]) -> Vec<bool> {
+    fn believed_within(jump: i64, stamps: &[i64]) -> Vec<bool> {
         let mut newest = KnowledgeTime::default();
         let one = |i: usize| {
-            let verdict = judge(newest, JUMP, stamps[i..].iter().copied(), true);
+            let verdict = judge(newest, jump, stamps[i..].iter().copied(), true);
             // As soon as a record can be judged it is, and more records do not change that.
             for seen in i + 1..stamps.len() {
-                let early = judge(newest, JUMP, stamps[i..seen].iter().copied(), false);
+                let early = judge(newest, jump, stamps[i..seen].iter().copied(), false);
                 assert!(early == Verdict::Open || early == verdict);
             }
             if verdict == Verdict::Believed {
@@ -80,8 +99,20 @@ mod tests {
         (0..stamps.len()).map(one).collect()
     }
 
+    fn believed(stamps: &[i64]) -> Vec<bool> {
+        believed_within(JUMP, stamps)
+    }
+
+    /// So many slots, and the places of those that are not believed once junk is put before one of them.
+    fn doubted_among(slots: i64, before: usize, junk: &[i64]) -> Vec<usize> {
+        let mut stamps: Vec<_> = (0..slots).map(|slot| DAY + slot * SLOT).collect();
+        stamps.splice(before..before, junk.iter().copied());
+        (0..).zip(believed(&stamps)).filter(|(_, believed)| !believed).map(|(place, _)| place).collect()
+    }
+
     #[test]
     fn junk_is_doubted_and_a_gap_is_believed() {
+        let believed = |stamps: &[i64]| believed_within(1_000, stamps);
         assert_eq!(believed(&[100, 200, 9_000_000, 300, 400, 500]), [true, true, false, true, true, true]);
         assert_eq!(believed(&[100, 200, 90_000, 90_100, 90_200]), [true; 5]);
         assert_eq!(believed(&[100, 200, 90_000]), [true; 3], "nothing speaks against the last");
@@ -92,21 +123,80 @@ mod tests {
         assert_eq!(believed(&junk_after_a_gap), [true, true, false, true, true, true, true]);
     }
 
+    #[test]
+    fn three_hours_without_a_record_are_believed_after_the_votes() {
+        let newest = KnowledgeTime::from_unix_ms(DAY);
+        let after: Vec<_> = (0..6).map(|slot| DAY + 3 * HOUR + slot * SLOT).collect();
+        let seen = |count: usize, over| judge(newest, JUMP, after[..count].iter().copied(), over);
+        assert_eq!([1, 2, 3].map(|count| seen(count, false)), [Verdict::Open; 3]);
+        assert_eq!([4, 5, 6].map(|count| seen(count, false)), [Verdict::Believed; 3]);
+        assert_eq!([1, 2, 3].map(|count| seen(count, true)), [Verdict::Believed; 3], "so is what the log ends with");
+    }
+
+    #[test]
+    fn a_slot_or_two_that_are_missing_wait_for_no_votes() {
+        let newest = KnowledgeTime::from_unix_ms(DAY);
+        assert_eq!(judge(newest, JUMP, [DAY + 3 * SLOT].into_iter(), false), Verdict::Believed);
+    }
+
+    #[test]
+    fn minutes_hours_and_decades_ahead_are_doubted() {
+        for ahead in [50 * MINUTE, 2 * HOUR, 5 * HOUR, 6 * HOUR + 10 * MINUTE, YEAR_2100 - DAY] {
+            for before in [1, 7, 17, 18] {
+                let junk = DAY + before as i64 * SLOT + ahead;
+                assert_eq!(doubted_among(20, before, &[junk]), [before], "{ahead} ms ahead");
+                assert_eq!(doubted_among(24, before, &[junk, junk + 1, junk + 2]), [before, before + 1, before + 2]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_producer_in_another_time_zone_moves_no_time() {
+        // Each second record is stamped two hours ahead.
+        let stamps: Vec<_> = (0..40).map(|i| DAY + i * SLOT + if i % 2 == 1 { 2 * HOUR } else { 0 }).collect();
+        let expected: Vec<_> = (0..30).map(|i| i % 2 == 0).collect();
+        assert_eq!(believed(&stamps)[..30], expected, "but where the log ends too soon for a majority");
+    }
+
+    #[test]
+    fn what_comes_late_speaks_against_nothing() {
+        let at = |minutes: i64| DAY + minutes * MINUTE;
+        assert_eq!(believed(&[at(0), at(180), at(-60), at(-55), at(185), at(190), at(-50), at(195)]), [true; 8]);
+        // At the end of the log one record alone may be the late one, unless it would be so by hours.
+        assert_eq!(believed(&[at(0), at(60), at(20)]), [true; 3]);
+        assert_eq!(believed(&[at(0), YEAR_2100, at(5)]), [true, false, true]);
+        assert_eq!(believed(&[at(0), at(60), at(5), at(10)]), [true, false, true, true]);
+    }
+
+    #[test]
+    fn a_source_is_measured_by_its_own_cadence() {
+        let hourly: Vec<_> = [0, 1, 2, 5, 6, 7, 30, 33, 34, 35].map(|hour| DAY + hour * HOUR).into();
+        assert_eq!(believed_within(3 * HOUR, &hourly), [true; 10]);
+        assert_eq!(believed(&hourly), [true; 10], "nor is anything lost where records are rarer than slots");
+        let mut junk = hourly.clone();
+        junk.insert(3, DAY + 30 * HOUR);
+        assert_eq!(believed_within(3 * HOUR, &junk).iter().filter(|believed| !**believed).count(), 1);
+    }
+
     proptest! {
-        /// Single junk records among good ones never move time beyond the good ones; gaps do no harm.
+        /// Junk among good records never moves time, from fifty minutes ahead on; gaps do no harm.
         #[test]
         fn junk_never_moves_time(
-            steps in prop::collection::vec((0i64..400, prop::option::weighted(0.1, 10_000i64..1_000_000)), 8..60),
-            junk in prop::collection::btree_set(0usize..60, 0..4),
+            steps in prop::collection::vec((0..=SLOT, prop::option::weighted(0.1, SLOT..200 * HOUR)), 8..60),
+            junk in prop::collection::btree_map(0usize..60, prop_oneof![50 * MINUTE..12 * HOUR, Just(YEAR_2100)], 0..4),
         ) {
-            let mut now = 1_000_000_000;
+            let mut now = DAY;
             let mut stamps = Vec::new();
             let mut is_junk: Vec<bool> = Vec::new();
-            for (i, (step, gap)) in steps.into_iter().enumerate() {
+            for (i, (step, gap)) in steps.iter().enumerate() {
                 now += step + gap.unwrap_or(0);
-                // Apart, so that a majority around each is good.
-                if junk.contains(&i) && is_junk.iter().rev().take(4).all(|j| !*j) && !is_junk.is_empty() {
-                    stamps.push(now + 4_000_000_000);
+                // Apart, so that a majority around each is good, and not where a gap follows: the records after it would
+                // lie ahead of the junk.
+                let is_apart = is_junk.iter().rev().take(4).all(|j| !*j) && !is_junk.is_empty();
+                let is_dense = steps.iter().skip(i + 1).take(VOTES).all(|(_, gap)| gap.is_none());
+                let is_followed = i + 2 < steps.len();
+                if let Some(ahead) = junk.get(&i).filter(|_| is_apart && is_dense && is_followed) {
+                    stamps.push(now + ahead);
                     is_junk.push(true);
                 }
                 stamps.push(now);
@@ -116,6 +206,15 @@ mod tests {
             for (i, (believed, junk)) in believed.iter().zip(&is_junk).enumerate() {
                 prop_assert_eq!(*believed, !junk, "{} of {:?}", i, stamps);
             }
+        }
+
+        /// Whatever is missing between them.
+        #[test]
+        fn records_in_order_are_believed(
+            steps in prop::collection::vec(prop_oneof![0..3 * SLOT, 0..400 * HOUR], 0..60), jump in 1..JUMP,
+        ) {
+            let in_order: Vec<_> = steps.iter().scan(DAY, |now, step| { *now += step; Some(*now) }).collect();
+            prop_assert!(believed_within(jump, &in_order).iter().all(|believed| *believed));
         }
     }
 }

@@ -60,9 +60,8 @@ pub(super) struct Queues {
 }
 
 impl Queues {
-    /// Queues that together hold about `max_bytes`, and each at least one record.
-    pub(super) fn new<'a>(partitions: impl ExactSizeIterator<Item = &'a PartitionId>, max_bytes: u64) -> Self {
-        let max_bytes = max_bytes / partitions.len().max(1) as u64;
+    /// Queues that each hold about `max_bytes`, and at least one record.
+    pub(super) fn new<'a>(partitions: impl Iterator<Item = &'a PartitionId>, max_bytes: u64) -> Self {
         let queues = partitions.map(|id| (id.clone(), Queue::default())).collect();
         Self { queues: Arc::new(Mutex::new(queues)), max_bytes }
     }

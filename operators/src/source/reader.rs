@@ -28,7 +28,7 @@ const SOON: Duration = Duration::from_millis(20);
 const MOMENT: Duration = Duration::from_millis(500);
 /// How often the topic is looked at: for new partitions, and for whether it is still the same.
 const AROUND: Duration = Duration::from_secs(5);
-/// How far ahead of the broker's clock a producer's may be before its timestamps are not believed at all.
+/// How far ahead of the machine's clock a producer's may be before its timestamps are not believed at all.
 const AHEAD_MS: i64 = 1_000;
 /// Where a partition is read from of which nothing is known.
 pub(super) const BEGINNING: i64 = -1;
@@ -107,7 +107,7 @@ struct Reader {
 
 impl Reader {
     fn run(&mut self, starts: &[(PartitionId, i64)], connect: &dyn Connect) -> Result<(), LogError> {
-        let queue_bytes = self.stream.budget.for_queues() / starts.len().max(1) as u64;
+        let queue_bytes = self.config.queue_bytes(&self.stream.budget);
         let open = || connect.reader_within(self.config.max_record_bytes, queue_bytes);
         let Some(mut log) = self.retry("opening a reader", open)? else { return Ok(()) };
         let log = &mut *log;
@@ -193,18 +193,17 @@ impl Reader {
         Ok(())
     }
 
-    /// How far a timestamp is believed. What the broker stamps tells how its clock goes; what a producer stamps is held
-    /// against that.
+    /// How far a timestamp is believed. What the broker stamps tells how its clock goes. What a producer stamps does not,
+    /// and is held against the machine's.
     fn limit(&mut self, partition: &mut Partition, timestamp_ms: i64, read_ms: i64) -> Limit {
         if matches!(self.config.clock, Clock::Log { .. }) {
             return Limit::None;
         }
         let asked_ms = partition.at_end_ms.take();
         if !self.config.stamped_by_broker {
-            let now_ms = read_ms + self.offset.ms();
-            return match timestamp_ms > now_ms + AHEAD_MS {
+            return match timestamp_ms > read_ms + AHEAD_MS {
                 true => Limit::Ahead,
-                false => Limit::Now(KnowledgeTime::from_unix_ms(now_ms)),
+                false => Limit::Now(KnowledgeTime::from_unix_ms(read_ms)),
             };
         }
         if let Some(asked_ms) = asked_ms

@@ -113,9 +113,9 @@ pub struct Seen {
 pub enum Limit {
     /// As it is.
     None,
-    /// No record is known later than it is read, by the broker's clock.
+    /// No record is known later than it is read, by the machine's clock.
     Now(KnowledgeTime),
-    /// Not at all, since it lies ahead of the broker's clock: the record counts as known when its predecessor was.
+    /// Not at all, since it lies ahead of the machine's clock: the record counts as known when its predecessor was.
     Ahead,
     /// Not at all, since the records after it speak against it.
     Doubted,

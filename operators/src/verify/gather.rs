@@ -372,8 +372,9 @@ struct Shell {
     core: Gather,
     whereabouts: Whereabouts,
     desk: Desk<Task, Done, Under>,
-    /// Permission to speak at the next closing.
-    closing: Option<Capability<Tick>>,
+    /// When the next closing is, and permission to speak from a time on that has come. Were it of the time of the closing
+    /// itself, time would seem to have come to that as soon as nothing more can arrive.
+    closing: Option<(Tick, Capability<Tick>)>,
     /// Times after which a restart must know more. Sources are read at speeds of their own: what is to be read again is
     /// known only once nothing can come any more.
     marks: BTreeMap<Tick, Capability<Tick>>,
@@ -451,21 +452,19 @@ impl Shell {
         }
     }
 
-    /// Keeps permission to speak at the next closing, and no other; `capability` may be of a later time than what is held.
+    /// Keeps permission to speak at the next closing, and no other.
     fn hold(&mut self, capability: &Capability<Tick>) {
-        let Some(next) = self.core.next_closing() else {
-            self.closing = None;
-            return;
-        };
-        let held = self.closing.as_ref().filter(|held| *held.time() <= next.max(*capability.time()));
-        let from = held.unwrap_or(capability);
-        self.closing = Some(from.delayed(&next.max(*from.time())));
+        let held = self.closing.take().map(|(_, held)| held).filter(|held| held.time() <= capability.time());
+        let Some(next) = self.core.next_closing() else { return };
+        let held = held.unwrap_or_else(|| capability.clone());
+        self.closing = Some((next.max(*held.time()), held));
     }
 
     /// Closes what is over before the frontier. With nothing left to come, time ends with what came last.
     fn close_before(&mut self, frontier: Option<Tick>) {
         let to = frontier.unwrap_or(self.newest + TICK_MS);
-        while let Some(capability) = self.closing.take_if(|held| *held.time() < to) {
+        while let Some((due, held)) = self.closing.take_if(|(due, _)| *due < to) {
+            let capability = held.delayed(&due);
             // What is closed then was held before.
             self.say_marks(*capability.time() + 1);
             let (changes, closing, forgotten) = self.core.close(*capability.time());
@@ -480,8 +479,12 @@ impl Shell {
             self.hold(&capability);
         }
         self.say_marks(to);
-        if frontier.is_none() {
+        let Some(frontier) = frontier else {
             self.closing = None;
+            return;
+        };
+        if let Some((due, held)) = &mut self.closing {
+            held.downgrade(&frontier.min(*due).max(*held.time()));
         }
     }
 

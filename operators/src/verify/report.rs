@@ -37,6 +37,8 @@ pub struct Report {
     pub scores: Arc<str>,
     /// The scores, empty, in the order of the statistics.
     pub empty: Arc<[Box<dyn AnyScore>]>,
+    /// The name by which each of them is asked for.
+    pub names: Arc<[&'static str]>,
     /// Which valid times are open.
     pub hours: Hours,
 }
@@ -91,10 +93,10 @@ impl Report {
             by_place.entry(place).or_default().insert(number, sum.to_string());
         }
         let score = |(place, sums): (usize, BTreeMap<u64, String>)| {
-            let score = self.empty.get(place)?;
+            let (score, name) = (self.empty.get(place)?, self.names.get(place)?);
             let whole = statistics.only(place).scores(std::slice::from_ref(score));
             let count = whole.first().map_or(0.0, |score| score.count());
-            Some(ScoreSums { score: score.name(), threshold: score.threshold(), scale: score.scale(), count, sums })
+            Some(ScoreSums { score: name, threshold: score.threshold(), scale: score.scale(), count, sums })
         };
         by_place.into_iter().filter_map(score).collect()
     }

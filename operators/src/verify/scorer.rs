@@ -20,6 +20,7 @@ use crate::events;
 use crate::infer::Permit;
 use crate::ports::{DecodeError, FieldStore, ForecastDecoder, Kept, Scratch, StoreError};
 use crate::retry::{Backoff, retry};
+use crate::source::budget::Budget;
 use crate::stream::StreamContext;
 
 /// Where a forecast comes from.
@@ -97,6 +98,8 @@ pub struct Tools {
 /// A field on disk.
 struct OnDisk {
     kept: Box<dyn Kept>,
+    /// Room that it takes there.
+    bytes: u64,
     variables: Arc<[Variable]>,
     /// `[member, y, x]` of each part and variable.
     shape: (usize, usize, usize),
@@ -106,6 +109,18 @@ struct OnDisk {
 }
 
 impl OnDisk {
+    /// Of what is packed, a part each.
+    fn new(
+        scratch: &dyn Scratch,
+        parts: &[Vec<u8>],
+        (variables, shape): (Arc<[Variable]>, (usize, usize, usize)),
+        grid: Arc<Grid>,
+        made_by: (Arc<str>, Arc<str>),
+    ) -> Result<Self, HoldError> {
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        Ok(Self { kept: scratch.keep(parts)?, bytes, variables, shape, grid, made_by })
+    }
+
     /// `[variable, member, y, x]`.
     fn part(&mut self, index: usize) -> Result<Array4<f32>, HoldError> {
         let (members, rows, columns) = self.shape;
@@ -145,6 +160,11 @@ impl Part {
     }
 }
 
+/// Bytes of so many values.
+const fn bytes_of(values: usize) -> u64 {
+    (values * size_of::<f32>()) as u64
+}
+
 /// Why a field cannot be held or read.
 #[derive(Debug, thiserror::Error)]
 enum HoldError {
@@ -169,6 +189,7 @@ pub struct Scorer {
     tools: Tools,
     stream: Arc<str>,
     control: Arc<Control>,
+    budget: Arc<Budget>,
     held: HashMap<Handle, OnDisk>,
     places: HashMap<Handle, Arc<Places>>,
     /// The observation that was scored against last, `[variable, y, x]`: the next one is likely the same.
@@ -183,13 +204,22 @@ pub struct Scorer {
 impl Scorer {
     /// Without any field.
     pub fn new(tools: Tools, stream: &StreamContext) -> Self {
-        let (stream, control) = (stream.name.clone(), stream.control.clone());
+        let (stream, control, budget) = (stream.name.clone(), stream.control.clone(), stream.budget.clone());
         let (held, places) = (HashMap::new(), HashMap::new());
-        Self { tools, stream, control, held, places, last: None, recent: Vec::new(), compares: false, masks: None }
+        let (last, recent, compares, masks) = (None, Vec::new(), false, None);
+        Self { tools, stream, control, budget, held, places, last, recent, compares, masks }
     }
 
     /// Does what is asked.
     pub fn answer(&mut self, task: Task) -> Done {
+        let done = self.done(task);
+        let recent: usize = self.recent.iter().map(|(_, part)| part.values.len()).sum();
+        let last = self.last.as_ref().map_or(0, |(_, values)| values.len());
+        self.budget.set_beside(bytes_of(recent + last));
+        done
+    }
+
+    fn done(&mut self, task: Task) -> Done {
         match task {
             Task::Forecast(handle, source) => Done::Held(self.hold(handle, |scorer| scorer.forecast(&source))),
             Task::Observation(handle, frame) => Done::Held(self.hold(handle, |scorer| scorer.observation(&frame))),
@@ -207,9 +237,16 @@ impl Scorer {
                     self.recent.retain(|((of, _), _)| *of != handle);
                     self.places.remove(&handle);
                 }
+                self.tell_room();
                 Done::Held(false)
             }
         }
+    }
+
+    /// Says how much of the disk is taken.
+    fn tell_room(&self) {
+        let bytes = self.held.values().map(|held| held.bytes).sum();
+        events::ScratchHeld { stream: &self.stream, bytes }.emit();
     }
 
     fn lost(&self, error: &HoldError) {
@@ -230,6 +267,7 @@ impl Scorer {
         match retry(Backoff::default(), pause, passes, || make(self)) {
             Ok(held) => {
                 self.held.insert(handle, held);
+                self.tell_room();
                 true
             }
             Err(error) => {
@@ -245,10 +283,16 @@ impl Scorer {
             Source::Made(forecast, _) => &**forecast,
             Source::Stored(file) => {
                 let bytes = self.tools.store.get(&file.url, self.tools.max_bytes)?;
+                self.budget.set_beside(bytes.len() as u64);
                 read = self.tools.decoder.decode(&bytes)?;
                 &read
             }
         };
+        if let Source::Stored(_) = source {
+            // The values, and at most as much again while they are packed.
+            let values = forecast.ensembles.iter().map(|ensemble| ensemble.values.len()).sum();
+            self.budget.set_beside(2 * bytes_of(values));
+        }
         let first = forecast.ensembles.first().ok_or(HoldError::NoEnsemble)?;
         let (members, leads, rows, columns) = first.values.dim();
         let part = |lead: usize| {
@@ -264,25 +308,17 @@ impl Scorer {
             pack(&values)
         };
         let parts: Vec<Vec<u8>> = (0..leads).into_par_iter().map(part).collect::<Result<_, _>>()?;
-        Ok(OnDisk {
-            kept: self.tools.scratch.keep(&parts)?,
-            variables: forecast.ensembles.iter().map(|e| e.variable).collect(),
-            shape: (members, rows, columns),
-            grid: forecast.grid.clone(),
-            made_by: (forecast.provenance.model.as_str().into(), forecast.id.model_digest.clone()),
-        })
+        let variables = forecast.ensembles.iter().map(|e| e.variable).collect();
+        let made_by = (forecast.provenance.model.as_str().into(), forecast.id.model_digest.clone());
+        let shape = (members, rows, columns);
+        OnDisk::new(&*self.tools.scratch, &parts, (variables, shape), forecast.grid.clone(), made_by)
     }
 
     fn observation(&self, frame: &Frame) -> Result<OnDisk, HoldError> {
         let (_, rows, columns) = frame.values.dim();
         let values: Vec<f32> = frame.values.iter().copied().collect();
-        Ok(OnDisk {
-            kept: self.tools.scratch.keep(&[pack(&values)?])?,
-            variables: frame.variables.clone(),
-            shape: (1, rows, columns),
-            grid: frame.grid.clone(),
-            made_by: ("".into(), "".into()),
-        })
+        let what = (frame.variables.clone(), (1, rows, columns));
+        OnDisk::new(&*self.tools.scratch, &[pack(&values)?], what, frame.grid.clone(), ("".into(), "".into()))
     }
 
     fn score(&mut self, pair: &Match) -> Result<Done, HoldError> {

@@ -15,11 +15,13 @@ use timely::dataflow::operators::{Input, Inspect, Probe};
 use super::*;
 use crate::stream::StreamContext;
 
+mod whole;
+
 const CADENCE: i64 = 300;
 const LEADS: [i64; 3] = [300, 600, 900];
 
 fn empty() -> Arc<[Box<dyn AnyScore>]> {
-    let settings = Settings { thresholds: vec![2.0], scales: vec![] };
+    let settings = Settings { thresholds: vec![2.0], ..Settings::default() };
     list::start(&["crps", "csi", "rank"], &settings).unwrap().into()
 }
 
@@ -40,6 +42,15 @@ fn scored(pair: &Match) -> Scored {
 
 fn names() -> Names {
     Names { contestants: vec![PUBLISHED.into(), "persistence".into()], leads: LEADS.to_vec(), rivals: vec![1] }
+}
+
+/// Which of so many workers brings a change: those of one key come from one, in order.
+fn brought_by(change: &Change, workers: usize) -> usize {
+    let number = match change {
+        Change::Observation((truth, valid), _) => valid / CADENCE + i64::from(*truth == Truth::Places),
+        Change::Forecast((contestant, issue_time), _) => issue_time / CADENCE + i64::from(*contestant),
+    };
+    number.unsigned_abs() as usize % workers
 }
 
 /// Changes, each at a time; runs them through the dataflow and adds up what comes out.
@@ -84,8 +95,8 @@ fn incremental(changes: &[(Tick, Change)], workers: usize, horizon_ms: i64) -> B
             });
             probe
         });
-        // Every worker has a share of the changes: those of one key must come from one, in order.
-        let mut changes: Vec<_> = changes.iter().filter(|_| index == 0).cloned().collect();
+        let is_mine = |(_, change): &&(Tick, Change)| brought_by(change, workers) == index;
+        let mut changes: Vec<_> = changes.iter().filter(is_mine).cloned().collect();
         changes.sort_by_key(|(time, _)| *time);
         for (time, change) in changes {
             input.advance_to(time);

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context;
+use sha2::{Digest, Sha256};
 use squall_fields::{Cadence, Variable};
 use squall_models::baselines::{Baseline, Kind};
 use squall_models::{ModelSpec, weights};
@@ -94,6 +95,14 @@ impl Contestants {
         })
     }
 
+    /// What tells each model from others that are named alike: its digest, or those of its files.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn digests(&self) -> anyhow::Result<Vec<String>> {
+        self.streams().iter().map(|stream| contents(&stream.model)).collect()
+    }
+
     /// Frames before the issue time that the longest window needs.
     pub fn longest_window(&self) -> usize {
         self.streams().iter().map(|stream| stream.window_frames).max().unwrap_or(1)
@@ -180,6 +189,21 @@ impl Asked {
         match path.extension().is_some_and(|ending| ending == "toml") {
             true => spec(&calibrated(path, "cpu")?),
             false => Ok(Some(weights::describe(path)?.metadata.spec)),
+        }
+    }
+}
+
+/// What decides what a model says besides its settings, as digests.
+fn contents(model: &ModelConfig) -> anyhow::Result<String> {
+    let of_file = |path: &Path| {
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        anyhow::Ok(hex::encode(Sha256::digest(bytes)))
+    };
+    match model {
+        ModelConfig::Named(baseline) => Ok(baseline.clone().build().digest().to_owned()),
+        ModelConfig::File { file, .. } => of_file(file),
+        ModelConfig::Calibrated { calibrated, base, .. } => {
+            Ok(format!("{} of {}", of_file(calibrated)?, contents(base)?))
         }
     }
 }

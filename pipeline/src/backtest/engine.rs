@@ -1,7 +1,8 @@
 //! Forecasts every issue time of every event by every model, and scores what was observed.
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,21 +10,22 @@ use anyhow::Context;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use squall_connectors::options::ReadOptions;
-use squall_fields::{Chain, Degradation, Forecast, Frame, IssueTime, LeadTime};
+use squall_fields::{Chain, Degradation, Forecast, Frame, Grid, IssueTime, LeadTime};
 use squall_models::scores::AnyScore;
 use squall_operators::window::Fired;
 
 use super::contestants::Contestants;
 use super::event::{Event, Input};
 use super::judge::{Areas, Judge};
-use super::outcome::Outcome;
+use super::outcome::{self, Outcome};
 use super::report::MapImage;
 use super::state::{Done, DoneModel, State};
 use crate::commands::Usage;
 use crate::config::StreamConfig;
-use crate::dashboard::Dashboard;
+use crate::dashboard::{Dashboard, Task};
 use crate::maps;
 use crate::once::{self, Once};
+use crate::publish::Arrivals;
 use crate::signals::Stop;
 
 /// How a backtest runs.
@@ -37,11 +39,14 @@ pub struct Options {
     pub side: Option<usize>,
     /// Every so many slots is an issue time.
     pub every: usize,
-    /// From a slot to the arrival of its frame, in a file.
-    pub delay: Duration,
-    /// Events that run beside each other.
+    /// When the frames of a file arrive.
+    pub arrivals: Arrivals,
+    /// From when all windows of an issue time are known to the publication of its forecasts: given, not measured, so that
+    /// the report does not depend on the machine.
+    pub publish_after: Duration,
+    /// Parts of events that run beside each other.
     pub jobs: usize,
-    /// Devices of the models, of which each of the events that run beside each other has the next one; none leaves the
+    /// Devices of the models, of which each of the parts that run beside each other has the next one; none leaves the
     /// models on those that they are set to.
     pub devices: Vec<Arc<str>>,
     /// Where forecasts are judged, besides on the whole grid.
@@ -71,8 +76,37 @@ impl Window {
     fn forecast(&self, once: &mut Once<'_>, time: IssueTime) -> anyhow::Result<Forecast> {
         match self {
             Self::Frames(frames) => once.forecast_from(frames.iter().cloned().map(Ok), time),
-            Self::Fired(fired) => once.forecast_fired(fired.as_ref().context("the window had not fired")?),
+            Self::Fired(fired) => {
+                let fired = fired.as_ref().context("the window had not fired")?;
+                // A topic has its wind already.
+                let Some(wind) = once.wind(time)? else { return once.forecast_fired(fired) };
+                let window = squall_fields::Window { steering: Some(wind), ..(*fired.window).clone() };
+                once.forecast_fired(&Fired { window: window.into(), ..fired.clone() })
+            }
         }
+    }
+}
+
+/// Issue times that one job does before it takes the next ones, where there are several jobs. Each part reads the frames
+/// around its ends again; more parts keep all jobs busy to the end.
+const PART: usize = 24;
+
+/// An event that was opened, and what of it is done.
+struct Opened<'a> {
+    event: Event,
+    grid: Arc<Grid>,
+    judge: Judge<'a>,
+    /// All issue times, and those that are left.
+    times: Vec<IssueTime>,
+    left: Vec<IssueTime>,
+    state: Mutex<State>,
+}
+
+impl Opened<'_> {
+    /// What is left of it, in parts for so many jobs.
+    fn parts(&self, jobs: usize) -> impl Iterator<Item = (&Self, &[IssueTime])> {
+        let length = if jobs > 1 { PART } else { self.left.len().max(1) };
+        self.left.chunks(length).map(move |times| (self, times))
     }
 }
 
@@ -88,32 +122,64 @@ impl Engine {
     /// A file or a model cannot be read, or the folder cannot be written to.
     pub fn run(&self, dashboard: &Dashboard, stop: &Stop) -> anyhow::Result<Option<Outcome>> {
         self.check_names()?;
-        let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let description = self.description()?;
+        let (inputs, mut opened) = (&self.options.inputs, Vec::new());
+        // Files are read for it.
+        let is_long = !self.options.arrivals.jitter.is_zero();
+        let arriving = is_long.then(|| dashboard.long_task("arrivals", inputs.len() as u64, 0));
+        for input in inputs {
+            if stop.is_set() {
+                return Ok(None);
+            }
+            opened.push(self.open(input, &description)?);
+            arriving.iter().for_each(|task| task.step(input.name().to_string()));
+        }
+        arriving.iter().for_each(|task| task.end(""));
+        let jobs = self.options.jobs.max(1);
+        let parts: Vec<(&Opened<'_>, &[IssueTime])> = opened.iter().flat_map(|event| event.parts(jobs)).collect();
+        let steps = |times: fn(&Opened<'_>) -> usize| opened.iter().map(times).sum::<usize>() as u64;
+        let (all, left) = (steps(|event| event.times.len()), steps(|event| event.left.len()));
+        let task = dashboard.long_task("backtest", all, all - left);
+        let (next, failed, failures) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(BTreeMap::new()));
+        let is_over = || stop.is_set() || failed.load(Ordering::Relaxed);
         let work = |job: usize| {
             let streams = self.streams(job);
-            while let Some(input) = self.options.inputs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let result = self.event(input, &streams, dashboard, stop);
-                let failed = result.is_err();
-                results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
-                if failed || stop.is_set() {
-                    break;
+            let mut models = None;
+            while !is_over() {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some((event, times)) = parts.get(number) else { break };
+                let mut part = || {
+                    let models = match &mut models {
+                        Some(models) => models,
+                        none => none.insert(self.models(&streams)?),
+                    };
+                    self.part(event, times, (models, &streams), &task, &is_over)
+                };
+                if let Err(error) = part() {
+                    failed.store(true, Ordering::Relaxed);
+                    failures.lock().unwrap_or_else(PoisonError::into_inner).insert(number, error);
                 }
             }
         };
         std::thread::scope(|scope| {
-            (1..self.options.jobs.clamp(1, self.options.inputs.len().max(1))).for_each(|job| {
+            let work = &work;
+            (1..jobs.min(parts.len())).for_each(|job| {
                 scope.spawn(move || work(job));
             });
             work(0);
         });
-        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut events = results.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-        if stop.is_set() || events.iter().any(Option::is_none) {
+        task.end("");
+        let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, error)) = failures.into_iter().next() {
+            return Err(error);
+        }
+        if stop.is_set() {
             return Ok(None);
         }
-        events.sort_by(|a, b| a.as_ref().map(|event| &event.name).cmp(&b.as_ref().map(|event| &event.name)));
-        let events = events.into_iter().flatten().collect();
-        Ok(Some(Outcome::new(&self.contestants, self.options.areas.names(), self.empty.clone(), events)))
+        let mut events = opened.into_iter().map(|event| self.done(event)).collect::<anyhow::Result<Vec<_>>>()?;
+        events.sort_by(|a, b| a.name.cmp(&b.name));
+        let outcome = Outcome::new(&self.contestants, self.options.areas.names(), self.empty.clone(), events);
+        Ok(Some(outcome.published_after(self.options.publish_after)))
     }
 
     /// The streams with their models on the device of one of the jobs.
@@ -147,16 +213,10 @@ impl Engine {
         Ok(())
     }
 
-    /// One event; `None` if it was told to stop.
-    fn event(
-        &self,
-        input: &Input,
-        streams: &[StreamConfig],
-        dashboard: &Dashboard,
-        stop: &Stop,
-    ) -> anyhow::Result<Option<super::outcome::Event>> {
-        let mut event = input.open(&self.options.read, self.options.side)?;
-        let cadence = streams[0].source.cadence;
+    /// Opens an event with what of it was done before, by a backtest that this describes.
+    fn open(&self, input: &Input, description: &str) -> anyhow::Result<Opened<'_>> {
+        let mut event = self.read(input)?;
+        let cadence = self.contestants.streams()[0].source.cadence;
         let window = self.contestants.longest_window();
         let times = event.issue_times(cadence, window, self.contestants.leads(), self.options.every);
         anyhow::ensure!(
@@ -165,47 +225,56 @@ impl Engine {
             input.place()
         );
         let first = event.frame(times[0].slot())?.context("the first issue time has a frame")?;
-        let judge = Judge::new(&self.empty, &self.options.areas, first.grid.clone());
-        let mut state = State::open(&self.options.folder.join("state"), &event.name, &self.description(input)?)?;
-        let task = dashboard.task(&event.name, times.len() as u64);
-        let mut models = None;
-        for time in &times {
-            if state.done.iter().any(|done| done.issue_time == time.unix_seconds()) {
-                task.step(format!("{time}, done before"));
-                continue;
+        event.forget_before(cadence.step(times[0].slot(), 1));
+        let grid = first.grid.clone();
+        let judge = Judge::new(&self.empty, &self.options.areas, grid.clone());
+        let description = format!("{description} {}", input.identity()?);
+        let state = State::open(&self.options.folder.join("state"), &event.name, &description)?;
+        let done: HashSet<i64> = state.done.iter().map(|done| done.issue_time).collect();
+        let left = times.iter().copied().filter(|time| !done.contains(&time.unix_seconds())).collect();
+        Ok(Opened { event, grid, judge, times, left, state: Mutex::new(state) })
+    }
+
+    fn read(&self, input: &Input) -> anyhow::Result<Event> {
+        let Options { read, side, arrivals, .. } = &self.options;
+        input.open(read, *side, arrivals, self.contestants.streams())
+    }
+
+    /// Some issue times of an event, as many as there are until it is over.
+    fn part(
+        &self,
+        of: &Opened<'_>,
+        times: &[IssueTime],
+        (models, streams): (&mut [Once<'_>], &[StreamConfig]),
+        task: &Task,
+        is_over: &dyn Fn() -> bool,
+    ) -> anyhow::Result<()> {
+        let (mut event, cadence) = (of.event.clone(), streams[0].source.cadence);
+        for time in times {
+            if is_over() {
+                break;
             }
-            if stop.is_set() {
-                return Ok(None);
-            }
-            // Loaded only once something is left to do.
-            let models = match &mut models {
-                Some(models) => models,
-                none => none.insert(self.models(streams)?),
-            };
-            state.add(self.issue_time(&mut event, input, (models, streams), &judge, *time)?)?;
-            event.forget_before(cadence.step(time.slot(), 1 - window as i64));
-            task.step(time.to_string());
+            let done = self.issue_time(&mut event, (&mut *models, streams), &of.judge, *time)?;
+            of.state.lock().unwrap_or_else(PoisonError::into_inner).add(done)?;
+            event.forget_before(cadence.step(time.slot(), 1 - self.contestants.longest_window() as i64));
+            task.step(format!("{} {time}", event.name));
         }
-        task.end("");
+        Ok(())
+    }
+
+    /// An event of which all is done, in the order of its issue times, whoever did them when.
+    fn done(&self, opened: Opened<'_>) -> anyhow::Result<outcome::Event> {
+        let Opened { event, grid, times, state, .. } = opened;
+        let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut done: BTreeMap<i64, Done> = state.done.into_iter().map(|done| (done.issue_time, done)).collect();
+        let done = times.iter().filter_map(|time| done.remove(&time.unix_seconds())).collect();
+        let delay = self.options.arrivals.delay;
+        let delays_ms = times.iter().filter_map(|time| event.delay_ms(*time, delay)).collect();
         let period = event.period().context("an event has slots")?;
-        let known: Vec<Done> = times
-            .iter()
-            .filter_map(|time| state.done.iter().find(|done| done.issue_time == time.unix_seconds()).cloned())
-            .collect();
-        let delays_ms = times.iter().filter_map(|time| self.delay_ms(input, *time)).collect();
-        let (name, grid) = (event.name.clone(), first.grid.clone());
-        Ok(Some(super::outcome::Event { name, period, grid, delays_ms, done: known }))
+        Ok(outcome::Event { name: event.name, period, grid, delays_ms, done })
     }
 
-    /// How long after an issue time its windows are known; `None` if one of them never was.
-    fn delay_ms(&self, input: &Input, time: IssueTime) -> Option<i64> {
-        match input {
-            Input::File(_) => Some(self.options.delay.as_millis() as i64),
-            Input::Topic(topic) => topic.delay_ms(time),
-        }
-    }
-
-    /// Maps of the best, the middle and the worst forecast of the last model, by the CRPS over all leads.
+    /// Maps of the best, the middle and the worst forecast of the last model, by the score of a whole forecast ([`Outcome::ranked_by`]).
     ///
     /// # Errors
     /// As [`Engine::run`].
@@ -220,10 +289,10 @@ impl Engine {
         let mut models = self.models(&streams)?;
         let mut maps = Vec::new();
         for (title, place) in chosen {
-            let (name, time, crps) = &ranked[place];
+            let (name, time, score) = &ranked[place];
             let of = |input: &&Input| input.name() == *name;
             let input = self.options.inputs.iter().find(of).context("a ranked event is an input")?;
-            let mut event = input.open(&self.options.read, self.options.side)?;
+            let mut event = self.read(input)?;
             let mut forecasts = Vec::new();
             for (number, once) in models.iter_mut().enumerate() {
                 forecasts.push(self.context(&mut event, number, *time)?.forecast(once, *time)?);
@@ -240,7 +309,7 @@ impl Engine {
             };
             maps.push(MapImage {
                 title: format!("{title} case of {}", streams[streams.len() - 1].name),
-                caption: format!("{name}, issued {time}: CRPS {crps:.3} over all leads"),
+                caption: format!("{name}, issued {time}: {} {score:.3} over all leads", outcome.ranked_by()),
                 png_base64: STANDARD.encode(maps::comparison::page(&shown, &observed)?),
             });
         }
@@ -258,28 +327,27 @@ impl Engine {
         Ok(Window::Frames(frames.collect::<anyhow::Result<_>>()?))
     }
 
-    /// Whatever decides the result, so that what another backtest has done is not taken for this one's.
-    fn description(&self, input: &Input) -> anyhow::Result<String> {
-        let identity = input.identity()?;
+    /// Whatever decides the results besides the event, so that what another backtest has done is not taken for this one's.
+    fn description(&self) -> anyhow::Result<String> {
         let streams = serde_json::to_string(self.contestants.streams())?;
-        let scores: Vec<_> = self
-            .empty
-            .iter()
-            .map(|score| format!("{}{:?}{:?}", score.name(), score.threshold(), score.scale()))
-            .collect();
-        let Options { side, every, delay, devices, areas: Areas { regions, identity: stations, .. }, steering, .. } =
-            &self.options;
+        let models = self.contestants.digests()?;
+        // With all that they are set to.
+        let scores: Vec<_> = self.empty.iter().map(|score| format!("{} {score:?}", score.name())).collect();
+        let Options { side, every, arrivals, publish_after, devices, areas, steering, .. } = &self.options;
+        let Areas { regions, identity: stations, .. } = areas;
         let identity_of = |path: &PathBuf| Input::File(path.clone().into()).identity();
         let steering = steering.iter().map(identity_of).collect::<anyhow::Result<Vec<_>>>()?;
+        // Another build may forecast otherwise under the same version.
+        let program = std::env::current_exe().ok().and_then(|path| identity_of(&path).ok()).unwrap_or_default();
         let version = env!("CARGO_PKG_VERSION");
-        let settings = format!("{side:?} {every} {delay:?} {devices:?} {regions:?} {stations} {steering:?}");
-        Ok(format!("{version} {streams} {scores:?} {settings} {identity}"))
+        let times = format!("{every} {arrivals:?} {publish_after:?}");
+        let settings = format!("{side:?} {times} {devices:?} {regions:?} {stations} {steering:?}");
+        Ok(format!("{version} {program} {streams} {models:?} {scores:?} {settings}"))
     }
 
     fn issue_time(
         &self,
         event: &mut Event,
-        input: &Input,
         (models, streams): (&mut [Once<'_>], &[StreamConfig]),
         judge: &Judge<'_>,
         time: IssueTime,
@@ -287,7 +355,7 @@ impl Engine {
         let left_out =
             |reason: String| Done { issue_time: time.unix_seconds(), models: Vec::new(), left_out: Some(reason) };
         let cadence = streams[0].source.cadence;
-        let Some(delay_ms) = self.delay_ms(input, time) else {
+        let Some(delay_ms) = event.delay_ms(time, self.options.arrivals.delay) else {
             return Ok(left_out("a window had not fired".to_owned()));
         };
         let (mut forecasts, mut seconds) = (Vec::new(), Vec::new());
@@ -305,11 +373,12 @@ impl Engine {
             forecasts.push(forecast);
             seconds.push(started.elapsed().as_secs_f64());
         }
+        let published_ms = delay_ms.saturating_add(self.options.publish_after.as_millis() as i64);
         let mut sums = vec![Vec::new(); forecasts.len()];
         for step in 1..=self.contestants.leads() as i64 {
             let lead = LeadTime::from_seconds(step * cadence.step_seconds());
-            // What was not ahead any more when it could be published is no forecast.
-            if lead.seconds() * 1000 <= delay_ms {
+            // What was not ahead any more when it was published is no forecast.
+            if lead.seconds() * 1000 <= published_ms {
                 continue;
             }
             let observed = event.frame(cadence.step(time.slot(), step))?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use squall_connectors::options::ReadOptions;
@@ -10,15 +11,17 @@ use squall_operators::window::Fired;
 
 use super::topic::TopicEvent;
 use crate::archive::Archive;
+use crate::config::StreamConfig;
 use crate::demo::event::{cut, cut_grid, wettest};
 use crate::frames::Frames;
+use crate::publish::Arrivals;
 use crate::training::DataFile;
 use crate::verify::stem;
 
 /// What an event is read from.
 #[derive(Clone)]
 pub enum Input {
-    /// A file, every frame of which counts as known at its slot, or a delay after it.
+    /// A file, every frame of which counts as known when it arrives: at its slot, or a delay after it.
     File(DataFile),
     /// A topic, whose frames are known when the timestamps of its records say.
     Topic(Arc<TopicEvent>),
@@ -56,13 +59,26 @@ impl Input {
         }
     }
 
-    /// Opens it; of a large field the square of `side` cells is forecast where it rains most in the middle of the event.
+    /// Opens it; of a large field the square of `side` cells is forecast where it rains most in the middle of the event. A
+    /// file whose frames are not all delayed alike is read once, for the windows of the streams.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn open(&self, options: &ReadOptions, side: Option<usize>) -> anyhow::Result<Event> {
+    pub fn open(
+        &self,
+        options: &ReadOptions,
+        side: Option<usize>,
+        arrivals: &Arrivals,
+        streams: &[StreamConfig],
+    ) -> anyhow::Result<Event> {
         match self {
-            Self::File(part) => Event::open(part, options, side),
+            Self::File(part) if arrivals.jitter.is_zero() => Event::open(part, options, side),
+            Self::File(part) => {
+                let (name, archive, places) = archive(part, options)?;
+                let arrived = TopicEvent::of_archive(name.clone(), archive, &places, arrivals, streams)?;
+                let arrived = Arc::new(arrived);
+                Event::of(name, arrived.clone(), arrived.newest.clone(), side, Some(arrived))
+            }
             Self::Topic(topic) => {
                 Event::of(topic.name.clone(), topic.clone(), topic.newest.clone(), side, Some(topic.clone()))
             }
@@ -70,14 +86,24 @@ impl Input {
     }
 }
 
-/// Frames of a file or a topic, read as they are needed.
+/// A file with the places of the slots that count, and what it is called.
+fn archive(part: &DataFile, options: &ReadOptions) -> anyhow::Result<(Arc<str>, Archive, BTreeMap<ValidTime, usize>)> {
+    let path = &part.find()?;
+    let archive = Archive::open(&[path], options)?.without_duplicates();
+    let slots = archive.slots().enumerate().filter(|(_, slot)| part.holds(*slot));
+    let places = slots.map(|(place, slot)| (slot, place)).collect();
+    Ok((stem(path).into(), archive, places))
+}
+
+/// Frames of a file or a topic, read as they are needed. Clones read by themselves.
+#[derive(Clone)]
 pub struct Event {
     /// What it is called.
     pub name: Arc<str>,
     frames: Arc<dyn Frames>,
     /// The frame of each slot: of several the newest.
     places: BTreeMap<ValidTime, usize>,
-    /// When windows fired, of a topic.
+    /// When windows fired, of a topic, or of a file whose frames are not all delayed alike.
     topic: Option<Arc<TopicEvent>>,
     /// The part of the grid that is forecast, and where it begins.
     part: Option<(Arc<Grid>, (usize, usize))>,
@@ -91,11 +117,8 @@ impl Event {
     /// # Errors
     /// The file cannot be read.
     pub fn open(file: &DataFile, options: &ReadOptions, side: Option<usize>) -> anyhow::Result<Self> {
-        let path = &file.find()?;
-        let archive = Archive::open(&[path], options)?.without_duplicates();
-        let slots = archive.slots().enumerate().filter(|(_, slot)| file.holds(*slot));
-        let places: BTreeMap<_, _> = slots.map(|(place, slot)| (slot, place)).collect();
-        Self::of(stem(path).into(), Arc::new(archive), places, side, None)
+        let (name, archive, places) = archive(file, options)?;
+        Self::of(name, Arc::new(archive), places, side, None)
     }
 
     fn of(
@@ -169,6 +192,15 @@ impl Event {
     /// Whether windows fire when its records say, and not a delay after their issue time.
     pub fn is_of_topic(&self) -> bool {
         self.topic.is_some()
+    }
+
+    /// How long after an issue time its windows are known, in milliseconds, where frames come with this delay unless their
+    /// records say when; `None` if one of the windows never was.
+    pub fn delay_ms(&self, time: IssueTime, delay: Duration) -> Option<i64> {
+        match &self.topic {
+            Some(topic) => topic.delay_ms(time),
+            None => Some(delay.as_millis() as i64),
+        }
     }
 
     /// The window of a stream, by its number, as it fired first; of a file none does.

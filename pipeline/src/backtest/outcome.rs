@@ -1,19 +1,21 @@
 //! What a backtest found: sums of every event, and the report that follows from them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use squall_fields::{Grid, IssueTime, LeadTime, ValidTime};
+use squall_fields::{Grid, IssueTime, LeadTime, ValidTime, Variable};
+use squall_models::scores::fields::WIND;
 use squall_models::scores::{AnyScore, Probability, RankHistogram, Score, SpectrumRatio, Statistics};
 use squall_operators::verify::DOMAIN;
 
 use super::contestants::Contestants;
-use super::report::{self, Report};
+use super::judged::{Cases, Quantity, headline, is_wind, quantities};
+use super::report::{self, Point, Report};
 use super::state::{Done, Sum};
-use super::verdict::{FEWEST_BLOCKS, draws, interval, number};
+use super::verdict::number;
 use crate::config::format_duration;
+use crate::verify::curves;
 use crate::verify::tally::{ALL_EVENTS, Subject};
 use crate::verify::{Row, Tally};
 
@@ -35,11 +37,16 @@ pub struct Event {
 /// All events.
 pub struct Outcome {
     models: Vec<report::Model>,
-    /// The quantity that verdicts are about.
-    variable: Arc<str>,
+    /// The quantities of the page, first the one whose thresholds people ask for; of wind its speed, its components, and
+    /// the vector.
+    variables: Vec<&'static str>,
+    /// What verdicts are about.
+    quantities: Vec<Quantity>,
     unit: String,
     areas: Vec<String>,
     cadence_seconds: f64,
+    /// From when the windows were known to the publication.
+    publish_after: Duration,
     tally: Tally,
     events: Vec<Event>,
 }
@@ -66,10 +73,17 @@ struct Json<'a> {
     notes: &'a [String],
 }
 
-/// Scores that verdicts are given in.
-const JUDGED: [&str; 3] = ["crps", "mae", "csi"];
-/// Seconds of issue times that make a block.
-const BLOCK_SECONDS: i64 = 3600;
+/// Shares of the forecasts, in percent, of which the page says how soon they were there: every so many.
+const QUANTILES: usize = 5;
+
+/// The sums of a model over all events, of one quantity.
+struct Pooled<'a> {
+    model: &'a report::Model,
+    variable: &'static str,
+    /// In seconds; `None` is all leads together.
+    lead: Option<i64>,
+    scores: Vec<Box<dyn AnyScore>>,
+}
 
 impl Outcome {
     /// Of the models, in their order, and events by name.
@@ -107,32 +121,49 @@ impl Outcome {
             }
         }
         let source = &contestants.streams()[0].source;
-        let variable = source.variables[0];
+        let variables: Vec<&'static str> = match &source.variables[..] {
+            wind if is_wind(wind) => {
+                [Variable::WindSpeed.name(), wind[0].name(), wind[1].name(), WIND].into_iter().collect()
+            }
+            other => other.iter().take(1).map(|variable| variable.name()).collect(),
+        };
         Self {
             models,
-            variable: variable.name().into(),
-            unit: variable.unit().label().to_owned(),
+            variables,
+            quantities: quantities(&source.variables),
+            unit: source.variables[0].unit().label().to_owned(),
             areas,
             cadence_seconds: source.cadence.step_seconds() as f64,
+            publish_after: Duration::ZERO,
             tally: tally.with_all_events(),
             events,
         }
     }
 
+    /// Of forecasts that count as published so long after their windows were known.
+    #[must_use]
+    pub(super) fn published_after(self, publish_after: Duration) -> Self {
+        Self { publish_after, ..self }
+    }
+
     /// The report, and the same as JSON, which does not say how long things took.
     pub fn report(&self) -> (Report, serde_json::Result<String>) {
         let rows = self.tally.rows();
-        let (intervals, verdicts) = self.judged();
-        let own = rows.iter().filter(|row| row.variable == self.variable || &*row.variable == "wind");
-        let own = own.filter(|row| &*row.region == DOMAIN);
+        let cases = Cases { models: &self.models, events: &self.events, empty: self.tally.empty() };
+        let (intervals, verdicts) = cases.judge(&self.quantities);
+        let own = rows.iter().filter(|row| &*row.region == DOMAIN && self.is_shown(row));
         // A window of one cell says again what the score without windows says.
         let is_new = |row: &&Row| {
             let windowed = row.score.starts_with("crps_pooled") || row.score == "csi_neighbourhood";
             !(windowed && row.scale == Some(1.0)) && row.score != "rapsd_ratio"
         };
         let periods: Vec<String> = self.events.iter().map(|e| format!("{} to {}", e.period.0, e.period.1)).collect();
+        let variable =
+            if self.variables.len() > 1 { WIND } else { self.variables.first().copied().unwrap_or_default() };
+        let pooled = self.pooled();
         let report = Report {
-            title: format!("Backtest of {} models", self.models.len()),
+            title: format!("Backtest of {} models: {}", self.models.len(), variable.replace('_', " ")),
+            variables: self.variables.iter().map(|variable| (*variable).to_owned()).collect(),
             made_by: format!("squall {}", env!("CARGO_PKG_VERSION")),
             period: periods.join(", "),
             unit: self.unit.clone(),
@@ -141,26 +172,11 @@ impl Outcome {
             scores: own.filter(is_new).map(row).collect(),
             intervals,
             verdicts: verdicts.iter().filter(|verdict| verdict.lead_minutes.is_none()).cloned().collect(),
-            reliability: self.curves(|p| {
-                p.table()
-                    .bins()
-                    .into_iter()
-                    .map(|bin| {
-                        let n = (bin.events + bin.others) as f64;
-                        point(bin.probability, bin.events as f64 / n, n)
-                    })
-                    .collect()
-            }),
-            roc: self.curves(|p| {
-                p.table().roc().into_iter().flatten().map(|(f, h)| point(f, h, p.table().count() as f64)).collect()
-            }),
-            economic_value: self.curves(|p| {
-                let at = |i: i32| f64::from(i) / 40.0;
-                let value = |i| Some(point(at(i), p.table().economic_value(at(i))?, p.table().count() as f64));
-                (1..40).filter_map(value).collect()
-            }),
-            ranks: self.ranks(),
-            spectra: self.spectra(),
+            reliability: self.curves(&pooled, curves::reliability),
+            roc: self.curves(&pooled, curves::roc),
+            economic_value: self.curves(&pooled, curves::economic_value),
+            ranks: ranks(&pooled),
+            spectra: self.spectra(&pooled),
             maps: Vec::new(),
             timeliness: self.timeliness(),
             notes: self.notes(),
@@ -185,162 +201,103 @@ impl Outcome {
         (report, json)
     }
 
-    /// Issue times with the pooled CRPS of the last model, best first: event, time, score.
+    /// Issue times with the score of the last model over all leads ([`Outcome::ranked_by`]), best first: event, time, score.
     pub fn ranked(&self) -> Vec<(Arc<str>, IssueTime, f64)> {
-        let Some(place) = self.places().find(|(_, name)| *name == "crps").map(|(place, _)| place) else {
+        let Some((variable, place, name)) = headline(&self.quantities, self.tally.empty()) else {
             return Vec::new();
         };
         let empty = vec![self.tally.empty()[place].clone()];
+        let is_wanted = |sum: &&Sum| sum.variable == variable && sum.region == DOMAIN;
         let mut all: Vec<_> = self
             .events
             .iter()
             .flat_map(|event| event.done.iter().map(move |done| (event, done)))
             .filter_map(|(event, done)| {
-                let of = done.models.last()?.statistics.iter().filter(|sum| self.is_judged(sum));
+                let of = done.models.last()?.statistics.iter().filter(is_wanted);
                 let sums = of.fold(Statistics::default(), |all, sum| all.plus(&sum.statistics.only(place)));
                 let time = IssueTime::from_unix_seconds(done.issue_time);
-                Some((event.name.clone(), time, number(&sums, &empty, "crps")?))
+                Some((event.name.clone(), time, number(&sums, &empty, name)?))
             })
             .collect();
         all.sort_by(|a, b| a.2.total_cmp(&b.2));
         all
     }
 
-    /// Whether verdicts are about it.
-    fn is_judged(&self, sum: &Sum) -> bool {
-        *sum.variable == *self.variable && sum.region == DOMAIN
+    /// The score by which issue times are ranked, as people call it.
+    pub fn ranked_by(&self) -> String {
+        let headline = headline(&self.quantities, self.tally.empty());
+        headline.map_or_else(String::new, |(variable, _, name)| match self.variables.len() {
+            1 => report::title_of(name).to_owned(),
+            _ => format!("{} of {}", report::title_of(name), variable.replace('_', " ")),
+        })
     }
 
-    /// Each score that is judged: its place, and its name.
-    fn places(&self) -> impl Iterator<Item = (usize, &'static str)> + '_ {
-        let name = |score: &dyn AnyScore| score.values().first().map(|value| value.score);
-        let all = self.tally.empty().iter().enumerate();
-        // The errors of the mean have several numbers, of which the first is the MAE.
-        all.filter_map(move |(place, score)| Some((place, name(&**score)?))).filter(|(_, name)| JUDGED.contains(name))
-    }
-
-    /// Sums by block of one score of every model, at a lead or at all; a block counts if every model has it.
-    fn blocks(&self, place: usize, lead: Option<i64>) -> Vec<Vec<Statistics>> {
-        let mut blocks: BTreeMap<(&str, i64), Vec<Statistics>> = BTreeMap::new();
-        for event in &self.events {
-            for done in event.done.iter().filter(|done| !done.models.is_empty()) {
-                let block = (&*event.name, done.issue_time.div_euclid(BLOCK_SECONDS));
-                let sums = blocks.entry(block).or_insert_with(|| vec![Statistics::default(); self.models.len()]);
-                for (sum, of) in sums.iter_mut().zip(&done.models) {
-                    let wanted = |own: i64| lead.is_none_or(|lead| lead == own);
-                    for more in of.statistics.iter().filter(|more| self.is_judged(more) && wanted(more.lead)) {
-                        *sum = sum.plus(&more.statistics.only(place));
-                    }
-                }
-            }
+    /// Whether a row is on the page. Thresholds and windows of one component of the wind are left to the file.
+    fn is_shown(&self, row: &Row) -> bool {
+        match self.variables.iter().position(|variable| *variable == &*row.variable) {
+            Some(1 | 2) => row.threshold.is_none() && row.scale.is_none(),
+            place => place.is_some(),
         }
-        blocks.into_values().filter(|sums| sums.iter().all(|sum| !sum.is_zero())).collect()
     }
 
-    /// Intervals of each lead, and who is better at each lead and over all.
-    fn judged(&self) -> (Vec<report::Interval>, Vec<report::Verdict>) {
-        let (mut intervals, mut verdicts) = (Vec::new(), Vec::new());
-        let mut leads: Vec<i64> = self.tally.subjects().map(|subject| subject.lead.seconds()).collect();
+    /// The sums of each quantity that has curves, at all leads together, then at the first, the middle and the last.
+    fn pooled(&self) -> Vec<Pooled<'_>> {
+        let is_whole = |subject: &&Subject| &*subject.event == ALL_EVENTS && &*subject.region == DOMAIN;
+        let mut leads: Vec<i64> =
+            self.tally.subjects().filter(is_whole).map(|subject| subject.lead.seconds()).collect();
         leads.sort_unstable();
         leads.dedup();
-        for (place, score) in self.places() {
-            let empty = vec![self.tally.empty()[place].clone()];
-            let threshold = empty[0].threshold();
-            for lead in std::iter::once(None).chain(leads.iter().copied().map(Some)) {
-                let blocks = self.blocks(place, lead);
-                let draws = draws(blocks.len());
-                let lead_minutes = lead.map(|lead| lead as f64 / 60.0);
-                for (m, model) in self.models.iter().enumerate() {
-                    let own: Vec<[Statistics; 1]> = blocks.iter().map(|sums| [sums[m].clone()]).collect();
-                    let found = interval(&own, &draws, |[sums]| number(sums, &empty, score));
-                    if let (Some(lead_minutes), Some(found)) = (lead_minutes, found) {
-                        let (model, score) = (model.name.clone(), score.to_owned());
-                        let (low, high) = (found.low, found.high);
-                        intervals.push(report::Interval { model, lead_minutes, score, threshold, low, high });
-                    }
-                    for (o, other) in self.models.iter().enumerate().take(m) {
-                        let both: Vec<[Statistics; 2]> =
-                            blocks.iter().map(|sums| [sums[m].clone(), sums[o].clone()]).collect();
-                        let of = |sums: &Statistics| number(sums, &empty, score);
-                        let Some(found) = interval(&both, &draws, |[a, b]| Some(of(a)? - of(b)?)) else { continue };
-                        let lower_is_better = score != "csi";
-                        let verdict = match found.is_decided() && blocks.len() >= FEWEST_BLOCKS {
-                            false => report::Decision::Undecided,
-                            true if (found.value < 0.0) == lower_is_better => report::Decision::Better,
-                            true => report::Decision::Worse,
-                        };
-                        verdicts.push(report::Verdict {
-                            model: model.name.clone(),
-                            against: other.name.clone(),
-                            score: score.to_owned(),
-                            threshold,
-                            lead_minutes,
-                            difference: found.value,
-                            low: found.low,
-                            high: found.high,
-                            blocks: blocks.len(),
-                            verdict,
-                        });
-                    }
-                }
-            }
-        }
-        (intervals, verdicts)
-    }
-
-    /// The sums of a model over all events and leads.
-    fn pooled(&self, model: &str) -> Vec<Box<dyn AnyScore>> {
-        let own = |subject: &&Subject| {
-            let is_whole = &*subject.event == ALL_EVENTS && &*subject.region == DOMAIN;
-            is_whole && &*subject.model == model && subject.variable == self.variable
+        let mut some = match leads.as_slice() {
+            // One lead is all of them.
+            [] | [_] => Vec::new(),
+            [first, .., last] => vec![*first, leads[(leads.len() - 1) / 2], *last],
         };
-        let mut all = self.tally.empty().to_vec();
-        for subject in self.tally.subjects().filter(own) {
-            let scores = self.tally.scores(subject).unwrap_or_default();
-            all.iter_mut().zip(&scores).for_each(|(all, score)| all.merge(&**score));
+        some.dedup();
+        let mut all = Vec::new();
+        for variable in self.variables.iter().copied().filter(|variable| *variable != WIND) {
+            for lead in std::iter::once(None).chain(some.iter().copied().map(Some)) {
+                all.extend(self.models.iter().map(|model| {
+                    let own = |subject: &&Subject| {
+                        let is_of_lead = lead.is_none_or(|lead| lead == subject.lead.seconds());
+                        is_of_lead && *subject.model == *model.name && &*subject.variable == variable
+                    };
+                    let mut scores = self.tally.empty().to_vec();
+                    for subject in self.tally.subjects().filter(is_whole).filter(own) {
+                        let more = self.tally.scores(subject).unwrap_or_default();
+                        scores.iter_mut().zip(&more).for_each(|(all, more)| all.merge(&**more));
+                    }
+                    Pooled { model, variable, lead, scores }
+                }));
+            }
         }
         all
     }
 
     /// A curve for each ensemble and threshold. A single member has no probabilities but 0 and 1.
-    fn curves(&self, points: impl Fn(&Probability) -> Vec<report::Point>) -> Vec<report::Curve> {
+    fn curves(&self, pooled: &[Pooled<'_>], points: fn(&Probability) -> Vec<Point>) -> Vec<report::Curve> {
         let mut curves = Vec::new();
-        for model in self.models.iter().filter(|model| model.members > 1) {
-            for score in self.pooled(&model.name) {
+        let own = |of: &&Pooled<'_>| of.model.members > 1 && self.variables.first() == Some(&of.variable);
+        for of in pooled.iter().filter(own) {
+            for score in &of.scores {
                 let Some(probability) = score.as_any().downcast_ref::<Probability>() else { continue };
-                let points = points(probability);
-                if !points.is_empty() {
-                    let (model, threshold) = (model.name.clone(), Score::threshold(probability));
-                    curves.push(report::Curve { model, label: String::new(), threshold, points });
-                }
+                curves.push(of.curve(Score::threshold(probability), points(probability)));
             }
         }
+        curves.retain(|curve: &report::Curve| !curve.points.is_empty());
         curves
     }
 
-    fn ranks(&self) -> Vec<report::Ranks> {
-        let of = |model: &report::Model| {
-            let scores = self.pooled(&model.name);
-            let ranks = scores.iter().find_map(|score| score.as_any().downcast_ref::<RankHistogram>())?;
-            let ranks = ranks.ranks(model.members as u32);
-            (ranks.iter().sum::<f64>() > 0.0).then(|| report::Ranks { model: model.name.clone(), ranks })
-        };
-        self.models.iter().filter(|model| model.members > 1).filter_map(of).collect()
-    }
-
-    fn spectra(&self) -> Vec<report::Curve> {
+    fn spectra(&self, pooled: &[Pooled<'_>]) -> Vec<report::Curve> {
         let kilometres =
             self.events.first().and_then(|event| event.grid.spacing_m().ok()).map_or(1.0, |m| m.0 / 1000.0);
-        let of = |model: &report::Model| {
-            let scores = self.pooled(&model.name);
-            let spectrum = scores.iter().find_map(|score| score.as_any().downcast_ref::<SpectrumRatio>())?;
+        let of = |of: &Pooled<'_>| {
+            let spectrum = of.scores.iter().find_map(|score| score.as_any().downcast_ref::<SpectrumRatio>())?;
             let count = spectrum.counts().0 as f64;
-            let ratios = spectrum.ratios().into_iter();
-            let points: Vec<_> = ratios.filter_map(|(cells, y)| Some(point(cells * kilometres, y?, count))).collect();
-            let model = model.name.clone();
-            (!points.is_empty()).then_some(report::Curve { model, label: String::new(), threshold: None, points })
+            let point = |(cells, y): (f64, Option<f64>)| Some(Point { x: cells * kilometres, y: y?, count });
+            let points: Vec<Point> = spectrum.ratios().into_iter().filter_map(point).collect();
+            (!points.is_empty()).then(|| of.curve(None, points))
         };
-        self.models.iter().filter_map(of).collect()
+        pooled.iter().filter_map(of).collect()
     }
 
     fn timeliness(&self) -> Vec<report::Timeliness> {
@@ -356,6 +313,14 @@ impl Outcome {
                 worst_s: at(1.0)?,
                 late: seconds.iter().filter(|s| **s > self.cadence_seconds).count(),
                 forecasts: seconds.len(),
+                quantiles: (0..=100)
+                    .step_by(QUANTILES)
+                    .filter_map(|percent| {
+                        let share = f64::from(percent) / 100.0;
+                        Some(Point { x: f64::from(percent), y: at(share)?, count: seconds.len() as f64 })
+                    })
+                    .collect(),
+                cadence_s: Some(self.cadence_seconds),
             })
         };
         self.models.iter().enumerate().filter_map(of).collect()
@@ -374,16 +339,22 @@ impl Outcome {
                 duration(*least)
             ),
             (_, Some(most)) => format!(
-                "By the timestamps of the records, forecasts could be made {} after their issue time in the middle, and {} at \
+                "By when the frames came, forecasts could be made {} after their issue time in the middle, and {} at \
                  most; leads that had passed by then do not count.",
                 duration(delays[delays.len() / 2]),
                 duration(*most)
             ),
         }];
+        if !self.publish_after.is_zero() {
+            notes.push(format!(
+                "A forecast counts as published {} later; leads that had passed by then do not count, either.",
+                format_duration(self.publish_after)
+            ));
+        }
         notes.push(
             "All models are judged on the cells and issue times that all of them have. Intervals and verdicts are by a \
              bootstrap of blocks of an hour of an event, the same blocks for both models, 1,000 draws; fewer than five \
-             blocks decide nothing. A forecast is late if it takes longer than the cadence."
+             blocks decide nothing, and an event of fewer has no intervals of its own. A forecast is late if it takes longer than the cadence."
                 .to_owned(),
         );
         if !self.areas.is_empty() {
@@ -406,8 +377,32 @@ impl Outcome {
     }
 }
 
-fn point(x: f64, y: f64, count: f64) -> report::Point {
-    report::Point { x, y, count }
+impl Pooled<'_> {
+    fn lead_minutes(&self) -> Option<f64> {
+        self.lead.map(|seconds| seconds as f64 / 60.0)
+    }
+
+    fn curve(&self, threshold: Option<f32>, points: Vec<Point>) -> report::Curve {
+        report::Curve {
+            model: self.model.name.clone(),
+            variable: self.variable.to_owned(),
+            label: self.lead_minutes().map_or_else(String::new, |minutes| format!("{minutes} min")),
+            lead_minutes: self.lead_minutes(),
+            threshold,
+            points,
+        }
+    }
+}
+
+fn ranks(pooled: &[Pooled<'_>]) -> Vec<report::Ranks> {
+    let of = |of: &Pooled<'_>| {
+        let ranks = of.scores.iter().find_map(|score| score.as_any().downcast_ref::<RankHistogram>())?;
+        let ranks = ranks.ranks(of.model.members as u32);
+        let (model, variable) = (of.model.name.clone(), of.variable.to_owned());
+        let is_any = ranks.iter().sum::<f64>() > 0.0;
+        is_any.then(|| report::Ranks { model, variable, lead_minutes: of.lead_minutes(), ranks })
+    };
+    pooled.iter().filter(|of| of.model.members > 1).filter_map(of).collect()
 }
 
 fn event(event: &Event) -> report::Event {
@@ -429,6 +424,7 @@ fn row(row: &Row) -> report::Row {
     report::Row {
         event: row.event.to_string(),
         model: row.model.to_string(),
+        variable: row.variable.to_string(),
         lead_minutes: row.lead_minutes,
         score: row.score.to_owned(),
         threshold: row.threshold,

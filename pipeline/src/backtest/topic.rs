@@ -1,4 +1,5 @@
-//! The observations of a topic as an event: which windows fired when, and what came then.
+//! The observations of a topic as an event: which windows fired when, and what came then. A file whose frames come late by
+//! chance is one, too ([`TopicEvent::of_archive`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +25,7 @@ pub struct TopicEvent {
     pub windows: Vec<BTreeMap<IssueTime, FirstFired>>,
     /// Tells it from what the topic holds later.
     pub identity: String,
-    frames: FrameFile,
+    pub(super) frames: Box<dyn Frames>,
 }
 
 /// A window as it fired first.
@@ -162,7 +163,7 @@ impl TopicEvent {
             newest,
             windows,
             identity: hex::encode(identity.finalize()),
-            frames,
+            frames: Box::new(frames),
         })
     }
 

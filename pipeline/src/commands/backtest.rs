@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use squall_connectors::options::{Limits, ReadOptions};
-use squall_fields::{KnowledgeTime, StationReport, ValidTime};
-use squall_operators::stations::{Control, ControlConfig};
-use squall_operators::verify::{PlacesConfig, Region, latest_places};
+use squall_connectors::options::ReadOptions;
+use squall_operators::verify::Region;
 
 use super::verify::ScoreArguments;
 use super::{Expected, Overrides, Usage, duration, print, write_file};
@@ -22,22 +20,24 @@ use crate::connect;
 use crate::dashboard::Dashboard;
 use crate::event_list::EventArguments;
 use crate::once;
-use crate::publish::StationArchive;
+use crate::publish::Arrivals;
 use crate::runtime::{Parts, isolated_decoders};
 use crate::signals::Stop;
 use crate::training::DataFile;
+use crate::verify::series;
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
   squall backtest --input may.nc june.nc --models persistence,extrapolation,steps:24 --leads 12 --report out/backtest
   squall backtest --input event.nc --models steps:24,models/weights/cogdpm-rain.safetensors --side 256 --report out/b
   squall backtest --events configs/events.toml --split test --models persistence,steps:24 --side 256 --report out/t
-  squall backtest configs/rain.toml --input event.nc --delay '2 min' --report out/backtest
+  squall backtest configs/rain.toml --input event.nc --delay '2 min' --jitter '4 min' --report out/backtest
   squall backtest configs/rain.toml --report out/backtest
   squall backtest --input event.nc --models extrapolation,steps:24 --region north=20,62,30,66 --stations synop.nc --report out/b
 
 Every file is an event; without any, what the topic of the configuration's source holds is one. Of a list, without CONFIG, the events with the variables and cadence of the first one count. Writes report.html, for people, and report.json, with all scores. A backtest that was killed or
-stopped goes on when the same command is given again; what it has done lies in the folder state of the report.";
+stopped goes on when the same command is given again, unless a model, a file or the program has changed; what it has done lies in the folder
+state of the report.";
 
 /// Arguments of `squall backtest`.
 #[derive(Debug, Args)]
@@ -71,13 +71,25 @@ pub struct Arguments {
     /// From a slot to the arrival of its frame in a file; what lies before that is no forecast. Default: none.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     delay: Option<Duration>,
+    /// Delay each frame of a file by up to this more, drawn by chance as by `squall publish --shuffle-within`: windows fire
+    /// as they would live, some incomplete after their patience. Every file is read once more for that.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    jitter: Option<Duration>,
+    /// Key of what --jitter draws.
+    #[arg(long, default_value_t = 1, requires = "jitter")]
+    seed: u64,
+    /// From when the windows of an issue time are known to the publication of its forecasts; what lies before that is no
+    /// forecast. Default: none.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    publish_after: Option<Duration>,
     /// Files with the wind that steers the rain (`inputs.steering`), for events that are files.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     steering: Vec<PathBuf>,
-    /// Events that run beside each other; default: one for each of the devices.
+    /// Parts of the events that run beside each other, 24 issue times each; default: one for each of the devices.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Devices of the models: of events that run beside each other each has the next one. Default: as configured.
+    /// Devices of the models, all of one kind: of parts that run beside each other each has the next one. Default: as
+    /// configured.
     #[arg(long, value_delimiter = ',', value_name = "DEVICES", value_parser = device)]
     devices: Vec<Arc<str>>,
     /// Score a part of the grid by itself, too (may be repeated); those of the configuration are scored anyway.
@@ -93,6 +105,11 @@ pub struct Arguments {
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         anyhow::ensure!(self.side != Some(0), Usage("--side: a square has at least one cell".to_owned()));
+        let is_cpu = |device: &Arc<str>| device.starts_with("cpu");
+        anyhow::ensure!(
+            self.devices.iter().all(is_cpu) || !self.devices.iter().any(is_cpu),
+            Usage("--devices: cpu and cuda differ in the last digits: name devices of one kind".to_owned())
+        );
         let (contestants, read, inputs) = self.contestants()?;
         let is_of_files = inputs.iter().any(|input| matches!(input, Input::File(_)));
         self.check_steering(contestants.streams(), is_of_files)?;
@@ -103,18 +120,21 @@ impl Arguments {
             read,
             side: self.side,
             every: self.every,
-            delay: self.delay.unwrap_or_default(),
+            arrivals: Arrivals {
+                delay: self.delay.unwrap_or_default(),
+                jitter: self.jitter.unwrap_or_default(),
+                seed: self.seed,
+            },
+            publish_after: self.publish_after.unwrap_or_default(),
             jobs: self.jobs.unwrap_or(self.devices.len()),
             devices: self.devices.clone(),
             areas: self.areas(&contestants)?,
             steering: self.steering.clone(),
             folder: self.report.clone(),
         };
-        if self.delay.is_some() && !is_of_files {
-            return Err(Usage(
-                "--delay is for files (--input, --events): the records of a topic say when they came".to_owned(),
-            )
-            .into());
+        if (self.delay.is_some() || self.jitter.is_some()) && !is_of_files {
+            let text = "--delay and --jitter are for files (--input, --events): records of a topic say when they came";
+            return Err(Usage(text.to_owned()).into());
         }
         let engine = Engine::new(contestants, options, scores);
         let (stop, dashboard) = (Stop::on_signal().context("cannot listen to signals")?, Dashboard::new());
@@ -164,32 +184,12 @@ impl Arguments {
     fn areas(&self, contestants: &Contestants) -> anyhow::Result<Areas> {
         let streams = contestants.streams();
         let of_config = streams.iter().filter_map(|stream| stream.verification.as_ref()).flat_map(|of| of.regions());
-        let mut regions: BTreeMap<Arc<str>, Region> = BTreeMap::new();
-        for region in of_config.chain(self.regions.iter().cloned()) {
-            let other = regions.insert(region.name.clone(), region.clone());
-            if other.is_some_and(|other| other != region) {
-                return Err(Usage(format!("region {} has two meanings", region.name)).into());
-            }
-        }
-        let regions = regions.into_values().collect();
+        let regions = distinct(of_config.chain(self.regions.iter().cloned()))?;
         if self.stations.is_empty() {
             return Ok(Areas { regions, ..Areas::default() });
         }
         let source = &streams[0].source;
-        let archive = StationArchive::open(&self.stations, &Limits::default())?;
-        for (file, note) in archive.notes() {
-            tracing::warn!("{file}: {note}");
-        }
-        let mut reports: BTreeMap<ValidTime, Vec<StationReport>> = BTreeMap::new();
-        for (place, valid) in archive.times().enumerate() {
-            reports.entry(valid).or_default().extend(archive.reports(place)?);
-        }
-        let known = |(valid, reports): (ValidTime, Vec<StationReport>)| {
-            (KnowledgeTime::from_unix_ms(valid.unix_seconds() * 1000), reports)
-        };
-        let taken = PlacesConfig::at_any_time(source.variables.clone(), source.cadence);
-        let control = Control::new(ControlConfig::default());
-        let stations = latest_places(reports.into_iter().map(known), control, &taken);
+        let stations = series::places(&self.stations, &source.variables, source.cadence)?;
         let files = self.stations.iter().map(|path| Input::File(path.clone().into()).identity());
         let identity = files.collect::<anyhow::Result<Vec<_>>>()?.join(" ");
         Ok(Areas { regions, stations, identity })
@@ -216,8 +216,23 @@ fn device(text: &str) -> Result<Arc<str>, Expected> {
     is_device(text).then(|| text.into()).ok_or(Expected("cpu, cpu:N, cuda or cuda:N"))
 }
 
+/// Each region once, by name.
+///
+/// # Errors
+/// Two that differ have one name.
+pub(super) fn distinct(all: impl Iterator<Item = Region>) -> Result<Vec<Region>, Usage> {
+    let mut regions: BTreeMap<Arc<str>, Region> = BTreeMap::new();
+    for region in all {
+        let other = regions.insert(region.name.clone(), region.clone());
+        if other.is_some_and(|other| other != region) {
+            return Err(Usage(format!("region {} has two meanings", region.name)));
+        }
+    }
+    Ok(regions.into_values().collect())
+}
+
 /// Reads a region on the command line.
-fn named_region(text: &str) -> Result<Region, Expected> {
+pub(super) fn named_region(text: &str) -> Result<Region, Expected> {
     let wrong = Expected("a name and degrees, such as north=20,62,30,66, and neither domain nor stations");
     let (name, bounds) = text.split_once('=').ok_or(wrong)?;
     let bounds: Vec<f32> = bounds.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong)?;

@@ -5,40 +5,48 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use squall_connectors::netcdf::{Points, read_points};
 use squall_connectors::options::{Limits, ReadOptions};
-use squall_fields::{IssueTime, Unit, ValidTime, Variable};
-use squall_models::scores::AnyScore;
+use squall_fields::units::ScaledUnit;
+use squall_fields::{Chain, IssueTime, Quantity, Unit, ValidTime, Variable};
 use squall_models::scores::list::{self, Settings};
+use squall_models::scores::{AnyScore, Border, FssOptions, Operator};
+use squall_operators::verify::{Places, Region};
 
+use super::backtest::{distinct, named_region};
 use super::{Overrides, Usage, print};
 use crate::config::{Config, StreamConfig};
+use crate::verify::curves::Curves;
 use crate::verify::files::{ForecastFile, Observations};
 use crate::verify::places::places;
-use crate::verify::points::add_points;
+use crate::verify::points::{Readings, add_points, readings};
 use crate::verify::topic::OfStream;
-use crate::verify::{Row, Tally, stem, text};
+use crate::verify::{Row, Tally, series, stem, text};
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
   squall verify --forecast out/rain/20160928T160000Z/*.nc --observation radar.nc
   squall verify --forecast pysteps.nc --observation radar.nc --thresholds 0.5,1,5 --scales 1,9,33 --format json
+  squall verify --forecast pysteps.nc --observation radar.nc --region north=20,62,30,66 --stations synop.nc
   squall verify --forecast ens_meps.nc --observation ens_meps.nc --thresholds 5,10,15 --format csv
+  squall verify --forecast ens_meps.nc --observation stations_synop.nc
   squall verify --config configs/radar.toml --stream rain --from 2017-05-09T00:00:00Z
 
 A forecast is a NetCDF file with times and a grid, and members if it is an ensemble: Squall's own, IMPROVER's, pysteps'; or
-a file of cases and members at places. With --config they are those that a stream has published, from its topics: the newest
-revision of each, against the newest frame of each slot. Scores are by lead, on the cells that have a value in the forecast and in the
-observation; several forecasts of one model are pooled by their sums. Names of scores: docs/verification.md.";
+a file of cases and members at places, to which what came may be series of stations. With --config they are those that a
+stream has published, from its topics: the newest revision of each, against the newest frame of each slot. Scores are by
+lead, on the cells that have a value in the forecast and in the observation; several forecasts of one model are pooled by
+their sums. Names of scores: docs/verification.md.";
 
 /// How scores are printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
     /// For a person, some of the leads.
     Table,
-    /// An object with the list `scores`.
+    /// An object with the list `scores`, and lists of whole curves.
     Json,
     /// Comma-separated values.
     Csv,
@@ -48,6 +56,8 @@ enum Format {
 #[derive(Serialize)]
 struct Json<'a> {
     scores: &'a [Row],
+    #[serde(flatten)]
+    curves: Curves,
 }
 
 /// Which scores, of what.
@@ -59,9 +69,37 @@ pub struct ScoreArguments {
     /// Sides of the windows of FSS, neighbourhood CSI and pooled CRPS, in cells.
     #[arg(long, value_delimiter = ',', value_name = "CELLS", default_values_t = [1, 9, 33])]
     scales: Vec<usize>,
+    #[command(flatten)]
+    fss: FssArguments,
     /// Scores to compute; default: all that there are.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     scores: Option<Vec<String>>,
+}
+
+/// How the fractions skill score is taken.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct FssArguments {
+    /// Windows of FSS: one around every cell, with no event beyond the grid, or those inside the grid alone.
+    #[arg(long, value_name = "WINDOWS", default_value = Border::default().name(), value_parser = choice(&Border::NAMED))]
+    fss_border: Border,
+    /// Events of FSS: values at or above a threshold, or above it.
+    #[arg(long, value_name = "EVENTS", default_value = Operator::default().name(), value_parser = choice(&Operator::NAMED))]
+    fss_operator: Operator,
+}
+
+impl FssArguments {
+    /// What was chosen.
+    pub(crate) fn options(self) -> FssOptions {
+        FssOptions { border: self.fss_border, operator: self.fss_operator }
+    }
+}
+
+/// Reads one of a few words.
+fn choice<T: Copy + Default + Send + Sync + 'static>(
+    named: &'static [(&'static str, T)],
+) -> impl TypedValueParser<Value = T> {
+    let of = |word: String| named.iter().find(|(name, _)| *name == word).map_or_else(T::default, |(_, of)| *of);
+    PossibleValuesParser::new(named.iter().map(|(name, _)| *name)).map(of)
 }
 
 impl ScoreArguments {
@@ -77,7 +115,8 @@ impl ScoreArguments {
         let of_fields = ["csi-nearby", "fss", "pooled-crps", "pooled-max-crps", "spectrum"];
         let all = || list::measures().filter(|name| is_gridded || !of_fields.contains(name)).map(str::to_owned);
         let names = self.scores.clone().unwrap_or_else(|| all().collect());
-        let settings = Settings { thresholds: self.thresholds_of(unit)?, scales: self.scales.clone() };
+        let (thresholds, scales) = (self.thresholds_of(unit)?, self.scales.clone());
+        let settings = Settings { thresholds, scales, fss: self.fss.options() };
         list::start(&names, &settings).map_err(|error| Usage(format!("--scores: {error}")))
     }
 
@@ -104,7 +143,7 @@ pub struct Arguments {
     /// Forecast (NetCDF; several may be given).
     #[arg(short, long, required_unless_present = "config", num_args = 1.., value_name = "FILE")]
     forecast: Vec<PathBuf>,
-    /// What came (NetCDF or ODIM_H5; several may be given).
+    /// What came (NetCDF or ODIM_H5; several may be given). Of cases at places: cases, or series of stations.
     #[arg(short, long, required_unless_present = "config", num_args = 1.., value_name = "FILE")]
     observation: Vec<PathBuf>,
     /// Configuration of a stream whose topics are read in place of files.
@@ -132,6 +171,12 @@ pub struct Arguments {
     /// Take a grid of the same shape for the same grid.
     #[arg(long)]
     any_grid: bool,
+    /// Score a part of the grid by itself, too (may be repeated).
+    #[arg(long = "region", value_name = "NAME=WEST,SOUTH,EAST,NORTH", value_parser = named_region)]
+    regions: Vec<Region>,
+    /// Files with series of stations (CF-NetCDF), whose readings are truth for fields at their places, too.
+    #[arg(long, num_args = 1.., conflicts_with = "config", value_name = "FILE")]
+    stations: Vec<PathBuf>,
     /// How the scores are printed.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -151,11 +196,15 @@ impl Arguments {
                 None => self.on_a_grid()?,
             },
         };
-        let rows = tally.with_all_events().rows();
+        let tally = tally.with_all_events();
+        let rows = tally.rows();
         match self.format {
             Format::Table => print(&text::table(&rows)),
             Format::Csv => print(&text::csv(&rows)),
-            Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&Json { scores: &rows })?)),
+            Format::Json => {
+                let json = Json { scores: &rows, curves: Curves::of(&tally) };
+                print(&format!("{}\n", serde_json::to_string_pretty(&json)?));
+            }
         }
         Ok(())
     }
@@ -165,24 +214,23 @@ impl Arguments {
         first: Points,
         points: &dyn Fn(&PathBuf) -> anyhow::Result<Option<Points>>,
     ) -> anyhow::Result<Tally> {
+        if !self.regions.is_empty() || !self.stations.is_empty() {
+            let text = "--region, --stations: the forecast is of places, not of a grid (--observation takes stations)";
+            return Err(Usage(text.to_owned()).into());
+        }
         let mut tally = Tally::new(self.scores.start(Unit::MetresPerSecond, false)?);
-        let of = |path: &PathBuf| {
-            let wrong = || Usage(format!("{}: expected cases at places, as in the first forecast", path.display()));
-            points(path)?.ok_or_else(|| wrong().into())
+        let observed = self.observed_at_places(&first, points)?;
+        let what = of_what(&first);
+        let of = |path: &PathBuf| -> anyhow::Result<Points> {
+            let same = points(path)?.filter(|points| of_what(points) == what);
+            let expected = format!("expected cases at places of {what}, as in the first forecast");
+            Ok(same.ok_or_else(|| Usage(format!("{}: {expected}", path.display())))?)
         };
-        let observed: Vec<Points> = self.observation.iter().map(of).collect::<anyhow::Result<_>>()?;
         let rest = self.forecast[1..].iter().map(of);
         for (forecast, path) in std::iter::once(Ok(first)).chain(rest).zip(&self.forecast) {
-            let forecast = forecast?;
-            let model: Arc<str> = self.model(|| stem(path));
-            for observation in &observed {
-                if (&observation.quantity, &observation.unit) != (&forecast.quantity, &forecast.unit) {
-                    let what = |points: &Points| format!("{} in {}", points.quantity, points.unit);
-                    let text =
-                        format!("the forecast is of {}, the observation of {}", what(&forecast), what(observation));
-                    return Err(Usage(text).into());
-                }
-                if add_points(&mut tally, &model, &forecast, observation) == 0 {
+            let (forecast, model) = (forecast?, self.model(|| stem(path)));
+            for readings in &observed {
+                if add_points(&mut tally, &model, &forecast, readings) == 0 {
                     tracing::warn!("{}: no case has an observation", path.display());
                 }
             }
@@ -190,25 +238,56 @@ impl Arguments {
         Ok(tally)
     }
 
+    /// What came at the places of a forecast: a truth for each file of cases, and one for all series of stations.
+    fn observed_at_places(
+        &self,
+        forecast: &Points,
+        points: &dyn Fn(&PathBuf) -> anyhow::Result<Option<Points>>,
+    ) -> anyhow::Result<Vec<Readings>> {
+        let (mut observed, mut of_stations, what) = (Vec::new(), Vec::new(), of_what(forecast));
+        for path in &self.observation {
+            match points(path)? {
+                None => of_stations.push(path.clone()),
+                Some(points) if of_what(&points) == what => observed.push(readings(&points)),
+                Some(points) => {
+                    let text = format!("the forecast is of {what}, the observation of {}", of_what(&points));
+                    return Err(Usage(text).into());
+                }
+            }
+        }
+        if !of_stations.is_empty() {
+            let quantity = measured(forecast)?;
+            let wrong = |error: anyhow::Error| {
+                let expected = "the forecast is of cases at places: expected such, or series of stations, as what came";
+                Usage(format!("{expected}; {}", Chain(error.as_ref())))
+            };
+            observed.push(series::readings(&of_stations, quantity).map_err(wrong)?);
+        }
+        Ok(observed)
+    }
+
     fn on_a_grid(&self) -> anyhow::Result<Tally> {
         let issue_time = self.issue_time.map(IssueTime::from);
-        let mut tally: Option<(Vec<Variable>, Tally, Observations)> = None;
+        let regions = distinct(self.regions.iter().cloned())?;
+        let mut tally: Option<(Vec<Variable>, Tally, Observations, BTreeMap<ValidTime, Places>)> = None;
         for path in &self.forecast {
             let forecast = ForecastFile::open(path, &ReadOptions::default(), issue_time)?;
             let variables = forecast.variables().to_vec();
             if tally.is_none() {
                 let observations = Observations::open(&self.observation, &ReadOptions::of(&variables), self.any_grid)?;
+                let observations = observations.with_regions(&regions);
+                let stations = self.stations_of(&forecast)?;
                 let unit = variables.first().map_or(Unit::MillimetresPerHour, |v| v.unit());
                 let empty = Tally::new(self.scores.start(unit, true)?);
-                tally = Some((variables.clone(), empty, observations));
+                tally = Some((variables.clone(), empty, observations, stations));
             }
-            let Some((first, tally, observations)) = &mut tally else { continue };
+            let Some((first, tally, observations, stations)) = &mut tally else { continue };
             anyhow::ensure!(
                 *first == variables,
                 Usage(format!("{}: expected a forecast of the variables of the first", path.display()))
             );
             let model = self.model(|| forecast.model().to_string());
-            let leads = forecast.add_to(tally, &model, observations, &BTreeMap::new());
+            let leads = forecast.add_to(tally, &model, observations, stations);
             if leads.with_context(|| format!("cannot verify {}", path.display()))? == 0 {
                 tracing::warn!("{}: nothing was observed at any of its valid times", path.display());
             }
@@ -216,9 +295,19 @@ impl Arguments {
         Ok(tally.context("there is no forecast")?.1)
     }
 
+    /// What stations said, as truth for the forecasts that are like one.
+    fn stations_of(&self, forecast: &ForecastFile<'_>) -> anyhow::Result<BTreeMap<ValidTime, Places>> {
+        if self.stations.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let cadence = forecast.cadence().context("the forecast has no times that readings could be compared at")?;
+        series::places(&self.stations, forecast.variables(), cadence)
+    }
+
     fn of_topics(&self, config: &Config) -> anyhow::Result<Tally> {
         let stream = chosen(config, self.stream.as_deref())?;
-        let of_stream = OfStream::read(config, stream, (self.from, self.until), self.any_grid)?;
+        let regions = distinct(self.regions.iter().cloned())?;
+        let of_stream = OfStream::read(config, stream, (self.from, self.until), self.any_grid)?.with_regions(&regions);
         let stations = places(of_stream.connect(), stream)?;
         let mut tally = Tally::new(self.scores.start(stream.source.variables[0].unit(), true)?);
         of_stream.for_each(|file, observations| {
@@ -231,6 +320,30 @@ impl Arguments {
     fn model(&self, other: impl FnOnce() -> String) -> Arc<str> {
         self.model.clone().unwrap_or_else(other).into()
     }
+}
+
+/// What cases are of, in words.
+fn of_what(points: &Points) -> String {
+    format!("{} in {}", points.quantity, points.unit)
+}
+
+/// What stations have to measure to be compared with cases.
+///
+/// # Errors
+/// They do not measure that, the cases are not in the unit of readings, or not told apart by stations.
+fn measured(forecast: &Points) -> Result<Quantity, Usage> {
+    let what = of_what(forecast);
+    let none = || Usage(format!("the forecast is of {what}: stations are not read for that"));
+    let quantity = Quantity::of_standard_name(&forecast.quantity).ok_or_else(none)?;
+    let unit = |text: &str| ScaledUnit::parse(text).ok();
+    if unit(&forecast.unit) != unit(quantity.unit()) {
+        let unit = quantity.unit();
+        return Err(Usage(format!("the forecast is of {what}: expected {unit}, as readings of stations are")));
+    }
+    if !forecast.has_stations {
+        return Err(Usage("the forecast does not name the station of each case (station_id)".to_owned()));
+    }
+    Ok(quantity)
 }
 
 /// The stream of this name; without one the only one that there is.

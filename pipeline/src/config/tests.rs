@@ -3,9 +3,11 @@
 use squall_connectors::kafka::Property;
 use squall_fields::Quantity;
 use squall_models::baselines::Baseline;
+use squall_models::scores::{Border, Operator};
 use squall_operators::products::{ENSEMBLE, MEAN, PROBABILITIES};
 
 use super::{Config, Faults, Layers, LogKind, ModelConfig};
+use crate::graph::verification_settings;
 
 const RIGHT: &str = r#"
 name = "here"
@@ -256,11 +258,13 @@ fn a_verification_has_scores_by_what_there_is_and_loads_as_it_is_printed() {
     assert!(load(RIGHT).streams.iter().all(|stream| stream.verification.is_none()));
     let tables = "[streams.companions.still]\nmodel = { name = \"persistence\" }\n\
                   [streams.companions.next]\nmodel = { name = \"steps\" }\ndevice = \"cpu:3\"\nmembers = 4\n\
-                  topics = { index = \"next.index\" }\n[streams.inputs.steering]\nsource = \"arpege-wind\"\n[streams.inputs.stations]\n                  quality = { wind_speed = { possible = [0, 80] } }\n[streams.verification]\nscales = [3]\nregions = { north = [5, 60, 30, 70] }";
+                  topics = { index = \"next.index\" }\n[streams.inputs.steering]\nsource = \"arpege-wind\"\n[streams.inputs.stations]\n                  quality = { wind_speed = { possible = [0, 80] } }\n[streams.verification]\nscales = [3]\nfss_border = \"interior\"\nregions = { north = [5, 60, 30, 70] }";
     let config = load(&verified("", tables));
     let stream = config.stream("rain").unwrap();
     let verification = stream.verification.clone().unwrap();
     assert_eq!(verification.scores, ["crps", "mae", "spread-skill", "rank", "csi", "fss", "probability"]);
+    let fss = verification.settings().fss;
+    assert_eq!((fss.border, fss.operator), (Border::Interior, Operator::AtLeast));
     assert_eq!((verification.thresholds, verification.horizon), (vec![0.1, 1.0, 5.0], stream.horizon));
     assert_eq!((stream.companions["still"].members, &*stream.companions["next"].device), (8, "cpu:3"));
     let next = stream.of_companion("next", &stream.companions["next"]);
@@ -279,10 +283,27 @@ fn a_verification_has_scores_by_what_there_is_and_loads_as_it_is_printed() {
 }
 
 #[test]
+fn the_usual_fractions_skill_score_has_the_progress_of_before_and_another_has_its_own() {
+    let settings = |more: &str| {
+        let text = verified("", &format!("[streams.verification]\nscales = [3]\n{more}"));
+        let config = Layers::from_text("x.toml", &text).load().unwrap();
+        let stream = config.stream("rain").unwrap();
+        verification_settings(stream, stream.verification.as_ref().unwrap())
+    };
+    let usual = settings("");
+    assert!(usual.keys().all(|name| !name.contains("fss")), "{usual:?}");
+    assert_eq!(settings("fss_border = \"no-event\"\nfss_operator = \"at-least\""), usual);
+    let mut other = settings("fss_border = \"interior\"\nfss_operator = \"above\"");
+    assert_eq!(other.remove("verification.fss_border").as_deref(), Some("interior"));
+    assert_eq!(other.remove("verification.fss_operator").as_deref(), Some("above"));
+    assert_eq!(other, usual);
+}
+
+#[test]
 fn what_cannot_be_verified_is_refused_all_at_once() {
     let tables = "[streams.inputs]\ntruth = \"arpege-wind\"\nsteering = { source = \"SOURCE\" }\n\
                   stations = { quality = { wind_speed = { possible = [2, 1] }, wind = { possible = [0, 1] } } }\n[streams.companions.published]\n\
-                  model = { name = \"extrapolation\" }\n[streams.verification]\nscores = [\"crsp\"]\nscales = [1.5]\n\
+                  model = { name = \"extrapolation\" }\n[streams.verification]\nscores = [\"crsp\"]\nscales = [1.5]\nfss_border = \"out\"\n\
                   behind_after = \"90 min\"\nhorizon = \"1 min\"\nregions = { stations = [0, 1, 2] }";
     let found = ["nowhere", "radar"].map(|source| verified("products = [\"mean\"]", &tables.replace("SOURCE", source)));
     let found = found.map(|text| faults(&text).join("\n")).concat();
@@ -295,6 +316,7 @@ fn what_cannot_be_verified_is_refused_all_at_once() {
         "companions.published: expected",
         "verification.scores: expected one of",
         "verification.scales: expected whole numbers",
+        "verification.fss_border: expected one of \"no-event\", \"interior\", got \"out\"",
         "verification.behind_after: expected whole hours",
         "verification.horizon: must not be shorter",
         "regions.stations: expected [west, south, east, north]",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use squall_fields::{Quantity, Unit, Variable};
 use squall_models::scores::list::{self, Settings};
+use squall_models::scores::{Border, FssOptions, Operator};
 use squall_operators::stations::Thresholds;
 use squall_operators::verify::{DOMAIN, MEASURES, PUBLISHED, Region, STATIONS};
 
@@ -108,6 +109,12 @@ pub struct VerificationConfig {
     pub thresholds: Vec<f32>,
     /// Sides of windows in cells.
     pub scales: Vec<usize>,
+    /// Which windows of the fractions skill score count.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub fss_border: Border,
+    /// Which values are events of the fractions skill score.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub fss_operator: Operator,
     /// Parts of the grid that are scored by themselves, as `[west, south, east, north]` in degrees.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub regions: BTreeMap<Arc<str>, [f32; 4]>,
@@ -119,6 +126,10 @@ pub struct VerificationConfig {
     pub behind_after: Duration,
     /// Topics.
     pub topics: VerificationTopics,
+}
+
+fn is_usual<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Topics of scores.
@@ -133,7 +144,8 @@ pub struct VerificationTopics {
 impl VerificationConfig {
     /// What scores of events and windows are of.
     pub fn settings(&self) -> Settings {
-        Settings { thresholds: self.thresholds.clone(), scales: self.scales.clone() }
+        let fss = FssOptions { border: self.fss_border, operator: self.fss_operator };
+        Settings { thresholds: self.thresholds.clone(), scales: self.scales.clone(), fss }
     }
 
     /// The scores that a stream and its baselines are compared by.
@@ -367,6 +379,8 @@ pub(super) fn verification(
     let scales = scales(section);
     let of = scales.as_deref().unwrap_or_default();
     let scores = scores(section, defaults.variables, &thresholds, of);
+    let fss_border = chosen(section, "fss_border", &Border::NAMED);
+    let fss_operator = chosen(section, "fss_operator", &Operator::NAMED);
     let regions = regions(&section.section("regions"));
     let horizon = section.optional_duration("horizon").unwrap_or(defaults.horizon);
     if horizon < defaults.horizon {
@@ -386,11 +400,21 @@ pub(super) fn verification(
         scores: scores?,
         thresholds,
         scales: scales?,
+        fss_border: fss_border?,
+        fss_operator: fss_operator?,
         regions: regions?,
         horizon,
         behind_after,
         topics,
     }))
+}
+
+/// One of a few words; where nothing is said what is usual.
+fn chosen<T: Copy + Default>(section: &Section<'_>, key: &str, choices: &[(&str, T)]) -> Option<T> {
+    match section.optional_text(key) {
+        Some(text) => section.chosen(key, &text, choices),
+        None => Some(T::default()),
+    }
 }
 
 fn scales(section: &Section<'_>) -> Option<Vec<usize>> {

@@ -44,7 +44,8 @@ pub fn build_reading(
     let Some(first) = streams.first() else { return };
     worker.dataflow_named::<Tick, _, _>(&format!("reading {}", first.source.name), |scope| {
         let probe = ProbeHandle::new();
-        let reading = source_config(first, inputs, None);
+        let sources = 1 + steering.iter().flatten().count();
+        let reading = SourceConfig { sources, ..source_config(first, inputs, None) };
         let records = source(scope, reading, None, connect.clone(), context.clone(), probe.clone());
         let decoded = decode(records, decoder.clone(), context.clone());
         for (number, (stream, steering)) in streams.iter().zip(steering).enumerate() {
@@ -52,7 +53,8 @@ pub fn build_reading(
             let mut windows = window(decoded.clone(), accepted, shape, context.clone(), None);
             if let Some(steering) = steering {
                 let reading = source_config(&steering.stream, &steering.inputs, None);
-                let reading = SourceConfig { first_holder: 1 + number, ..reading }; // the one worker reads each
+                let first_holder = 1 + number; // the one worker reads each
+                let reading = SourceConfig { first_holder, sources, ..reading };
                 let records = source(scope, reading, None, connect.clone(), context.clone(), probe.clone());
                 let (winds, _) = alone(records, steering, 0, context.clone());
                 windows = steer(windows, winds, winds_core(stream, None), context.clone());

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use squall_fields::ValidTime;
+use squall_models::scores::{Border, Operator};
 use squall_operators::Tick;
 use squall_operators::dead_letter::DeadLetters;
 use squall_operators::decisions::{Keeper, Recorded};
@@ -33,12 +34,15 @@ use timely::dataflow::{ProbeHandle, StreamVec};
 use timely::worker::Worker;
 
 use super::{
-    BesidePlan, again, alone, infer_config, passed_of, progress_settings, quality_config, source_config, stale,
-    window_config, winds_core,
+    BesidePlan, SLOTS_BELIEVED, again, alone, infer_config, passed_of, progress_settings, quality_config,
+    source_config, stale, window_config, winds_core,
 };
 use crate::config::{SourceConfig, StationsConfig, StreamConfig, VerificationConfig};
 use crate::inputs::Inputs;
 use crate::topics::STATION_BYTES;
+
+/// Reports of a station may be as far apart, whatever the cadence of the frames.
+const REPORTS_APART: Duration = Duration::from_secs(3600);
 
 /// Reports of stations that forecasts are compared with.
 pub struct StationsPlan {
@@ -131,6 +135,13 @@ pub fn verification_settings(stream: &StreamConfig, config: &VerificationConfig)
         ("verification.horizon", format!("{} s", config.horizon.as_secs())),
     ];
     settings.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    // As they are by default they are left out: progress from before there was a choice is still good.
+    let (border, operator) = (config.fss_border, config.fss_operator);
+    let chosen = [
+        (border != Border::default()).then(|| ("verification.fss_border", border.name())),
+        (operator != Operator::default()).then(|| ("verification.fss_operator", operator.name())),
+    ];
+    settings.extend(chosen.into_iter().flatten().map(|(name, value)| (name.to_owned(), value.to_owned())));
     settings
 }
 
@@ -206,7 +217,9 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
     let core = SinkCore::new(dead_letters, Some(progress)).keeping(plan.keeper.clone());
     worker.dataflow_named::<Tick, _, _>(&format!("verification {}", stream.name), |scope| {
         let probe = ProbeHandle::new();
-        let reading = source_config(stream, &plan.inputs, plan.recorded.as_ref());
+        let further = [plan.truth.is_some(), plan.steering.is_some(), plan.stations.is_some()];
+        let sources = 1 + further.into_iter().filter(|is_there| *is_there).count();
+        let reading = SourceReading { sources, ..source_config(stream, &plan.inputs, plan.recorded.as_ref()) };
         let records = source(scope, reading, Some(&again), plan.connect.clone(), context.clone(), probe.clone());
         let home = context.home as u64;
         let read = passed_of(&records, home);
@@ -224,14 +237,15 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
         // After the workers with the stream's own source comes what the stream has published, then each further source.
         let peers = scope.peers();
         let mut holders = 1;
-        let mut more = |inputs: &Inputs, stream: &StreamConfig| {
+        let of = |inputs: &Inputs, stream: &StreamConfig| source_config(stream, inputs, plan.recorded.as_ref());
+        let mut more = |reading: SourceReading| {
             let first_holder = peers + holders;
             holders += peers;
-            let reading = SourceReading { first_holder, ..source_config(stream, inputs, plan.recorded.as_ref()) };
+            let reading = SourceReading { first_holder, sources, ..reading };
             source(scope, reading, Some(&again), plan.connect.clone(), context.clone(), probe.clone())
         };
         if let Some(truth) = &plan.truth {
-            let records = more(&truth.inputs, &truth.stream);
+            let records = more(of(&truth.inputs, &truth.stream));
             beside.push(passed_of(&records, home));
             let (frames, dead) = alone(records, truth, hour_ms + times.hours.horizon_ms, context.clone());
             beside.push(dead);
@@ -241,7 +255,7 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
             }));
         }
         if let Some(steering) = &plan.steering {
-            let records = more(&steering.inputs, &steering.stream);
+            let records = more(of(&steering.inputs, &steering.stream));
             beside.push(passed_of(&records, home));
             let (winds, _) = alone(records, steering, 0, context.clone());
             let good_for = stream.inputs.steering.as_ref().map_or(0, |steering| steering.max_age.as_secs() as i64);
@@ -260,7 +274,9 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
                 max_record_bytes: STATION_BYTES,
                 ..(*stream.source).clone()
             };
-            let records = more(inputs, &StreamConfig { source: from.into(), ..stream.clone() });
+            let reading = of(inputs, &StreamConfig { source: from.into(), ..stream.clone() });
+            let jump = reading.jump.max(REPORTS_APART * SLOTS_BELIEVED);
+            let records = more(SourceReading { jump, ..reading });
             beside.push(passed_of(&records, home));
             let taken = PlacesConfig {
                 variables: stream.source.variables.clone(),

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use squall_connectors::station::StationDecoder;
 use squall_fields::KnowledgeTime;
 use squall_models::scores::list;
-use squall_operators::decisions::{Keeper, Recorded};
+use squall_operators::decisions::Keeper;
 use squall_operators::infer::device::Device;
 use squall_operators::infer::{Resumed, Rules};
 use squall_operators::kept;
@@ -23,7 +23,9 @@ use squall_operators::verify::{
     Archive, Handover, Judge, Ledger as Sums, PublishedFile, Report, Scorer, Skill, Tools, Whereabouts,
 };
 
-use super::{Base, Claim, LARGEST_FILE, Opened, Parts, Role, STOP_WITHIN, beside, budget, decoder, recorded, retry};
+use super::{
+    Base, Claim, LARGEST_FILE, Opened, Parts, Role, STOP_WITHIN, beside, budget, decided, decoder, recorded, retry,
+};
 use crate::config::{Config, StreamConfig, VerificationConfig};
 use crate::devices::{self, Devices, ModelFactory};
 use crate::graph::{self, CompanionPlan, StationsPlan, StreamPlan, VerificationPlan};
@@ -115,11 +117,7 @@ fn rules(
     let (Clock::Wall { .. }, Some(skip_older_than)) = (clock, companion.skip_older_than) else {
         return Ok(Rules::Clean);
     };
-    let topic = &base.config.topics.progress;
-    let prefix = keeper.prefix();
-    let kept = retry(base.parts, base.deadline, "reading decisions", || Ok(base.parts.connect.kept(topic, prefix)?))?;
-    let recorded = Recorded::read(kept.iter().map(|(_, value)| &**value));
-    let recorded = recorded.map_err(|error| LedgerError::progress(prefix, error))?.into();
+    let recorded = decided(base.config, keeper, base.parts, base.deadline)?.into();
     Ok(Rules::Resumed(Resumed { recorded, before: committed.unix_ms(), skip_older_than }))
 }
 
@@ -144,6 +142,11 @@ pub(super) fn plan(
         ..StreamContext::new(name.clone(), of_stream.context.home)
     };
     let empty: Arc<[_]> = list::start(&verification.scores, &verification.settings())?.into();
+    let mut names: Vec<&'static str> = Vec::new();
+    for name in &verification.scores {
+        let count = list::start(&[name], &verification.settings())?.len();
+        names.resize(names.len() + count, *name);
+    }
     let measures: Arc<[_]> = list::start(&verification.measures(), &verification.settings())?.into();
     let whereabouts = Whereabouts::new(topic.clone(), instance, &stream.name);
     let archive = Archive::new(topic.clone(), instance, &stream.name);
@@ -241,6 +244,7 @@ pub(super) fn plan(
             statistics: verification.topics.statistics.clone(),
             scores: verification.topics.scores.clone(),
             empty,
+            names: names.into(),
             hours: graph::hours(verification),
         },
         stop_within: STOP_WITHIN,

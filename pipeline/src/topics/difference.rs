@@ -64,7 +64,7 @@ const fn keeps(retention: Retention) -> &'static str {
     }
 }
 
-/// How soon a topic is compacted is told apart when it is made alone.
+/// How soon a topic is compacted is told apart for itself.
 const fn alike(retention: Retention) -> Retention {
     match retention {
         Retention::CompactSoon => Retention::Compact,
@@ -101,6 +101,10 @@ pub fn differences(role: Role, spec: &TopicSpec, found: &TopicInfo) -> Vec<Diffe
             // Kept longer, or the newest of each key only: somebody's choice.
             (_, Retention::Broker) => {}
         }
+    }
+    if (spec.retention, found.retention) == (Retention::CompactSoon, Some(Retention::Compact)) {
+        let needs = "would be made with segment.ms and max.compaction.lag.ms of ten minutes (600000)";
+        note(false, format!("is compacted late, and every start reads all that was written until then: {needs}"));
     }
     if let Some(bytes) = found.max_record_bytes.filter(|bytes| *bytes < spec.max_record_bytes) {
         let (has, needs) = (format_bytes(bytes), format_bytes(spec.max_record_bytes));
@@ -145,6 +149,16 @@ mod tests {
         assert!(input[0].1.contains("LogAppendTime") && input[0].1.contains("CreateTime"), "{input:?}");
         let unknown =
             TopicInfo { timestamps: None, max_record_bytes: None, retention: None, ..found(1, Retention::Broker, 0) };
-        assert_eq!(said(Role::Progress, &spec(Retention::Compact), &unknown), []);
+        assert_eq!(said(Role::Progress, &spec(Retention::CompactSoon), &unknown), []);
+    }
+
+    #[test]
+    fn that_a_topic_is_compacted_late_is_said_where_every_start_reads_it() {
+        let of = |spec_is, found_is| said(Role::Progress, &spec(spec_is), &found(1, found_is, 1_100_000));
+        let late = of(Retention::CompactSoon, Retention::Compact);
+        assert!(matches!(&late[..], [(false, what)] if what.contains("segment.ms")), "{late:?}");
+        assert_eq!(of(Retention::CompactSoon, Retention::CompactSoon), []);
+        assert_eq!(of(Retention::Compact, Retention::CompactSoon), []);
+        assert!(of(Retention::CompactSoon, Retention::Forever)[0].0, "not compacted at all");
     }
 }

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use ndarray::{Array3, Array4, ArrayView3, ArrayView4, s};
+use ndarray::{Array2, Array3, Array4, ArrayView3, ArrayView4, Axis, s};
 use squall_connectors::archive::Archive;
 use squall_connectors::netcdf::Reader;
 use squall_connectors::options::ReadOptions;
-use squall_fields::{Grid, InputRef, IssueTime, LeadTime, ValidTime, Variable};
+use squall_fields::{Cadence, Grid, InputRef, IssueTime, LeadTime, ValidTime, Variable};
 use squall_models::scores::{Field, of_fields};
-use squall_operators::verify::{DOMAIN, Places, STATIONS};
+use squall_operators::verify::{DOMAIN, Places, Region, STATIONS};
 
 use super::tally::{Subject, Tally};
 use crate::commands::Usage;
@@ -24,6 +24,8 @@ pub struct Observations {
     places: BTreeMap<ValidTime, usize>,
     /// Whether a grid of the same shape is taken for the same.
     any_grid: bool,
+    /// Parts of the grid that are judged by themselves, `[y, x]`.
+    masks: Vec<(Arc<str>, Array2<bool>)>,
 }
 
 impl Observations {
@@ -44,7 +46,14 @@ impl Observations {
     pub fn of(frames: Box<dyn Frames>, places: BTreeMap<ValidTime, usize>, any_grid: bool) -> anyhow::Result<Self> {
         let first = places.values().next().context("nothing was observed")?;
         let grid = frames.frame(*first)?.grid;
-        Ok(Self { frames, grid, places, any_grid })
+        Ok(Self { frames, grid, places, any_grid, masks: Vec::new() })
+    }
+
+    /// With parts of the grid that are judged by themselves, too.
+    #[must_use]
+    pub fn with_regions(mut self, regions: &[Region]) -> Self {
+        self.masks = regions.iter().map(|region| (region.name.clone(), region.mask(&self.grid))).collect();
+        self
     }
 
     /// `[variable, y, x]` at a time, if it was observed.
@@ -101,6 +110,14 @@ impl<'b> ForecastFile<'b> {
         self.reader.members()
     }
 
+    /// The longest step of which its issue time and its valid times are multiples; none if there is no such step.
+    pub fn cadence(&self) -> Option<Cadence> {
+        let valid = self.reader.slots().iter().map(|valid| valid.unix_seconds());
+        let times = std::iter::once(self.issue_time.unix_seconds()).chain(valid);
+        let step = times.fold(0, |step, time| greatest_divisor(step, time.unsigned_abs()));
+        Cadence::every_seconds(u32::try_from(step).ok()?)
+    }
+
     /// The digest of the model that made it, if it says so.
     pub fn model_digest(&self) -> Option<&str> {
         self.reader.attribute("squall_model_digest")
@@ -111,7 +128,8 @@ impl<'b> ForecastFile<'b> {
         &self.model
     }
 
-    /// Adds its scores at each lead that was observed, on the grid and where stations stand; how many there were.
+    /// Adds its scores at each lead ahead that was observed, on the grid, in its regions and where stations stand; how many
+    /// there were. What is not ahead is no forecast: files of fields often hold what was observed up to the issue time.
     ///
     /// # Errors
     /// A field cannot be read, or lies on another grid than the observations.
@@ -133,7 +151,7 @@ impl<'b> ForecastFile<'b> {
             }
             let ensemble = self.ensemble(index)?;
             let members = || self.variables().iter().zip(ensemble.outer_iter());
-            if let Some(observed) = &observed {
+            let mut judge = |region: &str, observed: ArrayView3<'_, f32>| {
                 let field = |((variable, members), observed): ((&Variable, _), _)| Field {
                     variable: *variable,
                     members,
@@ -141,8 +159,12 @@ impl<'b> ForecastFile<'b> {
                 };
                 let fields: Vec<_> = members().zip(observed.outer_iter()).map(field).collect();
                 for (variable, statistics) in of_fields(tally.empty(), &fields) {
-                    tally.add(subject(model, variable, DOMAIN, lead), &statistics);
+                    tally.add(subject(model, variable, region, lead), &statistics);
                 }
+            };
+            if let Some(observed) = &observed {
+                judge(DOMAIN, observed.view());
+                observations.masks.iter().for_each(|(region, mask)| judge(region, inside(observed, mask).view()));
             }
             if let Some(places) = places {
                 let ensembles = members().map(|(variable, members)| (*variable, members));
@@ -209,6 +231,19 @@ impl<'b> ForecastFile<'b> {
         }
         Ok(all)
     }
+}
+
+/// What was observed in a part of the grid: missing elsewhere.
+fn inside(observed: &Array3<f32>, mask: &Array2<bool>) -> Array3<f32> {
+    let mut observed = observed.clone();
+    for mut plane in observed.axis_iter_mut(Axis(0)) {
+        plane.zip_mut_with(mask, |value, inside| *value = if *inside { *value } else { f32::NAN });
+    }
+    observed
+}
+
+fn greatest_divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { greatest_divisor(b, a % b) }
 }
 
 fn subject(model: &Arc<str>, variable: &str, region: &str, lead: LeadTime) -> Subject {

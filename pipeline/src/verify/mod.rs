@@ -3,9 +3,11 @@
 //! Whatever the forecasts are of, they become sums of scores by model and lead, and those become the rows of a table:
 //! [`Tally`] is fed by `squall verify` from files or topics, and by `squall backtest` from the models themselves.
 
+pub mod curves;
 pub mod files;
 pub mod places;
 pub mod points;
+pub mod series;
 pub mod tally;
 pub mod text;
 pub mod topic;

@@ -9,7 +9,7 @@ use squall_operators::ports::{Connect, ReportDecoder};
 use squall_operators::stations::{Control, ReportReader};
 use squall_operators::verify::{Hours, Places, PlacesConfig, latest_places};
 
-use crate::config::StreamConfig;
+use crate::config::{StationsConfig, StreamConfig};
 use crate::gc::{IndexError, for_each_record};
 use crate::graph;
 use crate::topics::STATION_BYTES;
@@ -24,10 +24,29 @@ use crate::topics::STATION_BYTES;
 /// The topic cannot be read to its end.
 pub fn places(connect: &dyn Connect, stream: &StreamConfig) -> Result<BTreeMap<ValidTime, Places>, IndexError> {
     let Some(stations) = &stream.inputs.stations else { return Ok(BTreeMap::new()) };
+    let taken = PlacesConfig::at_any_time(stream.source.variables.clone(), stream.source.cadence);
+    Ok(latest_places(reports(connect, stations)?, control(stream, stations), &taken))
+}
+
+/// What judges the readings of a stream's stations, as its verification does.
+pub fn control(stream: &StreamConfig, stations: &StationsConfig) -> Control {
+    let hours = stream.verification.as_ref().map_or(Hours { horizon_ms: 0 }, graph::hours);
+    Control::new(graph::control(stations, hours))
+}
+
+/// The reports of a topic up to its present end, in the order of the log, each record's with when it became known. Records that
+/// hold no report hold none.
+///
+/// # Errors
+/// The topic cannot be read to its end.
+pub fn reports(
+    connect: &dyn Connect,
+    stations: &StationsConfig,
+) -> Result<Vec<(KnowledgeTime, Vec<StationReport>)>, IndexError> {
     let decoders: Vec<Arc<dyn ReportDecoder>> = vec![Arc::new(StationDecoder::default())];
     let reports = ReportReader::new(decoders, STATION_BYTES);
     let mut reader = connect.reader(STATION_BYTES)?;
-    // In the order of the log: by when they became known, partition and offset.
+    // By when they became known, partition and offset.
     let mut known: BTreeMap<(KnowledgeTime, i32, i64), Vec<StationReport>> = BTreeMap::new();
     for partition in reader.partitions(&stations.topic)? {
         let mut newest = KnowledgeTime::default();
@@ -37,8 +56,5 @@ pub fn places(connect: &dyn Connect, stream: &StreamConfig) -> Result<BTreeMap<V
             Ok(())
         })?;
     }
-    let hours = stream.verification.as_ref().map_or(Hours { horizon_ms: 0 }, graph::hours);
-    let control = Control::new(graph::control(stations, hours));
-    let taken = PlacesConfig::at_any_time(stream.source.variables.clone(), stream.source.cadence);
-    Ok(latest_places(known.into_iter().map(|((at, ..), reports)| (at, reports)), control, &taken))
+    Ok(known.into_iter().map(|((at, ..), reports)| (at, reports)).collect())
 }

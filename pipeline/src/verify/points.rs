@@ -5,18 +5,25 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Array3};
 use squall_connectors::netcdf::Points;
-use squall_fields::LeadTime;
+use squall_fields::{LeadTime, ValidTime};
 use squall_models::scores::Pair;
 use squall_models::scores::fields::of_pair;
 use squall_operators::verify::STATIONS;
 
 use super::tally::{ALL_EVENTS, Subject, Tally};
 
-/// Adds the scores of each lead; how many cases had an observation. An observation is of the same station and valid time:
-/// one reading serves all leads.
-pub fn add_points(tally: &mut Tally, model: &Arc<str>, forecast: &Points, observation: &Points) -> usize {
+/// What was observed, by the number of the station and the valid time.
+pub type Readings = HashMap<(i64, ValidTime), f32>;
+
+/// The observations of a file of cases; of several of one station and valid time the last.
+pub fn readings(observation: &Points) -> Readings {
     let known = observation.cases.iter().zip(&observation.observed).filter(|(_, value)| !value.is_nan());
-    let readings: HashMap<_, f32> = known.map(|(case, value)| ((case.station, case.valid), *value)).collect();
+    known.map(|(case, value)| ((case.station, case.valid), *value)).collect()
+}
+
+/// Adds the scores of each lead, that of an analysis (0) among them; how many cases had an observation. An observation is of
+/// the same station and valid time: one reading serves all leads.
+pub fn add_points(tally: &mut Tally, model: &Arc<str>, forecast: &Points, readings: &Readings) -> usize {
     let mut leads: BTreeMap<LeadTime, Vec<usize>> = BTreeMap::new();
     for (row, case) in forecast.cases.iter().enumerate() {
         leads.entry(case.lead).or_default().push(row);

@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn events_are_pooled_by_their_sums_and_what_counted_nothing_has_no_row() {
-        let settings = Settings { thresholds: vec![1.0], scales: vec![] };
+        let settings = Settings { thresholds: vec![1.0], ..Settings::default() };
         let mut tally = Tally::new(list::start(&["crps", "csi", "energy"], &settings).unwrap());
         let subject = |event: &str| Subject {
             event: event.into(),

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha512};
 use squall_connectors::options::{Limits, ReadOptions};
 use squall_fields::{Chain, IssueTime, ValidTime};
 use squall_operators::ports::{Connect, FieldStore, Record};
+use squall_operators::verify::Region;
 use squall_operators::window::Windowed;
 
 use super::files::{ForecastFile, Observations};
@@ -209,6 +210,12 @@ impl<'c> OfStream<'c> {
         let wanted = published.iter().flat_map(|forecast| forecast.valid.iter().copied()).collect();
         let observations = observations(config, &parts, stream, wanted, any_grid)?;
         Ok(Self { stream, parts, published, observations })
+    }
+
+    /// With parts of the grid that are judged by themselves, too.
+    #[must_use]
+    pub fn with_regions(self, regions: &[Region]) -> Self {
+        Self { observations: self.observations.with_regions(regions), ..self }
     }
 
     /// Where topics are read from.

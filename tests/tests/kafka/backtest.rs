@@ -147,3 +147,15 @@ fn a_backtest_of_a_topic_forecasts_what_was_published_first_when_a_frame_was_lat
     assert_eq!(compared, 3);
     assert_ne!(whole[0].3, without[0].3);
 }
+
+#[test]
+fn a_backtest_of_files_whose_frames_overtake_each_other_is_that_of_the_topic_that_they_fill() {
+    let setting = Setting::new("backtest-jitter");
+    let storm = ["--frames", "16", "--size", "48x56", "--variables", "rain"];
+    let rain = Rain::storm(setting.folder(), "radar.nc", &storm);
+    let (config, file) = (setting.config(), rain.file.display().to_string());
+    let publish = ["publish", &file, "--config", &config, "--speed", "max", "--delay", "1 min", "--seed", "3"];
+    setting.start(&[&publish[..], &["--shuffle-within", "8 min"]].concat()).success(LIMIT);
+    let late = ["--input", &file, "--delay", "1 min", "--jitter", "8 min", "--seed", "3"];
+    assert_eq!(report(&setting, "topic", &[]), report(&setting, "files", &late), "to the byte");
+}

@@ -5,7 +5,8 @@ use squall_tests::rain::Rain;
 use squall_tests::setting::LIMIT;
 use squall_tests::{Kafka, Running, Setting, files};
 
-fn script(setting: &Setting, path: &str, arguments: &[&str]) -> String {
+/// Runs a script of the repository in the Python of the tests; what it prints.
+pub(crate) fn script(setting: &Setting, path: &str, arguments: &[&str]) -> String {
     let script = root().join(path).display().to_string();
     Running::start(setting.folder(), &python(), &[&[script.as_str()], arguments].concat()).success(LIMIT)
 }

@@ -8,6 +8,8 @@ use squall_tests::rain::Rain;
 use squall_tests::setting::LIMIT;
 use squall_tests::{Kafka, Running, Seen, Sent, Setting, forecasts};
 
+use crate::budget::{BUDGET, least_and_most};
+
 /// Most bytes of a record that its dead letter keeps, as docs/formats.md says.
 const KEPT: usize = 256 * 1024;
 
@@ -84,4 +86,58 @@ fn each_bad_record_becomes_a_dead_letter_and_the_stream_goes_on() {
         assert!(letter.value == case.record.value[..kept], "{name}: the beginning of its bytes, as they were");
     }
     assert_eq!(letters.len(), cases.len(), "and nothing else");
+}
+
+/// The same file with a field of 12,000 x 12,000 zeros in place of its own: sound in all but its size.
+fn of_a_huge_field(good: &[u8], folder: &Path) -> Vec<u8> {
+    const CODE: &str = "\
+import sys, netCDF4, numpy
+side = 12000
+good, huge = netCDF4.Dataset(sys.argv[1]), netCDF4.Dataset(sys.argv[2], 'w')
+for data in (good, huge): data.set_auto_maskandscale(False)
+for name, dimension in good.dimensions.items():
+    huge.createDimension(name, side if name in 'xy' else len(dimension))
+for name, old in good.variables.items():
+    packed = dict(zlib=True, complevel=9, shuffle=False, chunksizes=[1] * (old.ndim - 2) + [500, side])
+    is_field = old.dimensions[-2:] == ('y', 'x')
+    new = huge.createVariable(name, old.dtype, old.dimensions, **(packed if is_field else {}))
+    new.setncatts({key: old.getncattr(key) for key in old.ncattrs() if key != '_FillValue'})
+    if name in 'xy':
+        new[:] = old[0] + (old[1] - old[0]) * numpy.arange(side)
+    elif is_field:
+        for row in range(0, side, 500): new[..., row:row + 500, :] = 0
+    else:
+        new[...] = old[...]
+huge.close()
+";
+    let (from, to) = (folder.join("good.nc"), folder.join("huge.nc"));
+    fs::write(&from, good).expect("a file");
+    let (from, to_path) = (from.display().to_string(), to.display().to_string());
+    Running::start(folder, &python(), &["-c", CODE, &from, &to_path]).success(LIMIT);
+    fs::read(to).expect("the script has made it")
+}
+
+#[test]
+fn a_small_file_of_a_huge_field_is_refused_before_it_is_unpacked() {
+    let setting = Setting::new("huge");
+    let (rain, mut records) = Rain::observed(setting.prefix(), 10);
+    let huge = Sent { value: of_a_huge_field(&records[4].value, setting.folder()), ..records[4].clone() };
+    assert!(huge.value.len() < 1 << 20, "{} bytes, of a field of 288 MB", huge.value.len());
+    let after = 5;
+    records.insert(after, huge.clone());
+    Kafka::shared().create(&setting.topic("observations"), 1);
+    Kafka::shared().write(&setting.topic("observations"), &records);
+    let budget = format!("runtime.max_bytes_in_flight={BUDGET}");
+    let (least, most) = least_and_most(setting.start(&["run", &setting.config(), "--set", &budget]));
+    assert!(most < least + BUDGET, "{least} bytes at the start, {most} at most");
+
+    let issue_times: Vec<_> = forecasts::published(&setting).into_iter().map(|p| p.issue_time).collect();
+    assert_eq!(issue_times, rain.full_windows(3), "the stream goes on as if there had been none");
+    let letters = Kafka::shared().read(&setting.topic("dead-letters"));
+    let [letter] = &letters[..] else { panic!("{} dead letters", letters.len()) };
+    assert_eq!(letter.header("dead-letter-reason"), "oversized");
+    assert_eq!(letter.header("dead-letter-offset"), after.to_string());
+    assert_eq!(letter.header("dead-letter-bytes"), huge.value.len().to_string());
+    let detail = letter.header("dead-letter-detail");
+    assert!(detail.contains("number of cells is 144000000"), "{detail}");
 }

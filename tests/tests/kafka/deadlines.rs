@@ -7,17 +7,26 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use squall_tests::forecasts::{Published, published_on};
-use squall_tests::freeze::memory;
+use squall_tests::freeze::{FrozenThread, memory};
 use squall_tests::program::{root, until};
 use squall_tests::rain::{Rain, rfc3339};
 use squall_tests::setting::LIMIT;
+use squall_tests::topics::{REPLAY, Topics};
 use squall_tests::{Kafka, Running, Seen, Sent, Setting, files, models};
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
 
 /// Frames of a storm up to now, `step` seconds apart, as `squall publish` writes them, to be sent again by hand.
 fn frames(count: i64, step: i64, source: &str, arguments: &[&str]) -> (Vec<Seen>, Vec<i64>) {
+    frames_from(now_ms() / 1000 / step * step - count * step, count, source, arguments)
+}
+
+/// The same from a slot on.
+fn frames_from(first: i64, count: i64, source: &str, arguments: &[&str]) -> (Vec<Seen>, Vec<i64>) {
     let setting = Setting::new("deadlines-source");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-    let (start, number) = (rfc3339(now / step * step - count * step), count.to_string());
+    let (start, number) = (rfc3339(first), count.to_string());
     let storm = [&["--frames", &number, "--start", &start], arguments].concat();
     let storm = Rain::storm(setting.folder(), "storm.nc", &storm);
     let run = Run::new(&setting, "source");
@@ -166,6 +175,117 @@ fn a_replay_as_recorded_is_the_live_run_to_the_last_bit_and_a_clean_one_has_ever
         assert!(!forecast.degraded(), "{}", forecast.reasons());
         assert_ne!(forecast.model_digest(), digest, "the steps that are set are part of what decides a forecast");
     }
+}
+
+/// Of two frames the later one comes first, ten minutes ahead of the clock. Live it is not believed, and its window waits for
+/// the other. Who believes it has lost patience by then, and forecasts without the other first.
+#[test]
+fn a_replay_as_recorded_knows_late_records_when_the_live_run_did() {
+    const AHEAD_MS: i64 = 10 * 60_000;
+    const AHEAD: usize = 4;
+    // So many records of a partition are known at one instant.
+    const AT_ONCE: usize = 8;
+    let setting = Setting::new("late-recorded");
+    let (frames, slots) = frames(5, 300, RAIN, &["--size", "32x32", "--variables", "rain"]);
+    let (kafka, topic) = (Kafka::shared(), setting.topic("live"));
+    Topics::of(kafka.address()).create(&topic, 1, &REPLAY);
+    // The newest slot is five to ten minutes old.
+    let stream =
+        "model = { name = \"extrapolation\" }\nwindow_frames = 3\nleads = 2\nmembers = 2\npatience = \"12 min\"";
+    let live = Run::new(&setting, "live");
+    let mut running = setting.start(&["run", &live.config("wall", RAIN, stream), "--log-format", "json"]);
+    let address = models::address(&mut running);
+    for i in [0, 1, 2, AHEAD, 3] {
+        let ahead_ms = if i == AHEAD { AHEAD_MS } else { 0 };
+        let frame = Sent::again(&frames[i], 0, now_ms() + ahead_ms);
+        if i == 3 {
+            // Who believes the one before knows these with it, and this frame after them.
+            let junk = Sent { value: b"junk".to_vec(), ..frame.clone() };
+            kafka.write(&topic, &vec![junk; AT_ONCE]);
+        }
+        kafka.write(&topic, &[frame]);
+    }
+    let newest = || models::metric(&address, "squall_newest_issue_time_seconds", &[("stream", "now")]);
+    running.until(LIMIT, "the newest forecast", || newest() >= Some(slots[AHEAD] as f64));
+    let output = stop(running);
+    assert!(output.contains("timestamp not believed"), "{output}");
+
+    let expected = |full: bool| {
+        let of = |slot: usize, revision: u64, mask: [bool; 3]| (rfc3339(slots[slot]), revision, mask.to_vec());
+        let (before, all) = ([of(2, 0, [true; 3]), of(3, 0, [true; 3])], [true; 3]);
+        let last = if full { vec![of(4, 0, all)] } else { vec![of(4, 0, [true, false, true]), of(4, 1, all)] };
+        [&before[..], &last].concat()
+    };
+    let identities = |forecasts: &[Published]| {
+        forecasts.iter().map(|f| (f.issue_time.clone(), f.revision, f.mask())).collect::<Vec<_>>()
+    };
+    let of_live = live.forecasts();
+    assert_eq!(identities(&of_live), expected(true), "{output}");
+    let replay = |name: &str, flag: &str| {
+        let run = Run::new(&setting, name);
+        setting.start(&["run", &run.config("log", RAIN, stream), flag]).success(LIMIT);
+        run.forecasts()
+    };
+    let again = replay("again", &format!("--as-recorded={}", live.name));
+    assert_eq!(identities(&again), identities(&of_live));
+    for (left, right) in of_live.iter().zip(&again) {
+        assert_eq!(said(left), said(right));
+        assert_eq!(files::difference(&left.file(), &right.file()), Vec::<String>::new(), "{}", left.issue_time);
+    }
+    assert_eq!(identities(&replay("clean", "--clean")), expected(false));
+}
+
+/// The device never answers: what comes is what another model says when the deadline passes, neither before nor long after.
+#[test]
+fn a_deadline_counts_from_the_last_needed_frame_or_the_end_of_the_patience_also_behind_other_windows() {
+    const DEADLINE_MS: i64 = 3_000;
+    // For all that comes after the stand-in was asked, on a busy machine. Of 14 windows no more than three are forecast at a
+    // time: were the deadline counted from when it is their turn, the last would take five times as long.
+    const ROOM_MS: i64 = 9_000;
+    const PATIENCE_MS: i64 = 8_000;
+    const STEP: i64 = 2;
+    let setting = Setting::new("deadline-from");
+    let source = format!("variables = [\"rain_rate\"]\ncadence = \"{STEP} s\"");
+    let stream = format!(
+        "model = {{ name = \"extrapolation\" }}\nwindow_frames = 2\nleads = 1\nmembers = 1\n\
+         patience = \"{PATIENCE_MS} ms\"\ndeadline = \"{DEADLINE_MS} ms\""
+    );
+    let run = Run::new(&setting, "live");
+    let mut running = setting.start(&["run", &run.config("wall", &source, &stream), "--log-format", "json"]);
+    models::address(&mut running);
+    // From now on: the window behind the missing slot still waits when everything is sent.
+    let cadence = format!("{STEP} s");
+    let first = now_ms() / 1000 / STEP * STEP;
+    let storm = ["--size", "32x32", "--variables", "rain", "--cadence", &cadence];
+    let (mut frames, slots) = frames_from(first, 17, &source, &storm);
+    let (missing, incomplete) = (2, 3);
+    frames.remove(missing);
+    let frozen = FrozenThread::new(running.pid(), "device cpu");
+    let consumer = Kafka::shared().follow(&run.index());
+    let sent_ms = now_ms();
+    send(&setting, &frames);
+    let due_ms = slots[incomplete] * 1000 + PATIENCE_MS;
+    assert!(now_ms() < due_ms, "too slow for this test: the patience was over before the frames were sent");
+
+    let mut came = BTreeMap::new();
+    running.until(LIMIT, "a forecast of each window", || {
+        for (record, at_ms) in consumer.take(Duration::from_millis(5)) {
+            came.entry(record.header("issue-time")).or_insert(at_ms);
+        }
+        came.len() >= slots.len() - 2
+    });
+    drop(frozen);
+    let output = stop(running);
+    for (i, slot) in slots.iter().enumerate().filter(|(i, _)| ![0, missing].contains(i)) {
+        let from_ms = if i == incomplete { due_ms } else { sent_ms };
+        let took_ms = came.get(&rfc3339(*slot)).map(|at_ms| at_ms - from_ms);
+        let in_time = took_ms.is_some_and(|ms| (DEADLINE_MS..DEADLINE_MS + ROOM_MS).contains(&ms));
+        assert!(in_time, "window {i}: {took_ms:?} ms\n{output}");
+    }
+    let published = run.forecasts();
+    assert!(published.iter().all(|forecast| forecast.reasons().contains("\"deadline\"")), "{output}");
+    let of_incomplete = published.iter().find(|forecast| forecast.issue_time == rfc3339(slots[incomplete]));
+    assert_eq!(of_incomplete.map(Published::mask), Some(vec![false, true]));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What hangs does not hang the rest: a frozen decoder holds up its own stream alone, and a frozen device costs a stream
-//! with a deadline its model, but not a forecast.
+//! What hangs does not hang the rest: a frozen decoder holds up its own stream alone, a frozen device costs a stream
+//! with a deadline its model, but not a forecast, and a frozen companion costs scores alone.
 
 use std::fs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -177,4 +177,44 @@ fn a_frozen_device_costs_no_forecast_and_no_memory_and_is_named() {
     let slots: Vec<_> = live.slots[1..].iter().map(|slot| (rfc3339(*slot), 0)).collect();
     assert_eq!(issued, slots, "one forecast for each slot, none lost, none twice");
     assert!(published[1..].iter().all(|p| p.reasons().contains("deadline")), "the fallback's, and they say so");
+}
+
+#[test]
+fn a_frozen_companion_leaves_the_forecasts_and_how_long_they_take_as_they_are() {
+    const TRIES: usize = 10;
+    let setting = Setting::new("frozen-companion");
+    let [scores, statistics, beside] = ["scores", "statistics", "rain.index.other"].map(|kind| setting.topic(kind));
+    let lines = format!(
+        "model = {{ name = \"extrapolation\" }}\n\
+         companions.other = {{ model = {{ name = \"persistence\" }}, topics = {{}} }}\n\
+         verification = {{ scores = [\"crps\"], topics = {{ scores = \"{scores}\", statistics = \"{statistics}\" }} }}"
+    );
+    let mut live = Live::start(setting, 2 + 2 * TRIES, &[("rain", lines)]);
+    live.send("rain", 0..2);
+    live.until_it_has("rain", 1);
+    let one_by_one = |live: &mut Live, first: usize| {
+        let forecast = |frame: usize| {
+            live.send("rain", frame..frame + 1);
+            let sent = Instant::now();
+            live.until_it_has("rain", frame);
+            sent.elapsed()
+        };
+        // On a busy machine one may take its time: what counts is how long it need take.
+        (first..first + TRIES).map(forecast).min().expect("a forecast")
+    };
+    let by_companion = || published_on(&beside).len();
+    let free = one_by_one(&mut live, 2);
+    live.until(LIMIT, "the companion has made all, and rests", |_| by_companion() == 1 + TRIES);
+    // `device cpu for companions`, as far as the system has it.
+    let frozen = FrozenThread::new(live.running.pid(), "device cpu for");
+    let beside_it = one_by_one(&mut live, 2 + TRIES);
+    assert!(beside_it < 2 * free + Duration::from_millis(200), "{beside_it:?}, and {free:?} before");
+    assert_eq!(by_companion(), 1 + TRIES, "it stands still");
+    drop(frozen);
+    live.until(LIMIT, "the companion has made the others", |_| by_companion() == 1 + 2 * TRIES);
+    live.end(None, LIMIT);
+    let published = published_on(&live.setting.topic("rain.index"));
+    let issued: Vec<_> = published.iter().map(|p| (p.issue_time.clone(), p.revision, p.degraded())).collect();
+    let slots: Vec<_> = live.slots[1..].iter().map(|slot| (rfc3339(*slot), 0, false)).collect();
+    assert_eq!(issued, slots);
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::producer::Producer;
 use squall_tests::forecasts::published_by;
-use squall_tests::program::until;
+use squall_tests::program::{number, until};
 use squall_tests::rain::Rain;
 use squall_tests::setting::LIMIT;
 use squall_tests::topics::Topics;
-use squall_tests::{Kafka, Proxy, Running, Setting};
+use squall_tests::{Kafka, Proxy, Running, Setting, models};
 
 /// Short, so that what must outlast it does not take long.
 const TIMEOUT: &str = "log.transaction_timeout=3 s";
@@ -68,6 +68,30 @@ fn a_predecessor_that_comes_back_after_a_cut_stops_without_writing() {
 }
 
 #[test]
+fn a_successor_that_its_predecessor_cuts_off_takes_its_place_again() {
+    let (kafka, setting) = (Kafka::shared(), Setting::new("successor"));
+    let (rain, frames) = Rain::observed(setting.prefix(), 12);
+    let (observations, index) = (setting.topic("observations"), setting.topic("index"));
+    kafka.create(&observations, 1);
+    let mut successor = run(&setting, &["--set", MARKER]);
+    let mut predecessors = Vec::new();
+    for (part, frames) in frames.chunks(4).enumerate() {
+        kafka.write(&observations, frames);
+        // All windows but the newest, which fires once the log has gone on.
+        successor.until(LIMIT, "forecasts", || counts(kafka, &setting).len() > 4 * part);
+        // With a record under way that nobody must see.
+        predecessors.push(kafka.open_transaction(&format!("{}/rain", setting.prefix()), &index));
+    }
+    kafka.write(&observations, &[frames[11].clone().end_of_log()]);
+    successor.success(LIMIT);
+    for predecessor in predecessors {
+        assert!(predecessor.commit_transaction(LIMIT).is_err(), "it was cut off in its turn");
+    }
+    let issued: Vec<_> = kafka.read(&index).iter().map(|record| record.header("issue-time")).collect();
+    assert_eq!(issued, rain.full_windows(3), "each once, and in order");
+}
+
+#[test]
 fn an_open_transaction_of_another_ledger_hides_no_progress() {
     let (kafka, mut setting) = (Kafka::shared(), Setting::new("hidden"));
     setting.clock = "log";
@@ -116,16 +140,29 @@ fn what_the_broker_refuses_is_left_out_and_told() {
     let (kafka, setting) = (Kafka::shared(), Setting::new("refused"));
     let rain = Rain::small(setting.folder(), 5);
     setting.publish(&rain.file);
-    Topics::of(kafka.address()).create(&setting.topic("quantiles"), 1, &[("max.message.bytes", "300")]);
-    let said = setting.run();
-    assert!(said.contains("the log refuses a record"), "{said}");
+    let quantiles = setting.topic("quantiles");
+    Topics::of(kafka.address()).create(&quantiles, 1, &[("max.message.bytes", "300")]);
+    let more = ["--set", MARKER, "--set", "metrics.listen=127.0.0.1:0", "--log-format", "json"];
+    let mut running = run(&setting, &more);
+    let address = models::address(&mut running);
+    // The newest window fires once the log has gone on.
+    running.until(LIMIT, "forecasts", || counts(kafka, &setting).len() == 2);
+    let told = running.output().matches("the log refuses a record").count();
+    let counted = models::metric(&address, "squall_refused_records_total", &[("topic", quantiles.as_str())]);
+    assert!(told > 0 && counted == Some(told as f64), "{counted:?}\n{}", running.output());
+    let last = kafka.read(&setting.topic("observations")).pop().expect("frames");
+    let end = squall_tests::Sent::again(&last, 0, last.timestamp_ms).end_of_log();
+    kafka.write(&setting.topic("observations"), &[end]);
+    running.success(LIMIT);
     assert_each_once(kafka, &setting, &rain);
     assert!(!kafka.read(&setting.topic("probabilities")).is_empty());
-    assert!(kafka.read(&setting.topic("quantiles")).is_empty());
+    assert!(kafka.read(&quantiles).is_empty());
     setting.run();
     assert_each_once(kafka, &setting, &rain);
 }
 
+/// The broker is away for 17 s, or for as long as `SQUALL_OUTAGE_SECONDS` says, such as 56: the first commit must not come
+/// later after a longer outage.
 #[test]
 fn commits_go_on_soon_after_the_broker_is_back() {
     let mut kafka = Kafka::own(Default::default());
@@ -146,13 +183,15 @@ fn commits_go_on_soon_after_the_broker_is_back() {
     // The newest window fires once the log has gone on.
     running.until(LIMIT, "forecasts", || published(&kafka) >= 7);
     kafka.broker().kill().expect("a broker that can be killed");
-    std::thread::sleep(Duration::from_secs(17)); // the outage is the situation
+    let away = Duration::from_secs(number("SQUALL_OUTAGE_SECONDS", 17));
+    std::thread::sleep(away); // the outage is the situation
     kafka.broker().restart().expect("a broker that comes back");
     let back = Instant::now();
     kafka.write(&live, &sent(&late));
     running.until(LIMIT, "forecasts again", || published(&kafka) >= 9);
     let took = back.elapsed();
-    eprintln!("first commit {:.1} s after the broker's first answer", took.as_secs_f64());
+    let (away, took_seconds) = (away.as_secs(), took.as_secs_f64());
+    eprintln!("away for {away} s: first commit {took_seconds:.1} s after the broker's first answer");
     assert!(took < Duration::from_secs(10), "{took:?}\n{}", running.output());
     running.terminate();
     running.success(LIMIT);

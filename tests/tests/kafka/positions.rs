@@ -5,7 +5,7 @@ use std::time::Duration;
 use squall_tests::rain::Rain;
 use squall_tests::setting::LIMIT;
 use squall_tests::topics::{REPLAY, Topics};
-use squall_tests::{Kafka, Seen, Sent, Setting, forecasts};
+use squall_tests::{Kafka, Running, Seen, Sent, Setting, forecasts, models};
 
 fn frames(name: &str, count: usize) -> (Vec<Seen>, Vec<i64>) {
     let source = Setting::new(name);
@@ -13,9 +13,24 @@ fn frames(name: &str, count: usize) -> (Vec<Seen>, Vec<i64>) {
     (source.published(&rain.file), rain.slots)
 }
 
+fn records(seen: &[Seen], slots: &[i64], range: std::ops::Range<usize>) -> Vec<Sent> {
+    range.map(|i| Sent::again(&seen[i], 0, slots[i] * 1000 + 1000)).collect()
+}
+
 fn write(setting: &Setting, seen: &[Seen], slots: &[i64], range: std::ops::Range<usize>) {
-    let records: Vec<_> = range.map(|i| Sent::again(&seen[i], 0, slots[i] * 1000 + 1000)).collect();
-    Kafka::shared().write(&setting.topic("observations"), &records);
+    Kafka::shared().write(&setting.topic("observations"), &records(seen, slots, range));
+}
+
+/// Starts a replay that goes on without what is lost, and waits for more at the end of the log; how often it counts a loss of
+/// a kind.
+fn goes_on_without(setting: &Setting, kind: &str) -> (Running, Option<f64>) {
+    let [on, marker] = ["sources.radar.on_lost_position=continue", "runtime.until_marker=true"];
+    let (config, metrics) = (setting.config(), "metrics.listen=127.0.0.1:0");
+    let arguments = ["run", &config, "--set", on, "--set", marker, "--set", metrics, "--log-format", "json"];
+    let mut running = setting.start(&arguments);
+    let address = models::address(&mut running);
+    let counted = models::metric(&address, "squall_lost_positions_total", &[("stream", "rain"), ("kind", kind)]);
+    (running, counted)
 }
 
 #[test]
@@ -49,11 +64,46 @@ fn a_topic_that_was_made_again_or_cut_stops_the_stream_unless_it_may_go_on() {
     topics.delete_before(&topic, 5);
     let said = setting.start(&["run", &setting.config()]).failure(2, LIMIT);
     assert!(said.contains("offsets 3 to 4 are gone unread"), "{said}");
-    goes_on();
+    let (mut running, counted) = goes_on_without(&setting, "unread");
+    assert_eq!(counted, Some(1.0), "{}", running.output());
     write(&setting, &seen, &slots, 12..14);
+    let full = squall_tests::rain::rfc3339(slots[12]);
+    running.until(LIMIT, "a new forecast", || forecasts::published(&setting).iter().any(|p| p.issue_time == full));
+    running.terminate();
+    running.success(LIMIT);
     setting.run();
     let last = forecasts::published(&setting).pop().expect("forecasts");
     assert_eq!(last.issue_time, squall_tests::rain::rfc3339(slots[13]));
+}
+
+#[test]
+fn a_topic_that_ends_before_a_position_stops_the_stream_unless_it_may_go_on() {
+    let mut kafka = Kafka::own(Default::default());
+    let (seen, slots) = frames("cut-back-source", 9);
+    let mut setting = Setting::new("cut-back");
+    setting.address = Some(kafka.address().to_owned());
+    let topic = setting.topic("observations");
+    kafka.create(&topic, 1);
+    // Each in a batch of its own.
+    records(&seen, &slots, 0..5).into_iter().for_each(|record| kafka.write(&topic, &[record]));
+    setting.run();
+    let published = |kafka: &Kafka| forecasts::published_by(kafka, &setting.topic("index"));
+    assert_eq!(published(&kafka).len(), 3);
+
+    kafka.cut_back(&topic, 3);
+    let said = setting.start(&["run", &setting.config()]).failure(2, LIMIT);
+    assert!(said.contains("ends at offset 3 and was read up to 5") && said.contains("offsets 3 to 4"), "{said}");
+    assert!(said.contains("bring the records back") && said.contains("on_lost_position"), "{said}");
+    let (mut running, counted) = goes_on_without(&setting, "cut-back");
+    assert_eq!(counted, Some(1.0), "{}", running.output());
+    kafka.write(&topic, &records(&seen, &slots, 5..9));
+    // Of frames that came after the cut alone.
+    let full = squall_tests::rain::rfc3339(slots[7]);
+    let new = || published(&kafka).into_iter().find(|forecast| forecast.issue_time == full);
+    running.until(LIMIT, "a new forecast", || new().is_some());
+    assert_eq!(new().map(|forecast| (forecast.revision, forecast.mask())), Some((0, vec![true; 3])));
+    running.terminate();
+    running.success(LIMIT);
 }
 
 #[test]

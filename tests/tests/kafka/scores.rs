@@ -6,8 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 use squall_tests::rain::{Rain, rfc3339};
 use squall_tests::setting::LIMIT;
-use squall_tests::{Kafka, Seen, Sent, Setting, forecasts};
+use squall_tests::{Kafka, Seen, Sent, Setting, forecasts, models};
 
+use crate::clients::script;
 use crate::processes::start;
 
 /// A setting whose stream is verified, with persistence beside it, which is published, too.
@@ -75,14 +76,17 @@ fn storm(folder: &Path, seed: &str, arguments: &[&str]) -> (Rain, Vec<Sent>) {
 
 const SMALL: [&str; 4] = ["--frames", "14", "--size", "48x48"];
 
-/// Compares what was scored with what `squall verify` says of the files and an observation.
-fn is_scored_like_its_files(setting: &Setting, observed: &Path) {
+/// The scores of rain, by the names that they are asked for.
+const OF_RAIN: &str = "crps,mae,csi,rank";
+
+/// Compares what was scored with what `squall verify` says of the files and an observation: so many numbers at least.
+fn is_scored_like_its_files(setting: &Setting, observed: &Path, scores: &str, at_least: usize) {
     let live = overall(setting);
     let files: Vec<String> = forecasts::published(setting).iter().map(|p| p.file().display().to_string()).collect();
     assert_eq!(files.len(), 12);
     let observed = observed.display().to_string();
     let mut arguments = vec!["verify", "--format", "json", "--observation", &observed, "--model", "published"];
-    arguments.extend(["--scores", "crps,mae,csi,rank", "--thresholds", "0.1,1", "--forecast"]);
+    arguments.extend(["--scores", scores, "--thresholds", "0.1,1", "--forecast"]);
     arguments.extend(files.iter().map(String::as_str));
     let said = setting.start(&arguments).success(LIMIT);
     let json: Value = serde_json::from_str(said.find("\n{").map_or(&*said, |at| &said[at..])).expect("scores as JSON");
@@ -96,7 +100,7 @@ fn is_scored_like_its_files(setting: &Setting, observed: &Path) {
         assert_eq!(live.get(&key), Some(&(value, count)), "{key:?}");
         compared += 1;
     }
-    assert!(compared > 3 * 10, "{compared} numbers were compared");
+    assert!(compared >= at_least, "{compared} numbers were compared");
     let persistence: BTreeSet<_> = live.keys().filter(|key| key.0 == "persistence").map(|key| key.1).collect();
     assert_eq!(persistence, BTreeSet::from([5, 10, 15]), "the companion is scored, too");
 }
@@ -107,7 +111,7 @@ fn what_a_stream_scores_is_what_its_files_score_afterwards() {
     let (rain, records) = storm(setting.folder(), "1", &SMALL);
     write(&setting, 1, &records);
     setting.run();
-    is_scored_like_its_files(&setting, &rain.file);
+    is_scored_like_its_files(&setting, &rain.file, OF_RAIN, 31);
     // The companion is published beside it, on topics of its own.
     let beside = forecasts::published_on(&companion(&setting, "index"));
     let issue_times = |all: &[forecasts::Published]| all.iter().map(|p| p.issue_time.clone()).collect::<Vec<_>>();
@@ -125,6 +129,66 @@ fn companion(setting: &Setting, kind: &str) -> String {
 }
 
 #[test]
+fn a_wind_and_its_companion_are_scored_as_vectors_and_compared_by_the_energy_score() {
+    let mut setting = verified("scores-wind");
+    setting.stream = "model = { name = \"damped-persistence\" }\nwindow_frames = 3\nleads = 3\nmembers = 4\n\
+                      horizon = \"5 min\"\nthresholds = [5.0, 10.0]\n"
+        .to_owned();
+    setting.more = setting.more.replace("[\"crps\", \"mae\", \"csi\", \"rank\"]", "[\"energy\", \"vector\"]");
+    let config = setting.config();
+    let text = std::fs::read_to_string(&config).expect("the configuration");
+    let text = text.replace("variables = [\"rain_rate\"]", "variables = [\"eastward_wind\", \"northward_wind\"]");
+    std::fs::write(&config, text).expect("a file");
+    let wind = Rain::storm(setting.folder(), "wind.nc", &[&SMALL[..], &["--variables", "wind"]].concat());
+    let file = wind.file.display().to_string();
+    let publish = ["publish", &file, "--config", &config, "--delay", "1 s", "--speed", "max"];
+    setting.start(&publish).success(LIMIT);
+    setting.start(&["run", &config]).success(LIMIT);
+    // Two energy scores and the error of the mean vector, at three leads.
+    is_scored_like_its_files(&setting, &wind.file, "energy,vector", 3 * 3);
+    let all = newest(&Kafka::shared().read(&setting.topic("scores")));
+    assert!(all.values().all(|json| json["variable"] == "wind"), "{:?}", all.keys());
+    // The first hour is closed five minutes after its end.
+    let skill = &all["rain|skill|persistence|wind|domain"];
+    assert!(skill["score"] == "energy" && skill["window"]["from"] == rfc3339(wind.slots[0]), "{skill}");
+    let of = |name: &str| skill[name].as_f64().expect("a number");
+    assert!(of("published") > 0.0 && of("skill") == 1.0 - of("published") / of("of_baseline"), "{skill}");
+}
+
+#[test]
+fn a_model_that_is_worse_than_its_baseline_is_behind_after_so_many_hours_and_says_so() {
+    let mut setting = verified("scores-behind");
+    setting.stream = setting.stream.replace("extrapolation", "persistence") + "horizon = \"5 min\"\n";
+    setting.more = setting.more.replace("persistence", "extrapolation") + "behind_after = \"2 h\"\n";
+    let (_, records) = storm(setting.folder(), "1", &["--frames", "27", "--size", "48x48"]);
+    // Until ten minutes after the first hour, and the second.
+    let (first, second) = records.split_at(15);
+    write(&setting, 1, first);
+    let (config, more) = (setting.config(), ["runtime.until_marker=true", "metrics.listen=127.0.0.1:0"]);
+    let arguments = ["run", &config, "--set", more[0], "--set", more[1], "--log-format", "json"];
+    let mut running = setting.start(&arguments);
+    let address = models::address(&mut running);
+    let metric = |name: &str| models::metric(&address, name, &[("stream", "rain"), ("baseline", "extrapolation")]);
+    let are = |hours: f64, behind: f64| {
+        let both = ["squall_hours_behind_baseline", "squall_behind_baseline"].map(metric);
+        both == [Some(hours), Some(behind)]
+    };
+    running.until(LIMIT, "an hour is closed, which is too few", || are(1.0, 0.0));
+    Kafka::shared().write(&setting.topic("observations"), second);
+    running.until(LIMIT, "two hours in a row are too many", || are(2.0, 1.0));
+    assert!(metric("squall_skill").is_some_and(|skill| skill < 0.0));
+    let scores = setting.topic("scores");
+    let skill = || newest(&Kafka::shared().read(&scores)).remove("rain|skill|extrapolation|rain_rate|domain");
+    running.until(LIMIT, "and so says the record", || skill().is_some_and(|json| json["is_behind"] == true));
+    let json = skill().expect("a record");
+    let of = |name: &str| json[name].as_f64().expect("a number");
+    assert_eq!((of("hours_behind"), json["score"].as_str()), (2.0, Some("crps")), "{json}");
+    assert!(of("published") > of("of_baseline") && of("skill") < 0.0, "{json}");
+    running.terminate();
+    running.success(LIMIT);
+}
+
+#[test]
 fn another_source_can_be_the_truth_and_keeps_its_own_dead_letters() {
     let mut setting = verified("scores-truth");
     let (_, records) = storm(setting.folder(), "1", &SMALL);
@@ -139,7 +203,7 @@ fn another_source_can_be_the_truth_and_keeps_its_own_dead_letters() {
     Kafka::shared().create(&topic, 1);
     Kafka::shared().write(&topic, &others);
     setting.run();
-    is_scored_like_its_files(&setting, &adjusted.file);
+    is_scored_like_its_files(&setting, &adjusted.file, OF_RAIN, 31);
     let dead = Kafka::shared().read(&setting.topic("dead-letters"));
     assert_eq!(dead.iter().map(|letter| letter.header("dead-letter-topic")).collect::<Vec<_>>(), [topic]);
 }
@@ -157,6 +221,22 @@ fn statistics(setting: &Setting, region: &str) -> BTreeMap<Subject, Value> {
     newest.into_values().filter(|json| json["region"] == region).map(subject).collect()
 }
 
+/// What a client finds that knows the documentation and nothing else: by topic, the keys of the newest records, each with a
+/// digest of what the record says but for when that became known.
+fn found_by_others(setting: &Setting) -> BTreeMap<String, BTreeMap<String, String>> {
+    let (address, store) = (Kafka::shared().address(), setting.store().display().to_string());
+    let said = script(setting, "tests/python/read_everything.py", &[address, setting.prefix(), &store]);
+    let found: Value = serde_json::from_str(said.lines().last().expect("a line")).expect("JSON");
+    serde_json::from_value(found["newest"].clone()).expect("digests by key")
+}
+
+/// Contestant, lead in minutes, and the rest of a key: a valid time, or the name of a window and its beginning.
+fn subject(key: &str) -> (String, u64, String) {
+    let parts: Vec<&str> = key.splitn(7, '|').collect();
+    let lead = parts[5].parse::<u64>().expect("a lead in seconds") / 60;
+    (parts[1].to_owned(), lead, parts[6].to_owned())
+}
+
 #[test]
 fn a_corrected_frame_changes_exactly_what_rested_on_it() {
     let setting = verified("scores-correction");
@@ -166,6 +246,7 @@ fn a_corrected_frame_changes_exactly_what_rested_on_it() {
     setting.run();
     let before = statistics(&setting, "domain");
     let all_before = overall(&setting);
+    let others_before = found_by_others(&setting);
     // A frame again, as it was in another storm, known after all others.
     let wrong = 9;
     let correction = Sent { timestamp_ms: records[13].timestamp_ms + 1000, ..other[wrong].clone() };
@@ -190,6 +271,20 @@ fn a_corrected_frame_changes_exactly_what_rested_on_it() {
         before.iter().filter(|(key, sums)| after.get(*key) != Some(*sums)).map(|(key, _)| key.clone()).collect();
     assert_eq!(changed, expected);
     assert_ne!(all_before, overall(&setting));
+    // A client that is none of ours sees the same, and of the scores those of the hours, the day and all time that hold it.
+    let others_after = found_by_others(&setting);
+    let changed = |kind: &str| -> BTreeSet<Subject> {
+        let (before, after) = (&others_before[kind], &others_after[kind]);
+        assert!(before.keys().eq(after.keys()), "{kind}: nothing comes, and nothing goes");
+        before.iter().filter(|(key, digest)| after[*key] != **digest).map(|(key, _)| subject(key)).collect()
+    };
+    assert_eq!(changed("statistics"), expected);
+    let windows = |(contestant, lead, valid): &Subject| {
+        let (hour, day) = (format!("1h|{}:00:00Z", &valid[..13]), format!("24h|{}T00:00:00Z", &valid[..10]));
+        [hour, day, "all".to_owned()].map(|window| (contestant.clone(), *lead, window))
+    };
+    let all_windows: BTreeSet<Subject> = expected.iter().flat_map(windows).collect();
+    assert_eq!(changed("scores"), all_windows);
 }
 
 /// A report of one station at one time.
@@ -279,6 +374,17 @@ fn stations_are_truth_at_their_places_and_a_corrected_reading_takes_back_its_own
     let afterwards: Vec<_> =
         rows.map(|row| (number(row, "lead_minutes") as u64, (number(row, "value"), number(row, "count")))).collect();
     assert_eq!(afterwards, bias(&setting));
+    // And whoever asks can see what is thought of each reading.
+    let inspect = ["inspect", "stations", "--config", &config, "--stream", "rain", "--format", "json"];
+    let said = setting.start(&inspect).success(LIMIT);
+    let json: Value =
+        serde_json::from_str(said.find("{\n").map_or(&*said, |at| &said[at..])).expect("readings as JSON");
+    let readings = json["readings"].as_array().expect("a list");
+    assert_eq!(readings.len(), 2 * rain.slots.len());
+    assert!(readings.iter().all(|reading| reading["verdict"] == "good" && reading["flags"]["range"] == "good"));
+    let corrected: Vec<_> = readings.iter().filter(|reading| reading["value"] == 0.0).collect();
+    assert_eq!(corrected.len(), 1);
+    assert_eq!((&corrected[0]["station"]["id"], &corrected[0]["time"]), (&"centre".into(), &rfc3339(slot).into()));
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use squall_pipeline::broker::{BrokerOptions, DevBroker, SaslSsl, Scram};
+use squall_pipeline::http::get_text;
 use squall_tests::rain::Rain;
 use squall_tests::setting::LIMIT;
-use squall_tests::{Running, Setting, files, squall};
+use squall_tests::{Running, Setting, files, models, squall};
 
 const PASSWORD: &str = "s3cret-of-the-storm";
 /// How long a command may take to say that it is not let in, on a busy machine.
@@ -73,13 +74,14 @@ fn with_tls_and_a_password_everything_works_and_no_secret_is_printed() {
     let environment = [password(PASSWORD), "RUST_LOG=trace".to_owned()];
     let flag = ["--set", "log.properties.ssl.key.password=s3cret-of-a-flag"];
     let debug = ["--set", "log.properties.debug=security,broker,conf"];
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
         &["inspect", "config", config],
         &["topics", "create", config],
         &["publish", &rain, "--config", config],
         &["run", config, "--log-format", "json"],
         &["inspect", "topics", config],
         &["store", "gc", config],
+        &["doctor", config],
     ];
     let mut said = Vec::new();
     for command in commands {
@@ -95,7 +97,18 @@ fn with_tls_and_a_password_everything_works_and_no_secret_is_printed() {
     assert!(said[2].contains(&format!("5 records to {}", topic("observations"))), "{}", said[2]);
     assert!(said[3].contains("rdkafka") || said[3].contains("squall::kafka"), "it says all that it can");
     assert!(said[4].contains(&format!("{}: ", topic("index"))) && !said[4].contains("missing"), "{}", said[4]);
+    assert!(said[6].lines().any(|line| line.starts_with("ok       broker")), "{}", said[6]);
     assert_eq!(files::below(&client.setting.store(), "nc").len(), 3, "forecasts come out");
+    // Nor does a running program tell one to those who ask.
+    let wait = ["--set", "runtime.until_marker=true", "--set", "metrics.listen=127.0.0.1:0", "--log-format", "json"];
+    let mut running = client.start(&environment[..1], &[&["run", config][..], &wait, &flag, &debug].concat());
+    let address = models::address(&mut running);
+    for (path, holds) in [("/metrics", "squall_"), ("/frontiers", "rain"), ("/live", ""), ("/ready", "")] {
+        let (_, text) = get_text(&address, path).expect("an answer");
+        assert!(text.contains(holds) && !text.contains("s3cret"), "{path}:\n{text}");
+    }
+    running.terminate();
+    running.success(LIMIT);
     for text in files::below(client.setting.folder(), "log") {
         let text = fs::read_to_string(text).expect("a log");
         assert!(!text.contains("s3cret"));

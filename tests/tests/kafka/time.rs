@@ -38,17 +38,18 @@ fn junk(of: &Seen, partition: i32, timestamp_ms: i64) -> Sent {
 
 #[test]
 fn junk_of_the_far_future_does_not_silence_a_replay() {
+    const MINUTE: i64 = 60_000;
     let (seen, slots) = frames(12);
-    let run = |name: &str, with_junk: bool| {
+    let run = |name: &str, junk_ms: Option<i64>| {
         let mut setting = Setting::new(name);
         setting.partitions = 2;
         let settings = [("retention.ms", "-1"), ("message.timestamp.type", "CreateTime"), ANY];
         Topics::of(Kafka::shared().address()).create(&setting.topic("observations"), 2, &settings);
         let mut records = Vec::new();
         for (i, frame) in seen.iter().enumerate() {
-            if with_junk && i == 4 {
-                records.push(junk(frame, 0, 4_102_444_800_000)); // 2100
-                records.push(junk(frame, 1, 4_102_444_800_000));
+            if let Some(junk_ms) = junk_ms.filter(|_| i == 4) {
+                records.push(junk(frame, 0, junk_ms));
+                records.push(junk(frame, 1, junk_ms));
             }
             records.push(Sent::again(frame, (i % 2) as i32, slots[i] * 1000 + 1000));
         }
@@ -56,9 +57,51 @@ fn junk_of_the_far_future_does_not_silence_a_replay() {
         setting.run();
         issued(&setting)
     };
-    let expected = run("clean-replay", false);
+    let expected = run("clean-replay", None);
     assert_eq!(expected.len(), slots.len() - 2);
-    assert_eq!(run("junk-replay", true), expected);
+    let ahead = |minutes: i64| slots[4] * 1000 + minutes * MINUTE;
+    for (name, junk_ms) in [
+        ("junk-replay", 4_102_444_800_000), // 2100
+        ("junk-of-minutes", ahead(50)),
+        ("junk-of-hours", ahead(300)),
+    ] {
+        assert_eq!(run(name, Some(junk_ms)), expected, "{name}");
+    }
+}
+
+/// An archive in which hours are missing: what comes after them is far ahead of what came before, and holds.
+#[test]
+fn hours_that_are_missing_end_no_replay_however_many_workers_read_it() {
+    const BEFORE: usize = 6;
+    const HOURS: i64 = 3;
+    let source = Setting::new("gap-source");
+    let first = now_ms() / 1000 / CADENCE * CADENCE - 8 * 3600;
+    let storm = |name: &str, start: i64| {
+        let (number, start) = (BEFORE.to_string(), rfc3339(start));
+        let arguments = ["--frames", &number, "--size", "32x32", "--variables", "rain", "--start", &start];
+        Rain::storm(source.folder(), name, &arguments)
+    };
+    let parts = [storm("before.nc", first), storm("after.nc", first + HOURS * 3600)];
+    let slots: Vec<i64> = parts.iter().flat_map(|part| part.slots.clone()).collect();
+    for part in &parts {
+        source.publish(&part.file);
+    }
+    let seen = Kafka::shared().read(&source.topic("observations"));
+    assert_eq!(seen.len(), slots.len());
+    let run = |name: &str, workers: usize, partitions: i32| {
+        let mut setting = Setting::new(name);
+        (setting.workers, setting.partitions) = (workers, partitions);
+        Kafka::shared().create(&setting.topic("observations"), partitions);
+        let sent = |(i, frame): (usize, &Seen)| Sent::again(frame, i as i32 % partitions, slots[i] * 1000 + 1000);
+        Kafka::shared().write(&setting.topic("observations"), &seen.iter().enumerate().map(sent).collect::<Vec<_>>());
+        let said = setting.run();
+        assert!(!said.contains("timestamp not believed"), "{said}");
+        issued(&setting)
+    };
+    let one = run("gap-one", 1, 1);
+    let full: Vec<_> = one.iter().filter(|(_, revision, mask)| *revision == 0 && *mask == [true; 3]).collect();
+    assert_eq!(full.len(), 2 * (BEFORE - 2), "each full window on both sides: {one:?}");
+    assert_eq!(run("gap-three", 2, 3), one);
 }
 
 /// A live instance whose frames are sent by hand, long after their slots.
@@ -86,6 +129,44 @@ fn a_record_ahead_of_the_clock_does_not_silence_a_live_stream() {
     running.until(Duration::from_secs(20), "forecasts go on", || issued(&setting).iter().any(|i| i.0 == last));
     running.terminate();
     assert!(running.success(LIMIT).contains("timestamp not believed"));
+}
+
+/// The machine's clock decides about each of them, more often than a progress record has room for.
+#[test]
+fn thousands_of_records_ahead_of_the_clock_end_no_stream_and_a_restart_knows_them() {
+    const JUNK: usize = 15_000;
+    let (seen, slots) = frames(5);
+    let setting = live("far-ahead", 1, "CreateTime");
+    let topic = setting.topic("observations");
+    let start = || {
+        let mut running = setting.start(&["run", &setting.config()]);
+        running.until_said(LIMIT, "running", |text| text.contains("running"));
+        running
+    };
+    let send = |i: usize| Kafka::shared().write(&topic, &[Sent::again(&seen[i], 0, now_ms())]);
+    let forecast = |running: &mut Running, i: usize| {
+        let slot = rfc3339(slots[i]);
+        running.until(LIMIT, "a forecast", || issued(&setting).iter().any(|i| i.0 == slot));
+    };
+    let mut running = start();
+    (0..2).for_each(send);
+    let ahead = now_ms() + 3_000_000;
+    Kafka::shared().write(&topic, &vec![junk(&seen[0], 0, ahead); JUNK]);
+    send(2);
+    forecast(&mut running, 2);
+    running.terminate();
+    running.success(LIMIT);
+    let mut again = start();
+    (3..5).for_each(send);
+    forecast(&mut again, 4);
+    again.terminate();
+    again.success(LIMIT);
+    let letters = Kafka::shared().read(&setting.topic("dead-letters"));
+    assert_eq!(letters.len(), JUNK, "each is a dead letter, once");
+    let progress = Kafka::shared().read(&setting.topic("progress"));
+    let largest = progress.iter().map(|record| record.value.len()).max();
+    assert!(largest < Some(1_000_000), "{largest:?}");
+    assert!(progress.iter().any(|r| String::from_utf8_lossy(&r.value).contains("\"more_decisions\":true")));
 }
 
 #[test]

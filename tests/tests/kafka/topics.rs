@@ -1,6 +1,7 @@
 //! `squall topics create`: topics as a configuration needs them, and how those that exist differ.
 
 use squall_tests::setting::LIMIT;
+use squall_tests::topics::Topics;
 use squall_tests::{Kafka, Setting};
 
 #[test]
@@ -32,4 +33,17 @@ fn missing_topics_are_created_and_unusable_ones_are_named() {
     assert!(line("observations").starts_with("exists   "), "{said}");
     assert!(line("dead-letters").starts_with("created  "), "{said}");
     assert!(said.contains("error: 1 topic cannot be used"), "{said}");
+}
+
+#[test]
+fn a_topic_of_progress_that_is_compacted_after_days_is_named_also_at_the_start() {
+    let setting = Setting::new("topics-late");
+    let (config, progress) = (setting.config(), setting.topic("progress"));
+    Topics::of(setting.address()).create(&progress, 1, &[("cleanup.policy", "compact")]);
+    let said = setting.start(&["topics", "create", &config]).success(LIMIT);
+    let line = said.lines().find(|line| line.contains(&progress)).expect("its line");
+    assert!(line.starts_with("differs  ") && line.contains("segment.ms"), "{said}");
+    let is_named = |line: &str| line.contains(&progress) && line.contains("segment.ms");
+    let mut running = setting.start(&["run", &config]);
+    running.until_said(LIMIT, "a warning", |said| said.lines().any(is_named));
 }

@@ -14,6 +14,8 @@
 mod ar;
 mod cascade;
 mod fft;
+#[cfg(test)]
+mod fresh;
 mod mask;
 mod matching;
 mod model;

@@ -1,4 +1,4 @@
-//! Scores over the lead time: of all events together, and the CRPS of each.
+//! Scores over the lead time: of all events together, and the CRPS, or the energy score of wind, of each.
 
 use super::axis::Axis;
 use super::chart::{Chart, Series, figure, side_by_side};
@@ -17,10 +17,11 @@ const EVENT_CHARTS: usize = 24;
 pub(super) fn scores(report: &Report, looks: &Looks<'_>) -> Option<Section> {
     let rows = rows_of(report, ALL_EVENTS);
     let subjects = Subject::all(&rows);
+    let intervals = intervals_of(report, ALL_EVENTS);
     let mut body = String::new();
     for family in Family::ALL {
         let mine = subjects.iter().filter(|subject| subject.meaning.family == family);
-        let figures: String = mine.filter_map(|subject| score(report, looks, subject, &rows)).collect();
+        let figures: String = mine.filter_map(|subject| score(report, looks, subject, &rows, &intervals)).collect();
         if !figures.is_empty() {
             body.push_str(&format!("<h3>{}</h3>\n{}", family.title(), side_by_side(&figures)));
         }
@@ -28,7 +29,7 @@ pub(super) fn scores(report: &Report, looks: &Looks<'_>) -> Option<Section> {
     if body.is_empty() {
         return None;
     }
-    let what = match report.intervals.as_slice() {
+    let what = match intervals.as_slice() {
         [] => "All events together.",
         _ => {
             "All events together. Bands are 95 % intervals; where they overlap, the verdicts above still may tell two \
@@ -42,17 +43,28 @@ pub(super) fn scores(report: &Report, looks: &Looks<'_>) -> Option<Section> {
     })
 }
 
-fn score(report: &Report, looks: &Looks<'_>, subject: &Subject<'_>, rows: &[&Row]) -> Option<String> {
+/// The intervals of an event.
+fn intervals_of<'a>(report: &'a Report, event: &str) -> Vec<&'a Interval> {
+    report.intervals.iter().filter(|interval| interval.event == event).collect()
+}
+
+fn score(
+    report: &Report,
+    looks: &Looks<'_>,
+    subject: &Subject<'_>,
+    rows: &[&Row],
+    intervals: &[&Interval],
+) -> Option<String> {
     let rows = subject.rows(rows);
-    let title = subject.title(&report.unit);
-    let series = series(subject, &rows, &report.intervals, looks);
+    let title = subject.title(report);
+    let series = series(subject, &rows, intervals, looks);
     let y = y_axis(subject, &report.unit, &series);
     let chart = chart(&title, subject, y, series, &rows)?;
     Some(figure(&escape(&title), &subject.meaning.better.words(), &chart))
 }
 
 /// The lines of all models that have a value anywhere.
-fn series(subject: &Subject<'_>, rows: &[&Row], intervals: &[Interval], looks: &Looks<'_>) -> Vec<Series> {
+fn series(subject: &Subject<'_>, rows: &[&Row], intervals: &[&Interval], looks: &Looks<'_>) -> Vec<Series> {
     let leads = leads(rows);
     let mut all = Vec::new();
     for model in models(rows, looks) {
@@ -96,7 +108,14 @@ fn chart(title: &str, subject: &Subject<'_>, y: Axis, series: Vec<Series>, rows:
     Some(Chart { about: format!("{title} by lead time"), x, y, references, series }.svg())
 }
 
-/// The CRPS of each event, all on the same scale.
+/// Scores that sum up a forecast, best first, and what their section is called.
+const SUMMARIES: [(&str, &str); 3] = [
+    ("energy score", "Energy score of each event"),
+    ("CRPS", "CRPS of each event"),
+    ("fair CRPS", "Fair CRPS of each event"),
+];
+
+/// The CRPS, or the energy score of wind, of each event, all on the same scale.
 pub(super) fn events(report: &Report, looks: &Looks<'_>) -> Option<Section> {
     let mut names: Vec<&str> = report.events.iter().map(|event| event.name.as_str()).collect();
     for row in &report.scores {
@@ -105,26 +124,31 @@ pub(super) fn events(report: &Report, looks: &Looks<'_>) -> Option<Section> {
         }
     }
     names.retain(|name| *name != ALL_EVENTS);
-    let score = ["CRPS", "fair CRPS"].into_iter().find_map(|title| {
+    let (score, heading) = SUMMARIES.into_iter().find_map(|(title, heading)| {
         let row = report.scores.iter().find(|row| row.event != ALL_EVENTS && is_titled(&row.score, title))?;
-        Some(row.score.as_str())
+        Some((row.score.as_str(), heading))
     })?;
     let rows: Vec<&Row> =
         report.scores.iter().filter(|row| row.score == score && row.lead_minutes.is_finite()).collect();
     let rows: Vec<&Row> = rows.into_iter().filter(|row| row.event != ALL_EVENTS).collect();
     let subjects = Subject::all(&rows);
-    let subject = subjects.first()?;
+    // Of several quantities that which has intervals, as the verdicts are about it.
+    let judged = report.intervals.iter().find(|interval| interval.score == score).map(|of| of.variable.as_str());
+    let subject = subjects.iter().find(|subject| Some(subject.variable) == judged).or(subjects.first())?;
     let rows = subject.rows(&rows);
     let each = names.iter().map(|name| {
         let rows: Vec<&Row> = rows.iter().copied().filter(|row| row.event == *name).collect();
-        let series = series(subject, &rows, &[], looks);
+        let series = series(subject, &rows, &intervals_of(report, name), looks);
         (*name, rows, series)
     });
     let each: Vec<_> = each.filter(|(_, _, series)| !series.is_empty()).collect();
     let lines: Vec<_> = each.iter().flat_map(|(_, _, series)| series.iter().cloned()).collect();
     let y = y_axis(subject, &report.unit, &lines);
-    let title = subject.title(&report.unit);
-    let mut body = format!("<p class=\"remark\">{}, {}.</p>\n", escape(&title), subject.meaning.better.words());
+    let title = subject.title(report);
+    let has_bands = lines.iter().any(|line| line.band.iter().any(|(_, interval)| interval.is_some()));
+    let bands = if has_bands { " Bands are 95 % intervals; an event of few hours has none." } else { "" };
+    let better = subject.meaning.better.words();
+    let mut body = format!("<p class=\"remark\">{}, {better}.{bands}</p>\n", escape(&title));
     if each.len() <= EVENT_CHARTS {
         let figures = each.iter().filter_map(|(name, rows, series)| {
             let chart = chart(&format!("{title} of {name}"), subject, y.clone(), series.clone(), rows)?;
@@ -133,7 +157,7 @@ pub(super) fn events(report: &Report, looks: &Looks<'_>) -> Option<Section> {
         body.push_str(&side_by_side(&figures.collect::<String>()));
     }
     body.push_str(&event_table(&each, &rows));
-    (!each.is_empty()).then_some(Section { id: "by-event", title: "CRPS of each event", body })
+    (!each.is_empty()).then_some(Section { id: "by-event", title: heading, body })
 }
 
 fn is_titled(score: &str, title: &str) -> bool {

@@ -111,6 +111,14 @@ pub(super) fn figure(heading: &str, remark: &str, chart: &str) -> String {
     format!("<figure><figcaption><b>{heading}</b>{remark}</figcaption>\n{chart}</figure>\n")
 }
 
+/// Figures side by side that a reader opens if he wants to; nothing if there are none.
+pub(super) fn folded(what: &str, figures: &str) -> String {
+    match figures {
+        "" => String::new(),
+        _ => format!("<details>\n<summary>{what}</summary>\n{}</details>\n", side_by_side(figures)),
+    }
+}
+
 /// Figures side by side where there is room.
 pub(super) fn side_by_side(figures: &str) -> String {
     format!("<div class=\"charts\">\n{figures}</div>\n")

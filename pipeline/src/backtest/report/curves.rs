@@ -1,30 +1,35 @@
 //! What the probabilities are worth: reliability, rank histograms, spectra, ROC and economic value.
 
 use super::axis::Axis;
-use super::chart::{Chart, Series, figure, side_by_side};
-use super::format::{escape, number, of_threshold};
+use super::chart::{Chart, Series, figure, folded, side_by_side};
+use super::format::{escape, number, of_threshold, short};
 use super::look::Looks;
 use super::page::Section;
 use super::svg::{self, ABOVE, Panel, WIDTH};
 use super::{Curve, Point, Report};
 
-/// The smallest cost/loss ratio that is shown.
-const LEAST_COST: f64 = 0.001;
+/// The smallest cost/loss ratio that is shown: nobody's is smaller.
+const LEAST_COST: f64 = 1e-6;
 
 /// How far below zero the economic value is shown: who would use such a forecast?
 const WORST_VALUE: f64 = -0.2;
 
+/// What opens the charts of single leads.
+const SINGLE_LEADS: &str = "At the first, a middle and the last lead time";
+
 /// Two ranks only would make two walls.
 const WIDEST_BAR: f64 = 60.0;
 
-/// Curves that share a chart: of the same threshold and label.
+/// Curves that share a chart: of the same quantity, threshold and label.
 struct Group<'a> {
     title: String,
+    /// Whether it is of one lead among others.
+    is_of_lead: bool,
     curves: Vec<&'a Curve>,
 }
 
 /// In the order of the curves, thresholds first.
-fn groups<'a>(curves: &'a [Curve], unit: &str) -> Vec<Group<'a>> {
+fn groups<'a>(curves: &'a [Curve], report: &Report) -> Vec<Group<'a>> {
     // A label that only repeats the model would give each model a chart of its own.
     let label = |curve: &'a Curve| if curve.label == curve.model { "" } else { curve.label.as_str() };
     let mut groups: Vec<Group<'a>> = Vec::new();
@@ -34,12 +39,14 @@ fn groups<'a>(curves: &'a [Curve], unit: &str) -> Vec<Group<'a>> {
         threshold(a).total_cmp(&threshold(b))
     });
     for curve in sorted {
-        let event = of_threshold(curve.threshold, unit).trim().trim_matches(['(', ')']).to_owned();
-        let title = [event.as_str(), label(curve)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        let event = of_threshold(curve.threshold, &report.unit).trim().trim_matches(['(', ')']).to_owned();
+        let variable = report.called(&curve.variable);
+        let title = [&variable, event.as_str(), label(curve)].into_iter().filter(|part| !part.is_empty());
+        let title = title.collect::<Vec<_>>();
         let title = title.join(", ");
         match groups.iter_mut().find(|group| group.title == title) {
             Some(group) => group.curves.push(curve),
-            None => groups.push(Group { title, curves: vec![curve] }),
+            None => groups.push(Group { title, is_of_lead: curve.lead_minutes.is_some(), curves: vec![curve] }),
         }
     }
     groups
@@ -75,12 +82,17 @@ fn section(
     if groups.is_empty() {
         return None;
     }
-    let figures = groups.iter().map(|group| {
-        let heading = if group.title.is_empty() { title } else { &group.title };
-        let about = format!("{title}: {heading}");
-        figure(&escape(heading), "", &Chart { about, ..chart(group) }.svg())
-    });
-    let body = format!("<p class=\"remark\">{remark}</p>\n{}", side_by_side(&figures.collect::<String>()));
+    let figures = |is_of_lead: bool| {
+        let wanted = groups.iter().filter(|group| group.is_of_lead == is_of_lead);
+        let figures = wanted.map(|group| {
+            let heading = if group.title.is_empty() { title } else { &group.title };
+            let about = format!("{title}: {heading}");
+            figure(&escape(heading), "", &Chart { about, ..chart(group) }.svg())
+        });
+        figures.collect::<String>()
+    };
+    let (pooled, of_leads) = (side_by_side(&figures(false)), folded(SINGLE_LEADS, &figures(true)));
+    let body = format!("<p class=\"remark\">{remark}</p>\n{pooled}{of_leads}");
     Some(Section { id, title, body })
 }
 
@@ -89,7 +101,7 @@ pub(super) fn reliability(report: &Report, looks: &Looks<'_>) -> Option<Section>
     let remark = "How often the threshold was reached, by the probability that was forecast. On the dotted line the \
                   probabilities can be taken at their word; below it they are too high, above it too low. Few cases \
                   (bars, logarithmic) make a point unsure.";
-    section(("reliability", "Reliability"), remark, &groups(&report.reliability, &report.unit), |group| {
+    section(("reliability", "Reliability"), remark, &groups(&report.reliability, report), |group| {
         let series = group.curves.iter().map(|curve| {
             let counts = sorted(curve).iter().map(|point| (point.x, point.count)).collect();
             Series { counts, ..line(curve, looks, |point| point.count != 0.0 || point.y != 0.0) }
@@ -108,7 +120,7 @@ pub(super) fn reliability(report: &Report, looks: &Looks<'_>) -> Option<Section>
 pub(super) fn spectra(report: &Report, looks: &Looks<'_>) -> Option<Section> {
     let remark = "Power of the members over power of the observations, by wavelength. At 1 the forecast has as much \
                   structure of that size as the observations; below 1 it is too smooth, above 1 too rough.";
-    section(("spectra", "Spectra"), remark, &groups(&report.spectra, &report.unit), |group| {
+    section(("spectra", "Spectra"), remark, &groups(&report.spectra, report), |group| {
         let points: Vec<Point> = group.curves.iter().flat_map(|curve| sorted(curve)).collect();
         let x = Axis::log("wavelength (km)", points.iter().map(|point| point.x));
         let y = Axis::log("power, forecast / observed", points.iter().map(|point| point.y).chain([0.5, 2.0]));
@@ -125,9 +137,9 @@ pub(super) fn spectra(report: &Report, looks: &Looks<'_>) -> Option<Section> {
 /// Whether the probabilities tell cases apart.
 pub(super) fn roc(report: &Report, looks: &Looks<'_>) -> Option<Section> {
     let remark = "Hit rate against false alarm rate, when a warning is given from each probability on. The closer to \
-                  the upper left corner, the better; on the dotted line a forecast cannot tell rain from no rain. The \
+                  the upper left corner, the better; on the dotted line a forecast cannot tell such cases from others. The \
                   area is 1 at best and 0.5 on the dotted line.";
-    section(("roc", "ROC"), remark, &groups(&report.roc, &report.unit), |group| {
+    section(("roc", "ROC"), remark, &groups(&report.roc, report), |group| {
         let series = group.curves.iter().map(|curve| {
             let line = line(curve, looks, |_| true);
             let area = area(&line.points).map_or_else(String::new, |area| format!(" (area {})", number(area)));
@@ -157,7 +169,7 @@ fn area(points: &[(f64, Option<f64>)]) -> Option<f64> {
 pub(super) fn economic_value(report: &Report, looks: &Looks<'_>) -> Option<Section> {
     let remark = "For a user whom protection costs a share (cost/loss) of what it saves: 1 is the value of a perfect \
                   forecast, at 0 and below climatology serves as well. Users differ in their cost/loss.";
-    section(("value", "Economic value"), remark, &groups(&report.economic_value, &report.unit), |group| {
+    section(("value", "Economic value"), remark, &groups(&report.economic_value, report), |group| {
         let points: Vec<Point> = group.curves.iter().flat_map(|curve| sorted(curve)).collect();
         let costs = points.iter().map(|point| point.x).filter(|x| *x >= LEAST_COST);
         let x = Axis::log("cost/loss", costs.chain([1.0]));
@@ -174,7 +186,7 @@ pub(super) fn economic_value(report: &Report, looks: &Looks<'_>) -> Option<Secti
 
 /// Whether what comes is like one more member.
 pub(super) fn ranks(report: &Report, looks: &Looks<'_>) -> Option<Section> {
-    let mut figures = String::new();
+    let (mut pooled, mut of_leads) = (String::new(), String::new());
     for ranks in &report.ranks {
         let counts: Vec<f64> = ranks.ranks.iter().map(|n| if n.is_finite() { n.max(0.0) } else { 0.0 }).collect();
         let total: f64 = counts.iter().sum();
@@ -193,14 +205,21 @@ pub(super) fn ranks(report: &Report, looks: &Looks<'_>) -> Option<Section> {
         let width = (0.8 * area[2] / (last + 1.2)).min(WIDEST_BAR);
         let drawing = panel.bars(&bars, width, 0.0, &looks.of(&ranks.model), &tips)
             + &panel.reference(((-0.6, 1.0), (last + 0.6, 1.0)));
-        let about = format!("rank histogram of {}", ranks.model);
+        let lead = ranks.lead_minutes.map(|minutes| format!("{} min", short(minutes))).unwrap_or_default();
+        let variable = report.called(&ranks.variable);
+        let parts = [&ranks.model, &variable, &lead].map(String::as_str);
+        let heading = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+        let about = format!("rank histogram of {heading}");
         let chart = svg::svg(top + 150.0 + 36.0, &about, &(panel.axes() + &panel.cut(&drawing)));
-        figures.push_str(&figure(&escape(&ranks.model), &format!("{} cases", number(total)), &chart));
+        let figures = if ranks.lead_minutes.is_some() { &mut of_leads } else { &mut pooled };
+        figures.push_str(&figure(&escape(&heading), &format!("{} cases", number(total)), &chart));
     }
     let remark = "Number of members below the observation. Of a reliable ensemble all are as frequent (dotted line); a U \
                   means too little spread, a hump too much, a slope a bias.";
-    let body = format!("<p class=\"remark\">{remark}</p>\n{}", side_by_side(&figures));
-    (!figures.is_empty()).then_some(Section { id: "ranks", title: "Rank histograms", body })
+    let is_any = !pooled.is_empty() || !of_leads.is_empty();
+    let (pooled, of_leads) = (side_by_side(&pooled), folded(SINGLE_LEADS, &of_leads));
+    let body = format!("<p class=\"remark\">{remark}</p>\n{pooled}{of_leads}");
+    is_any.then_some(Section { id: "ranks", title: "Rank histograms", body })
 }
 
 #[cfg(test)]
@@ -213,15 +232,36 @@ mod tests {
             label: label.to_owned(),
             threshold: Some(threshold),
             points: vec![Point::default()],
+            ..Curve::default()
         }
     }
 
     #[test]
     fn models_share_a_chart_of_the_same_threshold_and_label() {
         let curves = [curve("a", "a", 5.0), curve("b", "b", 5.0), curve("a", "30 min", 0.1), curve("b", "30 min", 0.1)];
-        let groups = groups(&curves, "mm/h");
+        let report = Report { unit: "mm/h".to_owned(), ..Report::default() };
+        let groups = groups(&curves, &report);
         let titles: Vec<_> = groups.iter().map(|group| (group.title.as_str(), group.curves.len())).collect();
         assert_eq!(titles, [("≥ 0.1 mm/h, 30 min", 2), ("≥ 5 mm/h", 2)]);
+    }
+
+    #[test]
+    fn curves_of_a_lead_are_folded_away_and_those_of_several_quantities_say_so() {
+        let of = |variable: &str, lead_minutes: Option<f64>| Curve {
+            variable: variable.to_owned(),
+            lead_minutes,
+            ..curve("a", if lead_minutes.is_some() { "30 min" } else { "" }, 5.0)
+        };
+        let roc = vec![of("wind_speed", None), of("wind_speed", Some(30.0)), of("eastward_wind", None)];
+        let variables = vec!["wind_speed".to_owned(), "eastward_wind".to_owned()];
+        let report = Report { unit: "m/s".to_owned(), variables, roc, ..Report::default() };
+        let body = super::roc(&report, &Looks::new(&report)).map(|section| section.body).unwrap_or_default();
+        let (open, closed) = body.split_once("<details>").unwrap();
+        assert!(
+            open.contains("<b>wind speed, ≥ 5 m/s</b>") && open.contains("<b>eastward wind, ≥ 5 m/s</b>"),
+            "{open}"
+        );
+        assert!(closed.contains("<b>wind speed, ≥ 5 m/s, 30 min</b>"), "{closed}");
     }
 
     #[test]

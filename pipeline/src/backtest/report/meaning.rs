@@ -93,11 +93,16 @@ use Family::{Amount, Exceedance, Other, Probability};
 /// In the order of the page.
 #[rustfmt::skip]
 const KNOWN: &[Meaning] = &[
+    known(&["energy"], "energy score", Lower, true, Amount, "CRPS of the wind as a vector"),
+    known(&["energy_fair"], "fair energy score", Lower, true, Amount, "energy score as of infinitely many members"),
+    known(&["vector_rmse"], "vector RMSE", Lower, true, Amount, "root mean squared length of the error of the mean wind"),
+    known(&["crps_speed"], "CRPS of speed", Lower, true, Amount, "CRPS of the wind speed"),
+    known(&["crps_speed_fair"], "fair CRPS of speed", Lower, true, Amount, "CRPS of the wind speed as of infinitely many members"),
     known(&["crps"], "CRPS", Lower, true, Amount, "continuous ranked probability score: distance of the distribution of the members from what came; the absolute error if there is one member"),
     known(&["crps_fair", "fair_crps"], "fair CRPS", Lower, true, Amount, "CRPS as of infinitely many members, so that ensembles of different size compare"),
     known(&["mae"], "MAE", Lower, true, Amount, "mean absolute error of the ensemble mean"),
     known(&["rmse"], "RMSE", Lower, true, Amount, "root mean squared error of the ensemble mean"),
-    known(&["bias"], "bias", Near(0.0), true, Amount, "mean of forecast minus observation: positive is too wet"),
+    known(&["bias"], "bias", Near(0.0), true, Amount, "mean of forecast minus observation: positive is too much"),
     known(&["spread_skill"], "spread/skill", Near(1.0), false, Amount, "spread of the members over the error of their mean: below 1 the ensemble is too sure of itself"),
     known(&["spread"], "spread", Better::Unknown, true, Amount, "standard deviation of the members"),
     known(&["skill"], "error of the mean", Lower, true, Amount, "root mean squared error of the ensemble mean, to compare with the spread"),
@@ -132,12 +137,7 @@ const KNOWN: &[Meaning] = &[
     known(&["maximum_ratio"], "maximum", Near(1.0), false, Other, "largest values of the members over those observed"),
     known(&["maximum_members"], "maximum of members", Better::Unknown, true, Other, "mean of the largest values of the members"),
     known(&["maximum_observed"], "maximum observed", Better::Unknown, true, Other, "mean of the largest values observed"),
-    known(&["energy"], "energy score", Lower, true, Other, "CRPS of the wind as a vector"),
-    known(&["energy_fair"], "fair energy score", Lower, true, Other, "energy score as of infinitely many members"),
-    known(&["vector_rmse"], "vector RMSE", Lower, true, Other, "root mean squared length of the error of the mean wind"),
     known(&["direction_error"], "error of direction", Lower, false, Other, "mean angle in degrees between the mean wind and the observed one, calms left out"),
-    known(&["crps_speed"], "CRPS of speed", Lower, true, Other, "CRPS of the wind speed"),
-    known(&["crps_speed_fair"], "fair CRPS of speed", Lower, true, Other, "CRPS of the wind speed as of infinitely many members"),
     known(&["precision_rank"], "precision", Better::Unknown, false, Other, "rank correlation of the precision map with the absolute error of the ensemble mean"),
     known(&["precision_rank_wet"], "precision where it rains", Better::Unknown, false, Other, "rank correlation of the precision map with the absolute error of the ensemble mean, where it rains"),
 ];

@@ -7,6 +7,8 @@
 
 use serde::Serialize;
 
+pub use crate::verify::curves::Point;
+
 mod axis;
 mod by_lead;
 mod chart;
@@ -37,13 +39,15 @@ pub struct Report {
     pub period: String,
     /// Unit of the variable, such as `mm/h`.
     pub unit: String,
+    /// The quantities; of several each number says of which it is.
+    pub variables: Vec<String>,
     /// The models, in the order in which they stand everywhere.
     pub models: Vec<Model>,
     /// What was forecast.
     pub events: Vec<Event>,
     /// Scores of each event and of all of them ([`ALL_EVENTS`]).
     pub scores: Vec<Row>,
-    /// How sure the pooled scores are.
+    /// How sure the scores are, those of all events and of each.
     pub intervals: Vec<Interval>,
     /// Which model is better than which.
     pub verdicts: Vec<Verdict>,
@@ -100,6 +104,8 @@ pub struct Row {
     pub event: String,
     /// [`Model::name`].
     pub model: String,
+    /// The quantity.
+    pub variable: String,
     /// Lead time in minutes.
     pub lead_minutes: f64,
     /// Name as in files, such as `crps_fair`.
@@ -114,17 +120,23 @@ pub struct Row {
     pub count: f64,
 }
 
-/// A 95 % bootstrap interval of a pooled score.
+/// A 95 % bootstrap interval of a score.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Interval {
+    /// [`Event::name`], or [`ALL_EVENTS`].
+    pub event: String,
     /// [`Model::name`].
     pub model: String,
+    /// The quantity.
+    pub variable: String,
     /// Lead time in minutes.
     pub lead_minutes: f64,
     /// As in [`Row::score`].
     pub score: String,
     /// Threshold of its event in the unit of the variable.
     pub threshold: Option<f32>,
+    /// Side of its windows in cells.
+    pub scale: Option<f64>,
     /// 2.5 % of the samples are below.
     pub low: f64,
     /// 2.5 % of the samples are above.
@@ -138,6 +150,8 @@ pub struct Verdict {
     pub model: String,
     /// The one it is compared with.
     pub against: String,
+    /// The quantity.
+    pub variable: String,
     /// As in [`Row::score`].
     pub score: String,
     /// Threshold of its event in the unit of the variable.
@@ -174,24 +188,17 @@ pub enum Decision {
 pub struct Curve {
     /// [`Model::name`].
     pub model: String,
-    /// What it is of besides model and threshold, such as `30 min`; may be empty. Curves of the same label and
-    /// threshold share a chart.
+    /// The quantity.
+    pub variable: String,
+    /// What it is of besides model, quantity and threshold, such as `30 min`; may be empty. Curves of the same label,
+    /// quantity and threshold share a chart.
     pub label: String,
+    /// Lead time in minutes; `None` is all leads together. Those of a lead are folded away.
+    pub lead_minutes: Option<f64>,
     /// Threshold of its event in the unit of the variable.
     pub threshold: Option<f32>,
     /// In any order.
     pub points: Vec<Point>,
-}
-
-/// A point of a [`Curve`].
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Point {
-    /// From left to right.
-    pub x: f64,
-    /// From the bottom up.
-    pub y: f64,
-    /// Number of cases behind it.
-    pub count: f64,
 }
 
 /// A rank histogram (Hamill 2001).
@@ -199,6 +206,10 @@ pub struct Point {
 pub struct Ranks {
     /// [`Model::name`].
     pub model: String,
+    /// The quantity.
+    pub variable: String,
+    /// Lead time in minutes; `None` is all leads together. Those of a lead are folded away.
+    pub lead_minutes: Option<f64>,
     /// Observations below all members, then between each two of them, then above all: one more than members.
     pub ranks: Vec<f64>,
 }
@@ -229,6 +240,30 @@ pub struct Timeliness {
     pub late: usize,
     /// All forecasts.
     pub forecasts: usize,
+    /// x is a share of the forecasts in percent, y the seconds within which they were there.
+    pub quantiles: Vec<Point>,
+    /// Seconds from frame to frame, after which a forecast is late.
+    pub cadence_s: Option<f64>,
+}
+
+impl Report {
+    /// What is said of a quantity behind the name of a score: nothing where there is one alone, of which the title tells.
+    fn of_variable(&self, variable: &str) -> String {
+        match self.variables.len() {
+            0 | 1 => String::new(),
+            _ => format!(" of {}", variable.replace('_', " ")),
+        }
+    }
+
+    /// The same at the beginning of a heading.
+    fn called(&self, variable: &str) -> String {
+        self.of_variable(variable).trim_start_matches(" of ").to_owned()
+    }
+}
+
+/// The name of a score for people.
+pub fn title_of(score: &str) -> &str {
+    meaning::Meaning::of(score).title(score)
 }
 
 /// The report as one HTML file.

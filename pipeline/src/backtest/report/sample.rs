@@ -61,7 +61,7 @@ fn scores(report: &mut Report) {
                     let [event, model, score] = [event, model, score].map(str::to_owned);
                     let row = Row { event, model, score, threshold, ..Row::default() };
                     let row = Row { lead_minutes: lead, count: 1.3e8, value: (!missing).then_some(value), ..row };
-                    if row.event == super::ALL_EVENTS {
+                    if row.event == super::ALL_EVENTS || row.score == "crps" {
                         report.intervals.extend(interval(&row));
                     }
                     report.scores.push(row);
@@ -87,9 +87,10 @@ fn scores(report: &mut Report) {
 fn interval(row: &Row) -> Option<Interval> {
     let value = row.value?;
     let margin = 0.06 * value.abs() + 0.003;
-    let (model, score) = (row.model.clone(), row.score.clone());
+    let (event, model, score) = (row.event.clone(), row.model.clone(), row.score.clone());
+    let Row { lead_minutes, threshold, .. } = *row;
     let (low, high) = (value - margin, value + 1.3 * margin);
-    Some(Interval { model, score, lead_minutes: row.lead_minutes, threshold: row.threshold, low, high })
+    Some(Interval { event, model, score, lead_minutes, threshold, low, high, ..Interval::default() })
 }
 
 fn verdicts() -> Vec<Verdict> {
@@ -115,6 +116,7 @@ fn verdicts() -> Vec<Verdict> {
                 high,
                 blocks,
                 verdict,
+                ..Verdict::default()
             });
         }
     }
@@ -124,7 +126,8 @@ fn verdicts() -> Vec<Verdict> {
 fn curves(report: &mut Report, model: &str, members: usize, growth: f64) {
     let curve = |label: &str, threshold: Option<f32>, points: Vec<Point>| {
         let [model, label] = [model, label].map(str::to_owned);
-        Curve { model, label, threshold, points }
+        let lead_minutes = (label == "60 min").then_some(60.0);
+        Curve { model, label, lead_minutes, threshold, points, ..Curve::default() }
     };
     let tenths = || (0..=10).map(|i| f64::from(i) / 10.0);
     for threshold in THRESHOLDS {
@@ -148,7 +151,7 @@ fn curves(report: &mut Report, model: &str, members: usize, growth: f64) {
         report.spectra.push(curve(label, None, points.collect()));
     }
     let ranks = (0..=members).map(|i| 1e6 * (1.0 + 0.02 * (i as f64 - members as f64 / 2.0).powi(2)));
-    report.ranks.push(Ranks { model: model.to_owned(), ranks: ranks.collect() });
+    report.ranks.push(Ranks { model: model.to_owned(), ranks: ranks.collect(), ..Ranks::default() });
     report.timeliness.push(Timeliness {
         model: model.to_owned(),
         median_s: 1.3 * growth * members as f64,
@@ -156,5 +159,10 @@ fn curves(report: &mut Report, model: &str, members: usize, growth: f64) {
         worst_s: 9.7 * members as f64,
         late: members / 8,
         forecasts: 1240,
+        quantiles: (0..=10u8)
+            .map(f64::from)
+            .map(|i| Point { x: 10.0 * i, y: growth * (0.1 + i), count: 1240.0 })
+            .collect(),
+        cadence_s: Some(300.0),
     });
 }

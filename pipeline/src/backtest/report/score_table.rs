@@ -12,7 +12,7 @@ pub(super) fn section(report: &Report, looks: &Looks<'_>) -> Option<Section> {
     let leads = leads(&rows);
     let mut lines = Vec::new();
     for subject in Subject::all(&rows) {
-        lines.extend(of_subject(&subject, &subject.rows(&rows), &leads, &report.unit, looks));
+        lines.extend(of_subject(&subject, &subject.rows(&rows), &leads, report, looks));
     }
     if lines.is_empty() {
         return None;
@@ -31,7 +31,13 @@ pub(super) fn by_lead_heads(names: &[&str], leads: &[f64]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).chain(leads).collect()
 }
 
-fn of_subject(subject: &Subject<'_>, rows: &[&Row], leads: &[f64], unit: &str, looks: &Looks<'_>) -> Vec<Vec<String>> {
+fn of_subject(
+    subject: &Subject<'_>,
+    rows: &[&Row],
+    leads: &[f64],
+    report: &Report,
+    looks: &Looks<'_>,
+) -> Vec<Vec<String>> {
     let models = models(rows, looks);
     let badness = |model: &str, lead: f64| {
         row(rows, model, lead).and_then(value).and_then(|value| subject.meaning.better.badness(value))
@@ -42,7 +48,7 @@ fn of_subject(subject: &Subject<'_>, rows: &[&Row], leads: &[f64], unit: &str, l
         all.iter().copied().min_by(f64::total_cmp).filter(|_| all.len() > 1)
     };
     let best: Vec<Option<f64>> = leads.iter().map(best).collect();
-    let mut lines = vec![vec![heading(subject, unit)]];
+    let mut lines = vec![vec![heading(subject, report)]];
     for model in &models {
         let mut line = vec![escape(model)];
         for (lead, best) in leads.iter().zip(&best) {
@@ -56,11 +62,14 @@ fn of_subject(subject: &Subject<'_>, rows: &[&Row], leads: &[f64], unit: &str, l
     lines
 }
 
-fn heading(subject: &Subject<'_>, unit: &str) -> String {
+fn heading(subject: &Subject<'_>, report: &Report) -> String {
     let better = subject.meaning.better.words();
-    let about =
-        [subject.unit(unit), &better].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ");
-    format!("{} <small>{}</small>", escape(&subject.title(unit)), escape(&about))
+    let about = [subject.unit(&report.unit), &better]
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join(", ");
+    format!("{} <small>{}</small>", escape(&subject.title(report)), escape(&about))
 }
 
 #[cfg(test)]

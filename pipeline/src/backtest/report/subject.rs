@@ -12,10 +12,10 @@ const SCALES: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subject<'a> {
     score: &'a str,
+    /// The quantity.
+    pub(super) variable: &'a str,
     threshold: Option<f32>,
     scale: Option<f64>,
-    /// Whether its score has no other scale, so that an interval, which has none, can only be of this one.
-    alone: bool,
     /// What the score means.
     pub(super) meaning: Meaning,
 }
@@ -26,21 +26,23 @@ impl<'a> Subject<'a> {
         let mut all: Vec<Self> = Vec::new();
         for row in rows {
             if !all.iter().any(|subject| subject.is_of(row)) {
-                let Row { score, threshold, scale, .. } = *row;
+                let Row { score, variable, threshold, scale, .. } = *row;
                 let meaning = Meaning::of(score);
-                all.push(Self { score, threshold: *threshold, scale: *scale, alone: true, meaning });
+                all.push(Self { score, variable, threshold: *threshold, scale: *scale, meaning });
             }
         }
-        let same = |a: &Self, b: &Self| a.score == b.score && same_threshold(a.threshold, b.threshold);
+        let same = |a: &Self, b: &Self| {
+            a.score == b.score && a.variable == b.variable && same_threshold(a.threshold, b.threshold)
+        };
         let scales: Vec<_> = all.iter().map(|a| all.iter().filter(|b| same(a, b)).count()).collect();
-        let mut all: Vec<_> = all.into_iter().zip(scales).filter(|(_, scales)| *scales <= SCALES).collect();
-        all.iter_mut().for_each(|(subject, scales)| subject.alone = *scales == 1);
-        let mut all: Vec<_> = all.into_iter().map(|(subject, _)| subject).collect();
+        let all = all.into_iter().zip(scales).filter(|(_, scales)| *scales <= SCALES);
+        let mut all: Vec<_> = all.map(|(subject, _)| subject).collect();
         let number = |v: Option<f64>| v.unwrap_or(f64::NEG_INFINITY);
         all.sort_by(|a, b| {
             let names = a.meaning.place().cmp(&b.meaning.place()).then_with(|| a.score.cmp(b.score));
             let thresholds = |s: &Self| number(s.threshold.map(f64::from));
             names
+                .then_with(|| a.variable.cmp(b.variable))
                 .then_with(|| thresholds(a).total_cmp(&thresholds(b)))
                 .then_with(|| number(a.scale).total_cmp(&number(b.scale)))
         });
@@ -48,9 +50,10 @@ impl<'a> Subject<'a> {
     }
 
     fn is_of(&self, row: &Row) -> bool {
-        self.score == row.score
-            && same_threshold(self.threshold, row.threshold)
-            && self.scale.map(f64::to_bits) == row.scale.map(f64::to_bits)
+        same_threshold(self.threshold, row.threshold)
+            && same_scale(self.scale, row.scale)
+            && self.score == row.score
+            && self.variable == row.variable
     }
 
     /// Its rows only.
@@ -59,15 +62,18 @@ impl<'a> Subject<'a> {
     }
 
     /// The interval of a score of it, if there is one.
-    pub(super) fn interval(&self, intervals: &[Interval], row: &Row) -> Option<(f64, f64)> {
-        let is_it = |interval: &&Interval| {
+    pub(super) fn interval(&self, intervals: &[&Interval], row: &Row) -> Option<(f64, f64)> {
+        let is_it = |interval: &&&Interval| {
             // The numbers first: they tell most apart, faster than names do.
             same_lead(interval.lead_minutes, row.lead_minutes)
                 && same_threshold(interval.threshold, self.threshold)
+                && same_scale(interval.scale, self.scale)
+                && interval.event == row.event
                 && interval.model == row.model
                 && interval.score == self.score
+                && interval.variable == self.variable
         };
-        let interval = intervals.iter().filter(|_| self.alone).find(is_it)?;
+        let interval = intervals.iter().find(is_it)?;
         (interval.low.is_finite() && interval.high.is_finite()).then_some((interval.low, interval.high))
     }
 
@@ -77,10 +83,11 @@ impl<'a> Subject<'a> {
     }
 
     /// For people, without its unit.
-    pub(super) fn title(&self, unit: &str) -> String {
+    pub(super) fn title(&self, report: &Report) -> String {
+        let of = (self.name(), report.of_variable(self.variable), of_threshold(self.threshold, &report.unit));
         let scale = self.scale.filter(|scale| scale.is_finite());
         let scale = scale.map_or_else(String::new, |scale| format!(", {} cells", short(scale)));
-        format!("{}{}{scale}", self.name(), of_threshold(self.threshold, unit))
+        format!("{}{}{}{scale}", of.0, of.1, of.2)
     }
 
     /// Its unit; nothing if it has none.
@@ -92,6 +99,10 @@ impl<'a> Subject<'a> {
 fn same_threshold(a: Option<f32>, b: Option<f32>) -> bool {
     // By bits, so that a threshold that is not a number equals itself and is not listed once a row.
     a.map(f32::to_bits) == b.map(f32::to_bits)
+}
+
+fn same_scale(a: Option<f64>, b: Option<f64>) -> bool {
+    a.map(f64::to_bits) == b.map(f64::to_bits)
 }
 
 /// Whether two leads are the same; they may come from different divisions.
@@ -144,12 +155,26 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_that_could_be_of_several_scales_is_of_none() {
-        let interval = Interval { score: "fss".to_owned(), high: 1.0, ..Interval::default() };
-        for (scales, expected) in [(1, Some((0.0, 1.0))), (2, None)] {
-            let rows = rows("fss", scales);
-            let subjects = Subject::all(&rows.iter().collect::<Vec<_>>());
-            assert_eq!(subjects[0].interval(std::slice::from_ref(&interval), &rows[0]), expected);
-        }
+    fn an_interval_is_of_its_own_scale_quantity_and_event_alone() {
+        let interval = Interval { score: "fss".to_owned(), scale: Some(0.0), high: 1.0, ..Interval::default() };
+        let rows = rows("fss", 2);
+        let subjects = Subject::all(&rows.iter().collect::<Vec<_>>());
+        let found = |interval: &Interval| [0, 1].map(|i| subjects[i].interval(&[interval], &rows[i]));
+        assert_eq!(found(&interval), [Some((0.0, 1.0)), None]);
+        let name = || "other".to_owned();
+        assert_eq!(found(&Interval { scale: None, ..interval.clone() }), [None; 2]);
+        assert_eq!(found(&Interval { variable: name(), ..interval.clone() }), [None; 2]);
+        assert_eq!(found(&Interval { event: name(), ..interval }), [None; 2]);
+    }
+
+    #[test]
+    fn a_title_says_of_which_quantity_it_is_if_there_are_several() {
+        let row = Row { score: "crps".to_owned(), variable: "wind_speed".to_owned(), ..Row::default() };
+        let subject = Subject::all(&[&row])[0];
+        let title = |variables: &[&str]| {
+            let variables = variables.iter().map(|name| (*name).to_owned()).collect();
+            subject.title(&Report { variables, ..Report::default() })
+        };
+        assert_eq!((&*title(&["wind_speed"]), &*title(&["wind_speed", "wind"])), ("CRPS", "CRPS of wind speed"));
     }
 }

@@ -1,5 +1,7 @@
 //! Models, events, maps, timeliness, and what the reader should know.
 
+use super::axis::Axis;
+use super::chart::{Chart, Series, figure, side_by_side};
 use super::format::{self, count, escape, number};
 use super::look::Looks;
 use super::meaning::Meaning;
@@ -45,15 +47,42 @@ pub(super) fn maps(report: &Report, _: &Looks<'_>) -> Option<Section> {
         let data: String = map.png_base64.chars().filter(|c| c.is_ascii_alphanumeric() || "+/=".contains(*c)).collect();
         if !data.is_empty() {
             let image = format!("<img alt=\"{title}\" src=\"data:image/png;base64,{data}\">\n");
-            figures.push_str(&super::chart::figure(&title, &escape(&map.caption), &image));
+            figures.push_str(&figure(&title, &escape(&map.caption), &image));
         }
     }
     let body = format!("<div class=\"charts maps\">\n{figures}</div>\n");
     (!figures.is_empty()).then_some(Section { id: "maps", title: "Maps", body })
 }
 
+/// How soon each share of the forecasts was there.
+fn waiting(report: &Report, looks: &Looks<'_>) -> String {
+    let series = report.timeliness.iter().filter(|times| !times.quantiles.is_empty()).map(|times| Series {
+        name: times.model.clone(),
+        look: looks.of(&times.model),
+        points: times.quantiles.iter().map(|at| (at.x, Some(at.y).filter(|seconds| *seconds > 0.0))).collect(),
+        band: Vec::new(),
+        counts: Vec::new(),
+    });
+    let series: Vec<Series> = series.collect();
+    if series.is_empty() {
+        return String::new();
+    }
+    let cadence = report.timeliness.iter().find_map(|times| times.cadence_s);
+    let seconds = series.iter().flat_map(|line| line.points.iter().filter_map(|(_, seconds)| *seconds));
+    let y = Axis::log("seconds from knowledge to forecast", seconds.chain(cadence));
+    let chart = Chart {
+        about: "Seconds from knowledge to forecast, by share of the forecasts".to_owned(),
+        x: Axis::between("share of the forecasts (%)", 0.0, 100.0),
+        y,
+        references: cadence.map(|seconds| ((0.0, seconds), (100.0, seconds))).into_iter().collect(),
+        series,
+    };
+    let remark = "on this machine; above the dotted line, the cadence, a forecast is late";
+    side_by_side(&figure("Time until the forecast was there", remark, &chart.svg()))
+}
+
 /// How long forecasts took.
-pub(super) fn timeliness(report: &Report, _: &Looks<'_>) -> Option<Section> {
+pub(super) fn timeliness(report: &Report, looks: &Looks<'_>) -> Option<Section> {
     let row = |times: &super::Timeliness| {
         let seconds = [times.median_s, times.p95_s, times.worst_s].map(number);
         let counts = [times.late, times.forecasts].map(count);
@@ -61,7 +90,7 @@ pub(super) fn timeliness(report: &Report, _: &Looks<'_>) -> Option<Section> {
     };
     let rows: Vec<_> = report.timeliness.iter().map(row).collect();
     let names = ["model", "median (s)", "95 % within (s)", "slowest (s)", "too late", "forecasts"];
-    let body = format::table(1, &heads(&names), &rows);
+    let body = waiting(report, looks) + &format::table(1, &heads(&names), &rows);
     (!rows.is_empty()).then_some(Section { id: "timeliness", title: "Timeliness", body })
 }
 
@@ -101,7 +130,7 @@ fn definitions(report: &Report) -> Vec<(&str, &'static str)> {
     if !report.intervals.is_empty() || !report.verdicts.is_empty() {
         all.push((
             "95 % interval",
-            "from a bootstrap over blocks of time, as neighbouring forecasts see the same rain: 95 % of the samples lie \
+            "from a bootstrap over blocks of time, as neighbouring forecasts see the same weather: 95 % of the samples lie \
              inside",
         ));
     }

@@ -28,7 +28,7 @@ pub(super) fn section(report: &Report, _: &Looks<'_>) -> Option<Section> {
             escape(model),
             escape(against)
         ));
-        let items = mine.iter().map(|verdict| item(verdict, &report.unit));
+        let items = mine.iter().map(|verdict| item(verdict, report));
         body.push_str(&format!("<ul class=\"verdicts\">\n{}</ul>\n", items.collect::<String>()));
     }
     body.push_str(
@@ -38,18 +38,19 @@ pub(super) fn section(report: &Report, _: &Looks<'_>) -> Option<Section> {
     Some(Section { id: "verdicts", title: "Which is better", body })
 }
 
-fn item(verdict: &Verdict, unit: &str) -> String {
+fn item(verdict: &Verdict, report: &Report) -> String {
     let (class, badge) = match verdict.verdict {
         Decision::Better => ("better", "▲ better"),
         Decision::Worse => ("worse", "▼ worse"),
         Decision::Undecided => ("undecided", "= undecided"),
     };
-    let text = escape(&sentence(verdict, unit));
+    let text = escape(&sentence(verdict, report));
     format!("<li class=\"{class}\"><span class=\"badge\">{badge}</span> <span>{text}</span></li>\n")
 }
 
 /// In plain words.
-fn sentence(verdict: &Verdict, unit: &str) -> String {
+fn sentence(verdict: &Verdict, report: &Report) -> String {
+    let unit = &report.unit;
     let Verdict { model, against, score, .. } = verdict;
     let meaning = Meaning::of(score);
     let claim = match verdict.verdict {
@@ -61,10 +62,11 @@ fn sentence(verdict: &Verdict, unit: &str) -> String {
         None => "at all leads together".to_owned(),
         Some(minutes) => format!("at {} min", short(minutes)),
     };
-    let unit_of_score = if meaning.has_unit { unit } else { "" };
+    let unit_of_score = if meaning.has_unit { unit.as_str() } else { "" };
     format!(
-        "{claim} in {}{} {lead}: {}{}{} (95 % interval {} to {}, {})",
+        "{claim} in {}{}{} {lead}: {}{}{} (95 % interval {} to {}, {})",
         meaning.title(score),
+        report.of_variable(&verdict.variable),
         of_threshold(verdict.threshold, unit),
         if verdict.difference > 0.0 { "+" } else { "" },
         short(verdict.difference),
@@ -78,6 +80,11 @@ fn sentence(verdict: &Verdict, unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn report(variables: &[&str]) -> Report {
+        let variables = variables.iter().map(|name| (*name).to_owned()).collect();
+        Report { unit: "mm/h".to_owned(), variables, ..Report::default() }
+    }
 
     fn verdict() -> Verdict {
         Verdict {
@@ -97,7 +104,10 @@ mod tests {
     fn a_verdict_is_a_sentence() {
         let text = "steps is better than extrapolation in CRPS at all leads together: -0.12 mm/h (95 % interval -0.15 \
                     to -0.09, 14 blocks)";
-        assert_eq!(sentence(&verdict(), "mm/h"), text);
+        assert_eq!(sentence(&verdict(), &report(&["rain_rate"])), text);
+        let verdict = Verdict { variable: "wind_speed".to_owned(), ..verdict() };
+        let text = sentence(&verdict, &report(&["wind", "wind_speed"]));
+        assert!(text.contains(" in CRPS of wind speed at all leads together: "), "{text}");
     }
 
     #[test]
@@ -112,7 +122,7 @@ mod tests {
             verdict: Decision::Undecided,
             ..verdict()
         };
-        let text = sentence(&verdict, "mm/h");
+        let text = sentence(&verdict, &report(&[]));
         assert!(text.starts_with(
             "undecided whether steps or extrapolation is better in CSI (≥ 0.1 mm/h) at 30 min: +0.02 (95"
         ));

@@ -5,6 +5,7 @@ use clap::Subcommand;
 mod config;
 mod file;
 mod frontiers;
+mod stations;
 mod topics;
 
 /// What to look at.
@@ -21,6 +22,14 @@ Every fault is reported at once, with its line; the exit code is then 2.")]
     /// Grid, slots, gaps, variables and statistics of NetCDF or ODIM files.
     #[command(after_help = "Example:\n  squall inspect file event.nc --slots")]
     File(file::Arguments),
+    /// Readings of stations, and what each check says of them: those of files, or of the topic of a stream.
+    #[command(after_help = "Examples:
+  squall inspect stations gauges.nc --flagged
+  squall inspect stations gauges.nc --config configs/radar.toml --format json
+  squall inspect stations --config configs/radar.toml --stream rain\n
+Readings are judged by the code of a running stream: with the limits of the stream (inputs.stations.quality), or those that are the
+default. Of each reading the latest counts, judged by all that is known in the end.")]
+    Stations(stations::Arguments),
     /// Partitions, offsets, timestamp type and newest knowledge time of a configuration's topics.
     #[command(after_help = "Example:\n  squall inspect topics configs/radar.toml")]
     Topics(topics::Arguments),
@@ -39,6 +48,7 @@ impl Inspect {
         match self {
             Self::Config(arguments) => arguments.run(),
             Self::File(arguments) => arguments.run(),
+            Self::Stations(arguments) => arguments.run(),
             Self::Topics(arguments) => arguments.run(),
             Self::Frontiers(arguments) => arguments.run(),
         }

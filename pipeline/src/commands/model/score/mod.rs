@@ -15,6 +15,7 @@ use squall_models::training::validate::{self, Contestant};
 
 use super::asked::{DataArguments, Gathered};
 use crate::backtest::contestants::{Asked, label};
+use crate::commands::verify::FssArguments;
 use crate::commands::{Usage, print};
 use report::{Block, Difference, Row, block, difference_table, differences, pooled_table, rows};
 
@@ -45,6 +46,8 @@ pub struct Arguments {
     /// Sides of windows, of scores that have such, in cells.
     #[arg(long, value_delimiter = ',', default_values_t = [9])]
     scales: Vec<usize>,
+    #[command(flatten)]
+    fss: FssArguments,
     /// Scores by their names in docs/verification.md. Default: those that tell good from bad, and what members look like.
     #[arg(long, value_delimiter = ',')]
     scores: Option<Vec<String>>,
@@ -101,7 +104,8 @@ struct Scored {
 
 impl Arguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let settings = Settings { thresholds: self.thresholds.clone(), scales: self.scales.clone() };
+        let (thresholds, scales) = (self.thresholds.clone(), self.scales.clone());
+        let settings = Settings { thresholds, scales, fss: self.fss.options() };
         let start =
             |names: &[String]| list::start(names, &settings).map_err(|error| Usage(format!("--scores: {error}")));
         let asked = self.scores.as_deref().map(start).transpose()?;
