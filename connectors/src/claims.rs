@@ -6,7 +6,8 @@
 //! whether a newer claim was committed, and stops if there is one, without having written or fenced anything. Only then it
 //! becomes the only writer, and reads once more: its own last commit means that the batch is sent again, the batch
 //! itself that it is done, a newer generation that it stops. A successor that a predecessor cut off in this
-//! way takes its place again by the same rule, since its claim is the newer one.
+//! way takes its place again by the same rule, since its claim is the newer one. An opening that was cut off amid its claim
+//! and is tried again stops, too, if another claimed meanwhile: that one came later.
 
 use squall_operators::events;
 use squall_operators::ports::{Ledger, LedgerError, LogError, Opening, Outgoing};
@@ -74,6 +75,8 @@ pub(crate) struct ClaimedLedger<T> {
     log: T,
     /// The claim with the newest own commit; none before it is opened.
     claim: Option<Claim>,
+    /// The newest claim that was tried.
+    tried: Option<Claim>,
     standing: Standing,
     /// Records of the batch under way that the log will never take.
     refused: Vec<usize>,
@@ -82,7 +85,8 @@ pub(crate) struct ClaimedLedger<T> {
 impl<T: Transactions> ClaimedLedger<T> {
     pub(crate) fn new(name: &str, progress_topic: &str, log: T) -> Self {
         let (name, progress_topic) = (name.to_owned(), progress_topic.to_owned());
-        Self { name, progress_topic, log, claim: None, standing: Standing::Doubtful, refused: Vec::new() }
+        let (claim, tried, refused) = (None, None, Vec::new());
+        Self { name, progress_topic, log, claim, tried, standing: Standing::Doubtful, refused }
     }
 
     fn of_log(&self, error: LogError) -> LedgerError {
@@ -151,6 +155,12 @@ impl<T: Transactions> ClaimedLedger<T> {
 }
 
 impl<T: Transactions> ClaimedLedger<T> {
+    /// Stops an opening that is tried again if another claimed after it had tried first.
+    fn stop_if_late(&self, newest: Option<&Claim>) -> Result<(), LedgerError> {
+        let newer = |tried: &Claim| newest.is_some_and(|n| n.generation >= tried.generation && n != tried);
+        if self.tried.as_ref().is_some_and(newer) { Err(self.fenced()) } else { Ok(()) }
+    }
+
     /// Commits a claim; whether it is known to be committed. If not, the writer was cut off.
     fn claim(&mut self, progress: &Progress) -> Result<bool, LedgerError> {
         events::Claiming { ledger: &self.name, generation: progress.claim.generation }.emit();
@@ -175,15 +185,21 @@ impl<T: Transactions> ClaimedLedger<T> {
 
 impl<T: Transactions> Ledger for ClaimedLedger<T> {
     fn open(&mut self, opening: &Opening<'_>) -> Result<Progress, LedgerError> {
-        let owner = uuid::Uuid::new_v4().to_string();
+        let owner = self.tried.as_ref().map_or_else(|| uuid::Uuid::new_v4().to_string(), |tried| tried.owner.clone());
+        if self.tried.is_some() {
+            let newest = self.log.newest()?; // without cutting anybody off
+            self.stop_if_late(newest.as_ref().map(|progress| &progress.claim))?;
+        }
         for _ in 0..CLAIMS {
             self.log.begin().map_err(|error| self.of_log(error))?;
             // Read after the predecessor was cut off: it can commit no more.
             let newest = self.log.newest()?;
+            self.stop_if_late(newest.as_ref().map(|progress| &progress.claim))?;
             let found = self.found(newest, opening)?;
             let before = found.claim.generation;
             let claim = Claim { generation: before + 1, owner: owner.clone(), commits: 0 };
             let progress = Progress { claim: claim.clone(), ..found };
+            self.tried = Some(claim.clone());
             let claimed = self.claim(&progress)?;
             self.standing = if claimed { Standing::Sure } else { Standing::Doubtful };
             if !claimed && self.log.is_newer_than(before)? {

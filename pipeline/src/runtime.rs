@@ -456,12 +456,11 @@ fn open(
     let inputs: Inputs = retry(parts, deadline, "asking for partitions", look)?;
     let Claim { name, settings, reset } = claim;
     let opening = Opening { settings, reset: *reset };
-    let (ledger, progress) = retry(parts, deadline, "opening a ledger", || {
-        let mut ledger = parts.connect.ledger(&ledger_name(config, name), &config.topics.progress)?;
-        let progress = ledger.open(&opening)?;
-        Ok((ledger, progress))
-    })
-    .with_context(|| format!("the ledger of stream {name}"))?;
+    let of_stream = || format!("the ledger of stream {name}");
+    let make = || Ok(parts.connect.ledger(&ledger_name(config, name), &config.topics.progress)?);
+    let mut ledger = retry(parts, deadline, "making a ledger", make).with_context(of_stream)?;
+    // The same ledger each time: it knows what it has claimed.
+    let progress = retry(parts, deadline, "opening a ledger", || Ok(ledger.open(&opening)?)).with_context(of_stream)?;
     let progress = if progress.more_decisions {
         let keeper = Keeper::new(config.topics.progress.clone(), &config.name, name);
         decided(config, &keeper, parts, deadline)?.complete(progress)

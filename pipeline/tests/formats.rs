@@ -396,19 +396,20 @@ fn what_is_thought_of_readings_is_printed_as_it_is_listed() {
     let verdicts = |json: &Value| -> Vec<String> {
         json["readings"].as_array().unwrap().iter().map(|row| text(row, "verdict").to_owned()).collect()
     };
-    assert_eq!(verdicts(&all), ["good", "suspect", "good", "good", "good", "missing"]);
+    // What a file has no value for is no reading.
+    assert_eq!(verdicts(&all), ["good", "suspect", "good", "good", "good"]);
     assert_eq!((&rows[1]["flags"]["range"], &rows[1]["flags"]["step"]), (&"suspect".into(), &"suspect".into()));
     assert_eq!((&rows[1]["value"], &rows[1]["time"]), (&60.0.into(), &"2020-01-01T00:10:00Z".into()));
-    assert_eq!(verdicts(&json(&["--flagged"])), ["suspect", "missing"]);
+    assert_eq!(verdicts(&json(&["--flagged"])), ["suspect"]);
     let table = inspected(&[&path, "--flagged"]);
-    assert!(table.contains("60.00  suspect by range, step") && table.contains(" -  missing by range"), "{table}");
-    assert!(table.ends_with("6 readings of 2 stations: 4 good, 1 suspect, 1 missing\n"), "{table}");
+    assert!(table.contains("60.00  suspect by range, step"), "{table}");
+    assert!(table.ends_with("5 readings of 2 stations: 4 good, 1 suspect\n"), "{table}");
     // With the limits of a stream.
     let config = folder.path().join("c.toml");
     let limits = "inputs.stations.quality.wind_speed = { possible = [0.0, 50.0] }\n";
     std::fs::write(&config, format!("{SCORED_CONFIG}{limits}")).unwrap();
     let of_stream = json(&["--config", &config.display().to_string()]);
-    assert_eq!(verdicts(&of_stream), ["good", "fail", "good", "good", "good", "missing"]);
+    assert_eq!(verdicts(&of_stream), ["good", "fail", "good", "good", "good"]);
 }
 
 /// A stream that is worse than its baseline.

@@ -98,6 +98,20 @@ fn a_successor_that_was_cut_off_takes_its_place_again() {
 }
 
 #[test]
+fn an_opening_that_was_cut_off_amid_its_claim_leaves_the_place_to_who_came_later() {
+    let log = log();
+    let (mut first, mut second) = (ledger(&log), ledger(&log));
+    log.on_commit(|_| Verdict::FailBefore(LogError::away("committing", "the network is cut")));
+    assert!(open(&mut *first, &settings("3")).unwrap_err().is_retriable());
+    log.on_commit(|_| Verdict::Proceed);
+    open(&mut *second, &settings("3")).unwrap();
+    let error = open(&mut *first, &settings("3")).unwrap_err();
+    assert!(matches!(error, LedgerError::Fenced { .. }), "{error}");
+    second.commit(&[record("second")], &at(100)).unwrap();
+    assert_eq!(texts(&log), ["second"], "and was not cut off");
+}
+
+#[test]
 fn of_two_that_claim_at_the_same_time_one_stops() {
     let log = log();
     let (mut first, rival, came) = (ledger(&log), log.clone(), AtomicBool::new(false));
