@@ -157,7 +157,9 @@ impl Outcome {
             let windowed = row.score.starts_with("crps_pooled") || row.score == "csi_neighbourhood";
             !(windowed && row.scale == Some(1.0)) && row.score != "rapsd_ratio"
         };
-        let periods: Vec<String> = self.events.iter().map(|e| format!("{} to {}", e.period.0, e.period.1)).collect();
+        let mut periods: Vec<String> =
+            self.events.iter().map(|e| format!("{} to {}", e.period.0, e.period.1)).collect();
+        periods.dedup();
         let variable =
             if self.variables.len() > 1 { WIND } else { self.variables.first().copied().unwrap_or_default() };
         let pooled = self.pooled();
