@@ -30,8 +30,8 @@ pub const HELPER_VARIABLE: &str = "SQUALL_DECODE_HELPER";
 const GREETING: &[u8; 16] = b"squall-decoder/1";
 /// How long a helper may take for one payload.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
-/// Memory that a helper may allocate, in bytes.
-const MAX_DATA: u64 = 8 << 30;
+/// Memory that a helper may allocate, in bytes. The largest field that is taken needs half of it.
+const MAX_DATA: u64 = 4 << 30;
 
 /// The formats that a helper decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

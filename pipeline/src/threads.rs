@@ -4,10 +4,13 @@
 //! container has, and has those that are done with their part of an operation spin until the others are. Beside the
 //! workers of a dataflow and other programs that is time taken from who has something to do, the slowest part of the
 //! same operation included. The library reads how it shall be when it is loaded, which is before `main`. So the program
-//! starts itself anew with that in its environment, in its own place: same process, same arguments.
+//! starts itself anew with that in its environment, in its own place: same process, same arguments. It does so before
+//! the libraries are initialised, which takes libtorch a third of a second.
 
 use std::env;
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::num::NonZero;
+use std::thread::available_parallelism;
 
 /// How threads wait: `passive` sleeps.
 const POLICY: &str = "OMP_WAIT_POLICY";
@@ -19,10 +22,10 @@ const COUNT: &str = "OMP_NUM_THREADS";
 /// Starts the program anew with threads that sleep while they wait, as many as the process may use cores at the same
 /// time, unless the environment says how it shall be.
 ///
-/// Called once, before other threads start. Returns if there is nothing to change, and where the program cannot be
+/// Called once, before other threads start, where [`before_libraries`] was not. Returns if there is nothing to change, and where the program cannot be
 /// started anew: it is then slower on a busy machine and nothing else.
 pub fn bound_and_passive() {
-    let settings = missing(|name| env::var_os(name).is_some(), std::thread::available_parallelism().ok());
+    let settings = missing(|name| env::var_os(name).is_some(), available_parallelism().ok());
     if settings.is_empty() {
         return;
     }
@@ -37,6 +40,46 @@ pub fn bound_and_passive() {
         // Only comes back if it fails.
         let _ = again.args(arguments).envs(settings).exec();
     }
+}
+
+/// The same, as the loader of Linux calls it before it initialises the libraries (`.preinit_array`).
+///
+/// # Safety
+/// To be called by the loader alone: both are lists of texts that end with a null, and nothing else runs.
+#[cfg(target_os = "linux")]
+pub unsafe extern "C" fn before_libraries(
+    _: c_int,
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
+) {
+    // SAFETY: a list of texts that ends with a null.
+    let said = |at: usize| unsafe { (*environment.add(at)).as_ref().map(|text| CStr::from_ptr(text)) };
+    let said = || (0..).map_while(said);
+    let is_said = |name: &str| said().any(|text| text.to_bytes().strip_prefix(name.as_bytes()).is_some_and(is_value));
+    // Nothing is allocated in the program that stays.
+    if is_said(COUNT) && (is_said(POLICY) || is_said(SPINS)) {
+        return;
+    }
+    let settings = missing(is_said, available_parallelism().ok()).into_iter();
+    let settings: Vec<_> = settings.filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok()).collect();
+    if settings.is_empty() {
+        return;
+    }
+    let texts = said().chain(settings.iter().map(CString::as_c_str)).map(CStr::as_ptr);
+    let texts: Vec<*const c_char> = texts.chain([std::ptr::null()]).collect();
+    let mut program = [0; libc::PATH_MAX as usize];
+    // SAFETY: texts and lists end with a null; the path is written within its room, whose last byte stays 0.
+    unsafe {
+        // The path itself, so that the process goes by the program's name.
+        if libc::readlink(c"/proc/self/exe".as_ptr(), program.as_mut_ptr(), program.len() - 1) > 0 {
+            libc::execve(program.as_ptr(), arguments, texts.as_ptr()); // only comes back if it fails
+        }
+    }
+}
+
+/// Whether that is what follows a variable's name.
+fn is_value(rest: &[u8]) -> bool {
+    rest.first() == Some(&b'=')
 }
 
 /// What an environment does not say yet, with the value that it should have.

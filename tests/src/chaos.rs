@@ -286,16 +286,22 @@ impl Chaos<'_> {
         ahead
     }
 
-    /// A successor has started: it takes the place, the predecessor comes back, and must stop without having written.
+    /// A successor has started: it takes the place, the predecessor comes back, and must stop without having written. One that
+    /// was held up before it claimed anything claims last, and then it is the other that has to stop. Who goes on.
     fn succeed(&self, mut successor: Running, mut predecessor: Running, back: impl FnOnce()) -> Running {
         let claimed = until(RECOVERY, || successor.output().contains("running") || successor.has_ended());
         assert!(claimed, "the successor does not run:\n{}", successor.output());
+        let had_claimed = predecessor.output().contains("claiming the ledger");
         back();
+        until(RECOVERY, || predecessor.has_ended() || (!had_claimed && successor.has_ended()));
+        let (on, mut off) = match predecessor.has_ended() || had_claimed {
+            true => (successor, predecessor),
+            false => (predecessor, successor),
+        };
         // Either it was asked for nothing any more, or it finds out at its next commit.
-        let status = predecessor.end(RECOVERY);
-        let code = status.code();
-        assert!(matches!(code, Some(0 | 6)), "a predecessor ended with {status}:\n{}", predecessor.output());
-        successor
+        let status = off.end(Duration::ZERO);
+        assert!(matches!(status.code(), Some(0 | 6)), "it ended with {status}:\n{}", off.output());
+        on
     }
 
     /// What consumers see of a setting's stream; and how many files are not what their records say.
