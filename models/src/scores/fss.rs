@@ -391,7 +391,7 @@ mod tests {
             let operator = if above { Operator::Above } else { Operator::AtLeast };
             // Whole blocks are missing, and cells by themselves in one of the fields.
             let field = |k: usize| Array3::from_shape_fn((2, rows, columns), |(m, y, x)| {
-                let is_gone = (y / 3 + x / 4 + seed) % 2 == 0 || (x + 5 * y + k + seed + m) % 7 == 0;
+                let is_gone = (y / 3 + x / 4 + seed).is_multiple_of(2) || (x + 5 * y + k + seed + m).is_multiple_of(7);
                 if is_gone { f32::NAN } else { [0.0f32, 1.0, 2.0][(m * 5 + y * y + x * (seed + k)) % 3] }
             });
             let (members, observed) = (field(0), field(5).index_axis_move(ndarray::Axis(0), 0));

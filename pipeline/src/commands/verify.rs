@@ -269,30 +269,37 @@ impl Arguments {
     fn on_a_grid(&self) -> anyhow::Result<Tally> {
         let issue_time = self.issue_time.map(IssueTime::from);
         let regions = distinct(self.regions.iter().cloned())?;
-        let mut tally: Option<(Vec<Variable>, Tally, Observations, BTreeMap<ValidTime, Places>)> = None;
+        /// What the first file decides, and what came.
+        struct First {
+            variables: Vec<Variable>,
+            tally: Tally,
+            observations: Observations,
+            stations: BTreeMap<ValidTime, Places>,
+        }
+        let mut first: Option<First> = None;
         for path in &self.forecast {
             let forecast = ForecastFile::open(path, &ReadOptions::default(), issue_time)?;
             let variables = forecast.variables().to_vec();
-            if tally.is_none() {
+            if first.is_none() {
                 let observations = Observations::open(&self.observation, &ReadOptions::of(&variables), self.any_grid)?;
                 let observations = observations.with_regions(&regions);
                 let stations = self.stations_of(&forecast)?;
                 let unit = variables.first().map_or(Unit::MillimetresPerHour, |v| v.unit());
-                let empty = Tally::new(self.scores.start(unit, true)?);
-                tally = Some((variables.clone(), empty, observations, stations));
+                let tally = Tally::new(self.scores.start(unit, true)?);
+                first = Some(First { variables: variables.clone(), tally, observations, stations });
             }
-            let Some((first, tally, observations, stations)) = &mut tally else { continue };
+            let Some(first) = &mut first else { continue };
             anyhow::ensure!(
-                *first == variables,
+                first.variables == variables,
                 Usage(format!("{}: expected a forecast of the variables of the first", path.display()))
             );
             let model = self.model(|| forecast.model().to_string());
-            let leads = forecast.add_to(tally, &model, observations, stations);
+            let leads = forecast.add_to(&mut first.tally, &model, &first.observations, &first.stations);
             if leads.with_context(|| format!("cannot verify {}", path.display()))? == 0 {
                 tracing::warn!("{}: nothing was observed at any of its valid times", path.display());
             }
         }
-        Ok(tally.context("there is no forecast")?.1)
+        Ok(first.context("there is no forecast")?.tally)
     }
 
     /// What stations said, as truth for the forecasts that are like one.

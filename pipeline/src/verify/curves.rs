@@ -157,7 +157,7 @@ mod tests {
     fn tally() -> Tally {
         let settings = Settings { thresholds: vec![1.0], ..Settings::default() };
         let empty = list::start(&["probability", "rank"], &settings).unwrap();
-        let wet = |y: usize, x: usize| (y * 50 + x) % 397 == 0;
+        let wet = |y: usize, x: usize| (y * 50 + x).is_multiple_of(397);
         let observed = Array2::from_shape_fn((40, 50), |(y, x)| if wet(y, x) { 2.0 } else { 0.0 });
         let members = Array3::from_shape_fn((4, 40, 50), |(m, y, x)| {
             let sure = match wet(y, x) {
