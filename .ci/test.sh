@@ -58,8 +58,6 @@ cargo test --release --locked --workspace --no-run
 part "tests"
 # A minute of damage for each decoder, unless something else is asked for.
 export SQUALL_FUZZ_SECONDS="${SQUALL_FUZZ_SECONDS:-60}"
-# Much of a test against a broker is waiting: more at a time than there are cores.
-export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) * 3 / 2))}"
 run_tests cargo test --release --locked --workspace --no-fail-fast
 
 [ "$passed" -gt 0 ] || { echo "no test ran" >&2; exit 1; }

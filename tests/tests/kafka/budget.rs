@@ -133,8 +133,10 @@ fn has_thread(pid: u32, name: &str) -> bool {
 fn end(running: Running) -> Duration {
     let asked = Instant::now();
     running.terminate();
-    running.success(LIMIT);
-    asked.elapsed()
+    let output = running.success(LIMIT);
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}\n{output}");
+    took
 }
 
 #[test]
