@@ -14,7 +14,7 @@ use crate::signals::Stop;
 use crate::{config, connect};
 
 /// How long the end may take after a signal. Streams give up what is under way after 8 s.
-const END_WITHIN: Duration = Duration::from_secs(12);
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Examples that `--help` shows.
 pub const EXAMPLES: &str = "Examples:
