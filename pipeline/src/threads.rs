@@ -22,8 +22,8 @@ const COUNT: &str = "OMP_NUM_THREADS";
 /// Starts the program anew with threads that sleep while they wait, as many as the process may use cores at the same
 /// time, unless the environment says how it shall be.
 ///
-/// Called once, before other threads start, where [`before_libraries`] was not. Returns if there is nothing to change, and where the program cannot be
-/// started anew: it is then slower on a busy machine and nothing else.
+/// Called once, before other threads start; where the loader has called `before_libraries`, nothing is left to change. Returns
+/// then, and where the program cannot be started anew: it is then slower on a busy machine and nothing else.
 pub fn bound_and_passive() {
     let settings = missing(|name| env::var_os(name).is_some(), available_parallelism().ok());
     if settings.is_empty() {
