@@ -29,7 +29,7 @@ impl MemoryReader {
     }
 
     /// The next record of any partition, in turn.
-    fn take(&mut self) -> Option<Record> {
+    fn take(&mut self) -> Result<Option<Record>, LogError> {
         let state = self.log.state();
         let mut order: Vec<&PartitionId> = self.partitions.keys().collect();
         if let Some(last) = &self.last {
@@ -40,12 +40,12 @@ impl MemoryReader {
         let order: Vec<PartitionId> = order.into_iter().cloned().collect();
         for id in order {
             let Some(cursor) = self.partitions.get_mut(&id).filter(|c| !c.paused) else { continue };
-            if let Some(record) = next_of(&state, &id, cursor, self.max_record_bytes) {
+            if let Some(record) = next_of(&state, &id, cursor, self.max_record_bytes)? {
                 self.last = Some(id);
-                return Some(record);
+                return Ok(Some(record));
             }
         }
-        None
+        Ok(None)
     }
 
     fn known(&self, partition: &PartitionId) -> Result<(), LogError> {
@@ -59,9 +59,20 @@ impl MemoryReader {
 }
 
 /// Moves a cursor over what is not delivered, and takes what is.
-fn next_of(state: &State, id: &PartitionId, cursor: &mut Cursor, max_record_bytes: u64) -> Option<Record> {
+fn next_of(
+    state: &State,
+    id: &PartitionId,
+    cursor: &mut Cursor,
+    max_record_bytes: u64,
+) -> Result<Option<Record>, LogError> {
     let number = id.partition as usize;
-    let entries = state.topics.get(&id.topic)?.partitions.get(number)?;
+    let Some(entries) = state.topics.get(&id.topic).and_then(|topic| topic.partitions.get(number)) else {
+        return Ok(None);
+    };
+    if cursor.position > entries.len() {
+        let reason = format!("offset {}, and the partition ends at {}", cursor.position, entries.len());
+        return Err(LogError::OutOfRange { partition: id.clone(), reason });
+    }
     let end = state.stable_end(&id.topic, number);
     while cursor.position < end {
         let offset = cursor.position;
@@ -75,7 +86,7 @@ fn next_of(state: &State, id: &PartitionId, cursor: &mut Cursor, max_record_byte
         let keep = |v: &bytes::Bytes| {
             if value_bytes > max_record_bytes { v.slice(..v.len().min(KEPT_BYTES)) } else { v.clone() }
         };
-        return Some(Record {
+        return Ok(Some(Record {
             partition: id.clone(),
             offset: offset as i64,
             timestamp_ms: stored.timestamp_ms,
@@ -83,9 +94,9 @@ fn next_of(state: &State, id: &PartitionId, cursor: &mut Cursor, max_record_byte
             headers: stored.headers.clone(),
             value: stored.value.as_ref().map(keep),
             value_bytes,
-        });
+        }));
     }
-    None
+    Ok(None)
 }
 
 impl LogReader for MemoryReader {
@@ -105,7 +116,7 @@ impl LogReader for MemoryReader {
     fn poll(&mut self, timeout: Duration) -> Result<Option<Record>, LogError> {
         let deadline = Instant::now() + timeout;
         loop {
-            if let Some(record) = self.take() {
+            if let Some(record) = self.take()? {
                 return Ok(Some(record));
             }
             let left = deadline.saturating_duration_since(Instant::now());

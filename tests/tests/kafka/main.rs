@@ -25,5 +25,6 @@ mod store;
 mod time;
 mod topics;
 mod trace;
+mod twin;
 mod verify;
 mod windows;
