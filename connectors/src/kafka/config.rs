@@ -73,10 +73,9 @@ impl KafkaConfig {
         self.consumer_with(&[])
     }
 
-    /// The same for a source: it holds back about `queue_bytes` for each partition, and what one answer unpacks to beside
-    /// them. An offset that is not there is an error.
+    /// The same for a source: it holds back records of half of `queue_bytes` for each partition, since their buffers may be
+    /// larger, and what one answer unpacks to beside them. An offset that is not there is an error.
     pub(super) fn source(&self, max_record_bytes: u64, queue_bytes: u64) -> ClientConfig {
-        // librdkafka counts the records of a packed batch, and not the buffer that they lie in, which may be larger.
         let kilobytes = ((queue_bytes / 2).clamp(64 << 10, 32 << 20) >> 10).to_string();
         let (one, all) = (ANSWER_BYTES.to_string(), ANSWERS_BYTES.to_string());
         let largest = max_record_bytes.saturating_mul(2).clamp(LARGEST_BYTES, MOST_BYTES).to_string();
