@@ -46,7 +46,7 @@ fuzz: ## Damage what each decoder reads (SECONDS=60: for so long, each)
 	@$(SETUP) build
 	SQUALL_FUZZ_SECONDS=$(SECONDS) $(NATIVE) $(CARGO) test --release --locked --package squall-connectors --test fuzz
 
-latency: build ## From the last needed frame to the committed forecast (FRAMES=120, CADENCE=2, MEMBERS=20, LEADS=18)
+latency: build ## From the last needed frame to the committed forecast (FRAMES=120, CADENCE=2, MEMBERS=20, LEADS=18, COMPANION=steps)
 	@$(SETUP) test
 	$(NATIVE) $(CARGO) build --release --locked --workspace --bins
 	@target/release/latency

@@ -3,7 +3,7 @@
 #
 #   .ci/setup.sh build   what `make build` and `make demo` need: compilers, libraries, libtorch
 #   .ci/setup.sh check   that, and what `make check` needs: rustfmt, clippy, cargo-machete
-#   .ci/setup.sh test    that, and what the end-to-end tests need: Java, Kafka, Python packages
+#   .ci/setup.sh test    that, and what the end-to-end tests need: Java, Kafka, Python packages, strace
 #   .ci/setup.sh bench   what build needs, and a PyTorch to compare with
 #
 # Nothing outside the clone is touched but package caches and, for root on Debian or Ubuntu, system packages. Each step
@@ -49,6 +49,8 @@ missing_packages() {
         major=$(has java && java_major || true)
         [ "${major:-0}" -ge 17 ] || echo openjdk-17-jre-headless
         has mvn || echo maven
+        # One test looks at the program's system calls.
+        has strace || echo strace
     fi
 }
 

@@ -7,6 +7,7 @@
 mod admin;
 mod advice;
 mod client;
+mod clock;
 mod compacted;
 mod config;
 mod headers;
@@ -22,22 +23,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use squall_operators::ports::{Connect, Ledger, LogError, LogReader, LogWriter, Newest, TopicInfo, TopicSpec};
 
+use self::clock::BrokerClock;
 use crate::claims::ClaimedLedger;
 
 pub use admin::Cluster;
 pub use config::KafkaConfig;
 pub use property::{Property, PropertyError, Secret};
 
-/// A Kafka cluster. Clones share the configuration; each reader, writer and ledger has its own client.
+/// A Kafka cluster. Clones share the configuration, and what the ledgers learn of the broker's clock; each reader, writer
+/// and ledger has its own client.
 #[derive(Clone, Debug)]
 pub struct KafkaLog {
     config: Arc<KafkaConfig>,
+    clock: BrokerClock,
 }
 
 impl KafkaLog {
     /// The cluster of a configuration; connects only when it is used.
     pub fn new(config: KafkaConfig) -> Self {
-        Self { config: config.into() }
+        Self { config: config.into(), clock: BrokerClock::default() }
     }
 
     /// The cluster as it answers.
@@ -55,7 +59,8 @@ impl Connect for KafkaLog {
     }
 
     fn reader_within(&self, max_record_bytes: u64, queue_bytes: u64) -> Result<Box<dyn LogReader>, LogError> {
-        Ok(Box::new(reader::KafkaReader::new(&self.config, max_record_bytes, queue_bytes)?))
+        let clock = self.clock.clone();
+        Ok(Box::new(reader::KafkaReader::new(&self.config, clock, max_record_bytes, queue_bytes)?))
     }
 
     fn writer(&self) -> Result<Box<dyn LogWriter>, LogError> {
@@ -63,7 +68,8 @@ impl Connect for KafkaLog {
     }
 
     fn ledger(&self, name: &str, progress_topic: &str) -> Result<Box<dyn Ledger>, LogError> {
-        let transactions = ledger::KafkaTransactions::new(self.config.clone(), name, progress_topic);
+        let (config, clock) = (self.config.clone(), self.clock.clone());
+        let transactions = ledger::KafkaTransactions::new(config, clock, name, progress_topic);
         Ok(Box::new(ClaimedLedger::new(name, progress_topic, transactions)))
     }
 

@@ -31,6 +31,7 @@ pub use ledger::Transactional;
 ///     timestamps: Timestamps::Create,
 ///     retention: Retention::Forever,
 ///     max_record_bytes: 1 << 20,
+///     unpacked: true,
 /// }])?;
 /// assert_eq!(log.describe(&["obs", "none"])?[1], None);
 /// # Ok::<(), squall_operators::ports::LogError>(())
@@ -254,6 +255,7 @@ impl Connect for MemoryLog {
                 timestamps: Some(spec.timestamps),
                 max_record_bytes: Some(spec.max_record_bytes),
                 retention: Some(spec.retention),
+                compression: None, // nothing is packed here
             };
             let partitions = (0..spec.partitions.max(1)).map(|_| Vec::new()).collect();
             state.topics.entry(spec.name.as_str().into()).or_insert(Topic { info, partitions });

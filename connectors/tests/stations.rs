@@ -1,6 +1,7 @@
 //! Real reports, with the faults that they have, all the way from the file through a record to flagged readings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -11,8 +12,8 @@ use squall_fields::{Check, InputRef, KnowledgeTime, Quantity, StationReport, Ver
 use squall_operators::ports::ReportDecoder;
 use squall_operators::stations::{Control, ControlConfig, JudgedReading, ReadingKey};
 
-/// The reports of a file, each time of it one record (or a few, so that none is too large).
-fn reports(name: &str, times: usize) -> Option<Vec<Vec<StationReport>>> {
+/// The reports of a file at some of its times, each time one record (or a few, so that none is too large).
+fn reports(name: &str, times: Range<usize>) -> Option<Vec<Vec<StationReport>>> {
     let path = PathBuf::from(std::env::var_os("SQUALL_DATA")?).join(name);
     let series = StationSeries::open(&path, &Limits::default()).unwrap();
     let decoder = StationDecoder::default();
@@ -32,7 +33,8 @@ fn reports(name: &str, times: usize) -> Option<Vec<Vec<StationReport>>> {
         assert!(read.len() == written.len() && read.iter().zip(&written).all(same));
         read
     };
-    Some((0..times.min(series.times().len())).map(at).collect())
+    assert!(times.end <= series.times().len(), "{name} has {} times", series.times().len());
+    Some(times.map(at).collect())
 }
 
 /// The latest of each reading, when all reports of a time become known a minute after it.
@@ -59,7 +61,7 @@ fn counts(latest: &BTreeMap<ReadingKey, JudgedReading>, quantity: Quantity, chec
 
 #[test]
 fn synop_of_two_days_is_mostly_good_and_what_stands_out_is_flagged() {
-    let Some(reports) = reports("stations_synop_20190217_20190220.nc", 48) else {
+    let Some(reports) = reports("stations_synop_20190217_20190220.nc", 0..48) else {
         eprintln!("SQUALL_DATA is not set: skipped");
         return;
     };
@@ -83,4 +85,27 @@ fn synop_of_two_days_is_mostly_good_and_what_stands_out_is_flagged() {
         assert!((1e-4..0.03).contains(&share(Verdict::Suspect)), "{} {}", quantity.name(), share(Verdict::Suspect));
         assert!(share(Verdict::Fail) < 0.005, "{} {}", quantity.name(), share(Verdict::Fail));
     }
+}
+
+/// Three days of June 2016, in which one of 134 gauges in private gardens runs full again and again, is stuck, and says
+/// twice as much after a gap. How many readings have which verdict was counted by another program, from the numbers of
+/// the file.
+#[test]
+fn private_gauges_have_one_that_is_stuck_and_full_and_it_alone_is_flagged() {
+    let Some(reports) = reports("gauges_amsterdam_pws_2016_2018.nc", 14_400..15_264) else {
+        eprintln!("SQUALL_DATA is not set: skipped");
+        return;
+    };
+    let latest = judge(&reports);
+    let of = |check: Check| counts(&latest, Quantity::RainRate, check);
+    let (good, suspect, fail, not) = (Verdict::Good, Verdict::Suspect, Verdict::Fail, Verdict::NotEvaluated);
+    assert_eq!(latest.len(), 65_707, "each reading once");
+    assert_eq!(of(Check::Range), BTreeMap::from([(good, 65_107), (suspect, 593), (fail, 7)]));
+    // What is impossible is no evidence of anything else.
+    assert_eq!(of(Check::Persistence), BTreeMap::from([(good, 65_488), (suspect, 212), (not, 7)]));
+    // The file does not say where the gauges are: nobody has neighbours, and a gauge that always says 0 stays good.
+    assert_eq!(of(Check::Buddy), BTreeMap::from([(not, 65_707)]));
+    let flagged = latest.iter().filter(|(_, judged)| judged.reading.flags.overall() >= suspect);
+    let stations: BTreeSet<&str> = flagged.map(|(key, _)| &*key.station).collect();
+    assert_eq!(stations, BTreeSet::from(["ams105"]));
 }

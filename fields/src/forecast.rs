@@ -121,6 +121,12 @@ impl Forecast {
         self.ensembles.first().map_or(0, Ensemble::members)
     }
 
+    /// Bytes of its values.
+    pub fn bytes(&self) -> usize {
+        let values: usize = self.ensembles.iter().map(|ensemble| ensemble.values.len()).sum();
+        (values + self.precision.as_ref().map_or(0, Array3::len)) * size_of::<f32>()
+    }
+
     /// Whether anything kept it from being what it should be.
     pub fn is_degraded(&self) -> bool {
         !self.provenance.degraded.is_empty()

@@ -156,15 +156,28 @@ pub struct Progress {
     pub version: String,
 }
 
+/// Settings that were not recorded from the beginning: progress that lacks them is good with whatever they are now.
+pub const RECORDED_LATER: [&str; 6] = [
+    "source.future_tolerance",
+    "source.quality.max_missing",
+    "source.quality.range",
+    "source.quality.spikes",
+    "source.quality.stale",
+    "source.z_relation",
+];
+
 impl Progress {
-    /// What is different in the settings that a start has, in words; nothing for a stream that never committed.
+    /// What is different in the settings that a start has, in words; nothing for a stream that never committed. A setting
+    /// that was [recorded later](RECORDED_LATER) than the progress was made is not held against it.
     pub fn differences(&self, settings: &BTreeMap<String, String>) -> Vec<String> {
         if self.settings.is_empty() {
             return Vec::new();
         }
         let names: BTreeSet<&String> = self.settings.keys().chain(settings.keys()).collect();
         let told = |found: Option<&String>| found.map_or("not set".to_owned(), Clone::clone);
-        let differs = names.into_iter().filter(|name| self.settings.get(*name) != settings.get(*name));
+        let was_recorded = |name: &str| self.settings.contains_key(name) || !RECORDED_LATER.contains(&name);
+        let names = names.into_iter().filter(|name| was_recorded(name));
+        let differs = names.filter(|name| self.settings.get(*name) != settings.get(*name));
         differs
             .map(|name| format!("{name} was {}, is {}", told(self.settings.get(name)), told(settings.get(name))))
             .collect()
@@ -184,6 +197,23 @@ mod tests {
         assert!(progress.differences(&settings("3")).is_empty());
         assert_eq!(progress.differences(&settings("4")), ["window_frames was 3, is 4"]);
         assert!(Progress::default().differences(&settings("4")).is_empty(), "it never committed");
+    }
+
+    #[test]
+    fn a_setting_that_was_not_recorded_then_may_be_anything_and_one_that_was_may_not() {
+        let settings = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let (frames, relation) = (("window_frames", "3"), ("source.z_relation", "200 R^1.6"));
+        let before = Progress { settings: settings(&[frames]), ..Default::default() };
+        assert!(before.differences(&settings(&[frames, relation])).is_empty());
+        let other = ("source.z_relation", "223 R^1.53");
+        let after = Progress { settings: settings(&[frames, relation]), ..Default::default() };
+        let differences = after.differences(&settings(&[frames, other]));
+        assert_eq!(differences, ["source.z_relation was 200 R^1.6, is 223 R^1.53"]);
+        assert_eq!(after.differences(&settings(&[frames])), ["source.z_relation was 200 R^1.6, is not set"]);
+        let new = ("verification.fss_border", "interior");
+        assert_eq!(before.differences(&settings(&[frames, new])), ["verification.fss_border was not set, is interior"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::encode::{self, EncodeConfig, StoredFile};
 use crate::infer::{Inferred, Made};
 use crate::local::Local;
 use crate::note::{Note, Published};
-use crate::offload::{Desk, Service};
+use crate::offload::{Aside, Desk, Service};
 use crate::order::frontier_of;
 use crate::ports::{EncodeError, FieldStore, ForecastEncoder, Outgoing, StoreError};
 use crate::products::{ProductField, ProductsConfig, products};
@@ -36,6 +36,8 @@ pub struct Publisher {
     pub encode: EncodeConfig,
     /// Where the file goes, and who writes it.
     pub files: (Arc<dyn FieldStore>, Arc<dyn ForecastEncoder>),
+    /// Where it is computed, if nobody waits for it.
+    pub aside: Aside,
 }
 
 /// Why a forecast was not published.
@@ -96,7 +98,7 @@ impl Publisher {
             error.is_retriable()
         };
         let backoff = Backoff { first: Duration::from_millis(100), ..Backoff::default() };
-        retry(backoff, |wait| control.pause_until_done(wait), passes, || self.publish(forecast))
+        retry(backoff, |wait| control.pause_until_done(wait), passes, || self.aside.run(|| self.publish(forecast)))
     }
 }
 
@@ -238,7 +240,7 @@ mod tests {
 
     fn publisher(shelf: Arc<Shelf>) -> Publisher {
         let products = ProductsConfig::new([&PROBABILITIES], |_| vec![1.0]);
-        Publisher { products, encode: config(), files: (shelf, Arc::new(Text)) }
+        Publisher { products, encode: config(), files: (shelf, Arc::new(Text)), aside: Aside::default() }
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use metrics::atomics::AtomicU64;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder, SharedString, Unit};
 use ndarray::{Array2, Array3};
 use squall_fields::{ForecastId, IssueTime, KnowledgeTime, Quantity, ValidTime, Variable, Verdict};
@@ -21,9 +23,12 @@ use squall_operators::verify::{DOMAIN, Key as ScoreKey, PUBLISHED, Period, Serie
 /// Labels of each metric.
 type Labels = BTreeMap<String, BTreeSet<String>>;
 
-/// Remembers which metrics were asked for, with which labels.
+/// Gauges by their names and labels.
+type Gauges = BTreeMap<(String, BTreeMap<String, String>), Arc<AtomicU64>>;
+
+/// Remembers which metrics were asked for, with which labels, and what gauges are set to.
 #[derive(Default)]
-struct Seen(RefCell<Labels>);
+struct Seen(RefCell<Labels>, RefCell<Gauges>);
 
 impl Seen {
     fn see(&self, key: &Key) {
@@ -31,6 +36,17 @@ impl Seen {
         let before = self.0.borrow_mut().insert(key.name().to_owned(), labels);
         let now = &self.0.borrow()[key.name()];
         assert!(before.is_none_or(|before| before == *now), "{} has other labels at another place", key.name());
+    }
+
+    /// What the gauges of a name are set to, by the values of some of their labels.
+    fn gauges(&self, name: &str, labels: &[&str]) -> Vec<(String, f64)> {
+        let gauges = self.1.borrow();
+        let of_name = gauges.iter().filter(|((of, _), _)| of == name);
+        let value = |((_, of), value): (&(String, BTreeMap<String, String>), &Arc<AtomicU64>)| {
+            let values: Vec<&str> = labels.iter().map(|label| of[*label].as_str()).collect();
+            (values.join(" "), f64::from_bits(value.load(Ordering::Relaxed)))
+        };
+        of_name.map(value).collect()
     }
 }
 
@@ -46,7 +62,8 @@ impl Recorder for Seen {
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
         self.see(key);
-        Gauge::noop()
+        let labels = key.labels().map(|label| (label.key().to_owned(), label.value().to_owned())).collect();
+        Gauge::from_arc(self.1.borrow_mut().entry((key.name().to_owned(), labels)).or_default().clone())
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
@@ -111,24 +128,31 @@ fn models_and_devices() {
     ModelWarmedUp { stream: STREAM, model: "m", took: TOOK }.emit();
 }
 
+/// The sums of a period have changed, to those of one field with an error, or nothing counts in them any more.
+fn scored(period: Period, error: Option<f32>, is_newest: bool) {
+    let settings = Settings { thresholds: vec![1.0], ..Settings::default() };
+    let empty = list::start(&["mae", "csi", "energy"], &settings).unwrap();
+    let sums = error.map(|error| {
+        let (members, observed) = (Array3::from_elem((1, 2, 2), error), Array2::zeros((2, 2)));
+        let field = Field { variable: Variable::RainRate, members: members.view(), observed: observed.view() };
+        Sums(of_fields(&empty, &[field]).remove(0).1)
+    });
+    let [contestant, model, digest, variable, region]: [Arc<str>; 5] =
+        [PUBLISHED, "m", "d1", "rain_rate", DOMAIN].map(Into::into);
+    let key = &ScoreKey { series: Series { contestant, model, digest, variable, region, lead: 300 }, period };
+    Scored { stream: STREAM, key, sums: sums.as_ref(), is_newest, empty: &empty }.emit();
+}
+
 fn scores_and_standings() {
     NotJudged { stream: STREAM, reason: "x" }.emit();
     ScratchHeld { stream: STREAM, bytes: 3 }.emit();
     let readings = BTreeMap::from([((Quantity::WindSpeed, Verdict::Good), 2)]);
     ReadingsJudged { stream: STREAM, readings: &readings, without_place: 1, ignored: 1 }.emit();
-    let empty = list::start(&["mae"], &Settings::default()).unwrap();
-    let (members, observed) = (Array3::zeros((1, 2, 2)), Array2::zeros((2, 2)));
-    let field = Field { variable: Variable::RainRate, members: members.view(), observed: observed.view() };
-    let sums = &Sums(of_fields(&empty, &[field]).remove(0).1);
-    let [contestant, model, digest, variable, region]: [Arc<str>; 5] =
-        [PUBLISHED, "m", "d1", "rain_rate", DOMAIN].map(Into::into);
-    let series = Series { contestant, model, digest, variable: variable.clone(), region: region.clone(), lead: 300 };
-    let key = &ScoreKey { series, period: Period::Hour(0) };
-    Scored { stream: STREAM, key, sums, empty: &empty }.emit();
+    scored(Period::Hour(0), Some(2.0), true);
     let standing = &Standing {
         baseline: "persistence".into(),
-        variable,
-        region,
+        variable: "rain_rate".into(),
+        region: DOMAIN.into(),
         hour: SLOT,
         score: "crps".into(),
         published: 2.0,
@@ -188,6 +212,34 @@ fn every_metric_of_the_source_is_emitted_above() {
     let quoted = source.split('"').skip(1).step_by(2).filter(|text| text.starts_with("squall_"));
     let written: BTreeSet<String> = quoted.map(str::to_owned).collect();
     assert_eq!(written, emitted().into_keys().collect());
+}
+
+#[test]
+fn scores_are_shown_by_window_and_what_is_taken_back_or_older_is_not() {
+    let seen = Seen::default();
+    let shown = || seen.gauges("squall_score", &["window", "lead_minutes", "score", "threshold"]);
+    let of = |window: &str, rmse: f64| {
+        let name = |what: &str| format!("{window} 5 {what}");
+        // No event was seen, and each cell is a false alarm where the error is so large.
+        let csi = if rmse >= 1.0 { 0.0 } else { f64::NAN };
+        [(name("bias "), rmse), (name("csi 1"), csi), (name("rmse "), rmse)]
+    };
+    // Not a number is equal to itself here.
+    let text = |gauges: &[(String, f64)]| gauges.iter().map(|gauge| format!("{gauge:?}")).collect::<BTreeSet<_>>();
+    metrics::with_local_recorder(&seen, || {
+        scored(Period::Hour(3600), Some(2.0), true);
+        scored(Period::Day(0), Some(3.0), true);
+        scored(Period::All, Some(4.0), true);
+        let all = [of("1h", 2.0), of("24h", 3.0), of("all", 4.0)].concat();
+        assert_eq!(text(&shown()), text(&all), "and nothing of vectors");
+        scored(Period::At(3600), Some(5.0), false);
+        scored(Period::Hour(0), Some(5.0), false);
+        scored(Period::Hour(0), None, false);
+        assert_eq!(text(&shown()), text(&all), "it is older");
+        scored(Period::Hour(3600), None, true);
+        let taken_back = [of("1h", f64::NAN), of("24h", 3.0), of("all", 4.0)].concat();
+        assert_eq!(text(&shown()), text(&taken_back));
+    });
 }
 
 /// The `squall_...` words of the table of alerts, without what Prometheus adds to a histogram.

@@ -17,6 +17,7 @@ use squall_models::{Coordinates, Forecaster, ModelError, Prediction, Request};
 use squall_operators::events;
 use squall_operators::infer::device::{BatchPolicy, Device, ModelSlot};
 use squall_operators::infer::ladder::StandIn;
+use squall_operators::offload::Aside;
 
 use crate::commands::Usage;
 use crate::config::{ModelConfig, StreamConfig};
@@ -120,11 +121,11 @@ pub struct Devices {
 }
 
 /// Starts a thread for each device of streams; those with the same device share it, and those with the same model the
-/// model.
+/// model. What is spread over several threads is computed on those of `aside`.
 ///
 /// # Errors
 /// Models do not fit their streams, or cannot be loaded and have no fallback; all of them are named.
-pub fn start(streams: &[&StreamConfig], factory: &ModelFactory) -> anyhow::Result<Devices> {
+pub fn start(streams: &[&StreamConfig], factory: &ModelFactory, aside: &Aside) -> anyhow::Result<Devices> {
     let mut slots: BTreeMap<Arc<str>, HashMap<Arc<str>, ModelSlot>> = BTreeMap::new();
     let (mut missing, mut refused) = (BTreeSet::new(), Vec::new());
     for stream in streams {
@@ -144,7 +145,7 @@ pub fn start(streams: &[&StreamConfig], factory: &ModelFactory) -> anyhow::Resul
     let start = |(name, models): (Arc<str>, HashMap<Arc<str>, ModelSlot>)| {
         let deadlines = streams.iter().filter(|s| models.contains_key(&s.name)).filter_map(|s| s.deadline);
         let patience = deadlines.min().unwrap_or(PATIENCE);
-        let device = Device::start(&name, models, BatchPolicy::default(), patience);
+        let device = Device::start_aside(&name, models, BatchPolicy::default(), patience, aside.clone());
         Ok((name.clone(), device.with_context(|| format!("the thread of device {name}"))?))
     };
     let threads = slots.into_iter().map(start).collect::<anyhow::Result<_>>()?;
@@ -190,9 +191,11 @@ mod tests {
     #[test]
     fn a_damaged_file_leaves_the_stream_to_its_fallback() {
         let config = config("{ file = \"damaged.safetensors\" }");
-        let devices = start(&[&config.streams[0]], &|_: &StreamConfig| {
-            Err(ModelError::file("damaged.safetensors", "is cut short").into())
-        });
+        let devices = start(
+            &[&config.streams[0]],
+            &|_: &StreamConfig| Err(ModelError::file("damaged.safetensors", "is cut short").into()),
+            &Aside::default(),
+        );
         assert_eq!(devices.unwrap().without_model.len(), 1);
     }
 
@@ -200,6 +203,12 @@ mod tests {
     fn what_is_wrong_in_the_configuration_is_refused() {
         let config = config("{ name = \"extrapolation\" }");
         let wrong = |_: &StreamConfig| anyhow::bail!("no such parameter");
-        assert!(start(&[&config.streams[0]], &wrong).err().unwrap().to_string().contains("the model of stream rain"));
+        assert!(
+            start(&[&config.streams[0]], &wrong, &Aside::default())
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("the model of stream rain")
+        );
     }
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use squall_fields::ZRelation;
 use squall_operators::Tick;
 use squall_operators::dead_letter::DeadLetters;
 use squall_operators::decisions::{Keeper, Recorded};
@@ -48,8 +49,8 @@ pub use self::verification::{
 const FORECASTS_ALIVE: usize = 3;
 /// Slots that a source may be read ahead of what is committed.
 const SLOTS_AHEAD: u32 = 12;
-/// Slots that a timestamp of a replay may be ahead of those before it without being confirmed by those after it.
-const SLOTS_BELIEVED: u32 = 3;
+/// What timestamps of a replay may be out of order by, however short the patience: clocks are not better than that.
+const UNREST: Duration = Duration::from_secs(1);
 
 /// Everything that the dataflow of one stream needs, on any worker.
 pub struct StreamPlan {
@@ -115,16 +116,35 @@ pub fn window_config(stream: &config::StreamConfig) -> WindowConfig {
     }
 }
 
+/// A duration as progress has it, to the millisecond: windows know no finer one. Whole seconds are written as they were
+/// when all were cut to them.
+fn seconds(duration: Duration) -> String {
+    match duration.as_millis() {
+        ms if ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
+        ms => format!("{ms} ms"),
+    }
+}
+
 /// The settings that a stream's progress rests on: with others, its positions and windows would mean something else.
+/// What a source makes of its records is among them, since a restart reads again what the windows hold: with another
+/// quality control a window that has fired would lose frames, or have more, and a revision of its forecast would differ
+/// by more than what came late.
 pub fn progress_settings(stream: &config::StreamConfig) -> BTreeMap<String, String> {
     let source = &stream.source;
     let variables: Vec<String> = source.variables.iter().map(|v| v.standard_name().to_owned()).collect();
-    let seconds = |duration: Duration| format!("{} s", duration.as_secs());
+    let config::QualityConfig { range: [lowest, highest], max_missing, spikes, stale } = source.quality;
+    let ZRelation { a, b } = source.z_relation;
     let settings = [
         ("source.topic", source.topic.to_string()),
         ("source.variables", variables.join(" ")),
         ("source.cadence", format!("{} s", source.cadence.step_seconds())),
         ("source.grid", source.grid.as_ref().map_or("of the first frame".to_owned(), |grid| format!("{grid:?}"))),
+        ("source.future_tolerance", seconds(source.future_tolerance)),
+        ("source.z_relation", format!("{a} R^{b}")),
+        ("source.quality.range", format!("{lowest} to {highest}")),
+        ("source.quality.max_missing", max_missing.to_string()),
+        ("source.quality.spikes", spikes.map_or("none".to_owned(), |spikes| spikes.to_string())),
+        ("source.quality.stale", stale.map_or("none".to_owned(), |stale| stale.to_string())),
         ("window_frames", stream.window_frames.to_string()),
         ("patience", seconds(stream.patience)),
         ("horizon", seconds(stream.horizon)),
@@ -189,6 +209,8 @@ pub fn encode_config(instance: &Arc<str>, stream: &config::StreamConfig) -> Enco
 fn source_config(stream: &config::StreamConfig, inputs: &Inputs, recorded: Option<&Arc<Recorded>>) -> SourceConfig {
     let source = &stream.source;
     let step = Duration::from_secs(source.cadence.step_seconds() as u64);
+    // Time that runs ahead by a slot and half the patience makes no frame late that comes within the other half.
+    let disorder = (stream.patience / 2).max(UNREST);
     SourceConfig {
         topic: source.topic.clone(),
         topic_id: inputs.topic_id.clone(),
@@ -197,7 +219,8 @@ fn source_config(stream: &config::StreamConfig, inputs: &Inputs, recorded: Optio
         on_lost: source.on_lost_position,
         clock: inputs.clock,
         read_ahead: step * SLOTS_AHEAD,
-        jump: step * SLOTS_BELIEVED,
+        jump: step + disorder,
+        disorder,
         sources: 1,
         max_record_bytes: source.max_record_bytes,
         first_holder: 0,

@@ -7,6 +7,7 @@
 mod monitor;
 mod processes;
 mod reading;
+mod room;
 mod verification;
 mod workers;
 
@@ -20,12 +21,14 @@ use squall_connectors::isolate::{Format, IsolatedDecoder};
 use squall_connectors::netcdf::{NetcdfDecoder, NetcdfEncoder, NetcdfForecasts, WriteOptions};
 use squall_connectors::odim::OdimDecoder;
 use squall_connectors::options::Limits;
+use squall_connectors::progress::read_progress;
 use squall_connectors::store::ScratchFiles;
-use squall_fields::{Chain, ErrorKind, Failure};
+use squall_fields::{Chain, ErrorKind, Failure, KnowledgeTime};
 use squall_operators::decisions::{Keeper, Recorded};
 use squall_operators::decode::{Decoder, SharedFrames};
 use squall_operators::infer::device::Device;
 use squall_operators::kept;
+use squall_operators::offload::Aside;
 use squall_operators::ports::{
     Connect, FieldStore, ForecastDecoder, ForecastEncoder, FrameDecoder, Ledger, LedgerError, LogError, Opening,
     Outgoing, Scratch,
@@ -46,6 +49,7 @@ use crate::inputs::{self, Inputs};
 use crate::{topics, watch};
 
 use self::processes::Processes;
+use self::room::{budget, shared_frames};
 
 pub use self::monitor::{Handle, Monitor};
 pub use self::reading::read_to_end;
@@ -53,8 +57,6 @@ use self::verification::Companions;
 
 /// How long the start waits for a broker that is away or loading.
 const START: Duration = Duration::from_secs(120);
-/// Bytes of decoded values that the streams of one source keep for each other, at most.
-const SHARED_BYTES: u64 = 128 << 20;
 /// Most bytes of the file of a forecast.
 pub const LARGEST_FILE: u64 = 4 << 30;
 /// How long a stream that is asked to stop waits for what is under way.
@@ -145,6 +147,7 @@ pub fn publisher(
         products: stream.products.to_make(),
         encode: graph::encode_config(instance, stream),
         files: (store, encoder),
+        aside: Aside::default(),
     }
 }
 
@@ -170,7 +173,7 @@ impl Runtime {
         let processes = Processes::new(config, &parts);
         let at_home = config.streams.iter().enumerate().filter(|(number, _)| processes.is_home(*number));
         let at_home: Vec<&StreamConfig> = at_home.map(|(_, stream)| stream).collect();
-        let devices = devices::start(&at_home, &*parts.models)?;
+        let devices = devices::start(&at_home, &*parts.models, &Aside::default())?;
         let companions = Companions::start(&at_home, &*parts.models)?;
         let mut processes = processes.meet(config, &parts, deadline)?;
         start(config, &parts, (devices, companions), &mut processes, deadline).inspect_err(|error| {
@@ -287,7 +290,9 @@ fn plan(
     // Of a stream that has begun anew what was decided before is about other forecasts.
     let begins_anew = is_new && ledger.is_some() && parts.reset.contains(&stream.name);
     let stale = if begins_anew { forgotten(base, &[&keeper])? } else { Vec::new() };
-    let budget = budget(config, processes);
+    let budget = budget(config, processes.count());
+    // First how far that run has come: what it may decide later is about what lies behind.
+    let until = repeated_until(config, &stream.name, parts, *deadline)?;
     let recorded = recorded(config, &stream.name, parts, *deadline)?;
     let may_stand_in = recorded.is_some() || (stream.deadline.is_some() && matches!(inputs.clock, Clock::Wall { .. }));
     let may_stand_in = may_stand_in && device.is_some();
@@ -314,6 +319,7 @@ fn plan(
         stop_within: STOP_WITHIN,
         context: StreamContext {
             budget: Budget::new(budget).into(),
+            until,
             ..StreamContext::new(stream.name.clone(), processes.home(number))
         },
     })
@@ -364,12 +370,6 @@ fn beside_of(
     BesidePlan { stream, inputs, decoder, keeps_dead: false }
 }
 
-/// What a stream, or a verification, may have in memory.
-fn budget(config: &Config, processes: &Processes) -> u64 {
-    let verified = config.streams.iter().filter(|stream| stream.verification.is_some()).count();
-    config.runtime.max_bytes_in_flight / ((config.streams.len() + verified).max(1) * processes.count()) as u64
-}
-
 /// What decodes the records of a stream's source.
 fn decoder(stream: &StreamConfig, parts: &Parts, shared: &BTreeMap<Arc<str>, Arc<SharedFrames>>) -> Decoder {
     let source = &stream.source;
@@ -381,24 +381,6 @@ fn decoder(stream: &StreamConfig, parts: &Parts, shared: &BTreeMap<Arc<str>, Arc
     }
 }
 
-/// For each source that several streams read, what they share of its records.
-fn shared_frames(config: &Config) -> BTreeMap<Arc<str>, Arc<SharedFrames>> {
-    let mut streams: BTreeMap<Arc<str>, usize> = BTreeMap::new();
-    for stream in &config.streams {
-        *streams.entry(stream.source.name.clone()).or_default() += 1 + usize::from(stream.verification.is_some());
-        if let Some(truth) = &stream.inputs.truth {
-            *streams.entry(truth.name.clone()).or_default() += 1;
-        }
-        if let Some(steering) = &stream.inputs.steering {
-            let readers = 1 + usize::from(stream.verification.is_some());
-            *streams.entry(steering.source.name.clone()).or_default() += readers;
-        }
-    }
-    let shared = streams.into_iter().filter(|(_, streams)| *streams > 1);
-    let bytes = SHARED_BYTES.min(config.runtime.max_bytes_in_flight / 8) as usize;
-    shared.map(|(source, streams)| (source, SharedFrames::new(streams, bytes).into())).collect()
-}
-
 /// What was decided about a stream in the run that is to be repeated.
 fn recorded(config: &Config, name: &str, parts: &Parts, deadline: Instant) -> anyhow::Result<Option<Recorded>> {
     let Some(instance) = &parts.as_recorded else { return Ok(None) };
@@ -406,6 +388,18 @@ fn recorded(config: &Config, name: &str, parts: &Parts, deadline: Instant) -> an
     let recorded = decided(config, &keeper, parts, deadline)?;
     tracing::info!(stream = name, instance, decisions = recorded.len(), "repeats what was decided");
     Ok(Some(recorded))
+}
+
+/// How far a stream had come in the run that is to be repeated; 1970 if none is.
+fn repeated_until(config: &Config, name: &str, parts: &Parts, deadline: Instant) -> anyhow::Result<KnowledgeTime> {
+    let Some(instance) = &parts.as_recorded else { return Ok(KnowledgeTime::default()) };
+    let (ledger, topic) = (format!("{instance}/{name}"), &config.topics.progress);
+    let kept = retry(parts, deadline, "reading progress", || Ok(parts.connect.kept(topic, &ledger)?))?;
+    let Some((_, value)) = kept.iter().find(|(key, _)| key[..] == *ledger.as_bytes()) else {
+        tracing::warn!(stream = name, instance, topic = &**topic, "there is no progress of what is to be repeated");
+        return Ok(KnowledgeTime::default());
+    };
+    Ok(read_progress(&ledger, value)?.frontier)
 }
 
 /// Everything that was decided about a stream.

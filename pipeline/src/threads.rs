@@ -89,6 +89,15 @@ fn missing(is_said: impl Fn(&str) -> bool, cores: Option<NonZero<usize>>) -> Vec
     policy.into_iter().chain(count).collect()
 }
 
+/// Lets the system prefer other threads to the one that calls, where it can.
+pub(crate) fn give_way() {
+    // SAFETY: on Linux the process 0 is the thread that calls, and a thread may always ask for less.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

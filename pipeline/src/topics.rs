@@ -21,7 +21,8 @@ pub const STATION_BYTES: u64 = 1 << 20;
 /// Every topic that a configuration reads or writes, as Squall creates it.
 ///
 /// Live inputs are stamped by the broker, since knowledge time is the time of arrival. A replay's are stamped by
-/// the producer and kept for ever: records stamped in the past would be deleted at once.
+/// the producer and kept for ever: records stamped in the past would be deleted at once. The broker unpacks the batches
+/// of either: it alone can refuse one that unpacks to more than a record may have.
 pub fn required(config: &Config) -> Vec<TopicSpec> {
     let (timestamps, kept) = match config.runtime.clock {
         Clock::Wall => (Timestamps::LogAppend, Retention::Broker),
@@ -35,6 +36,7 @@ pub fn required(config: &Config) -> Vec<TopicSpec> {
             timestamps,
             retention: kept,
             max_record_bytes: source.max_record_bytes,
+            unpacked: true,
         });
     }
     for stations in config.stations() {
@@ -44,6 +46,7 @@ pub fn required(config: &Config) -> Vec<TopicSpec> {
             timestamps,
             retention: kept,
             max_record_bytes: STATION_BYTES,
+            unpacked: true,
         });
     }
     let written = |name: &str, retention| TopicSpec {
@@ -52,6 +55,7 @@ pub fn required(config: &Config) -> Vec<TopicSpec> {
         timestamps: Timestamps::Create,
         retention,
         max_record_bytes: MAX_WRITTEN_BYTES,
+        unpacked: false,
     };
     for stream in &config.streams {
         for of in stream.all_topics() {
@@ -66,7 +70,9 @@ pub fn required(config: &Config) -> Vec<TopicSpec> {
         topics.push(written(&verification.topics.statistics, Retention::Broker));
     }
     topics.push(written(&config.topics.dead_letters, Retention::Broker));
-    topics.push(written(&config.topics.progress, Retention::CompactSoon));
+    // Its stamps tell the broker's clock, which bounds those of producers.
+    let timestamps = Timestamps::LogAppend;
+    topics.push(TopicSpec { timestamps, ..written(&config.topics.progress, Retention::CompactSoon) });
     let mut seen = std::collections::BTreeSet::new();
     topics.retain(|topic| seen.insert(topic.name.clone()));
     topics
@@ -101,13 +107,17 @@ pub fn ensure(config: &Config, connect: &dyn Connect) -> anyhow::Result<()> {
             let (topic, expected, found) = (&spec.name, spec.timestamps, found.timestamps);
             let advice = match spec.timestamps {
                 Timestamps::LogAppend => {
-                    "records count as known when their producers say, but no later than they are read: \
-                     better let the broker stamp them (kafka-configs --alter --add-config \
+                    "records count as known when their producers say, but no later than they are read, by the \
+                     broker's clock: better let the broker stamp them (kafka-configs --alter --add-config \
                      message.timestamp.type=LogAppendTime, or `squall topics create`)"
                 }
                 Timestamps::Create => "the time of a replay is that of its records: let the producer stamp them",
             };
             tracing::warn!(topic, ?expected, ?found, "the topic's timestamps are not those of the clock: {advice}");
+        }
+        if let Some(what) = difference::packed(spec, &found) {
+            let advice = "kafka-configs --alter --add-config compression.type=uncompressed, for what is written then";
+            tracing::warn!(topic = spec.name, "the topic's {what} ({advice})");
         }
     }
     if missing.is_empty() {

@@ -82,6 +82,9 @@ fn what_to_fit_to_must_be_said() {
         let (code, _, errors) = squall(&[&["model"], arguments].concat());
         assert!(code == Some(2) && errors.contains("expected --data FILE or --events LIST"), "{code:?} {errors}");
     }
+    let fit = ["model", "calibrate", "--model", "steps:3", "--output", "x.toml", "--events", "configs/events.toml"];
+    let (code, _, errors) = squall(&[&fit[..], &["--split", "test"]].concat());
+    assert!(code == Some(2) && errors.contains("nothing is fitted to test events"), "{code:?} {errors}");
     let both = ["model", "calibrate", "--model", "steps:3", "--config", "configs/radar.toml", "--output", "x.toml"];
     let (code, _, errors) = squall(&both);
     assert!(code == Some(2) && errors.contains("cannot be used with"), "{code:?} {errors}");

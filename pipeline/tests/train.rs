@@ -304,6 +304,47 @@ fn networks_beside_the_denoiser_are_trained_first_and_stand_in_its_file() {
 }
 
 #[test]
+fn what_a_model_has_learnt_from_is_handed_down_and_scores_there_are_no_evidence() {
+    let setting = Setting::new();
+    let short = [("steps = 60", "steps = 1"), ("every = 20", "every = 0"), ("members = 2", "members = 1")];
+    let first = setting.config("first", &short);
+    let (code, said) = train(&[&first]);
+    assert_eq!(code, Some(0), "{said}");
+    let other = [("train = [{ file = \"STORM\" }]", "train = [{ file = \"VALIDATION\" }]")];
+    let second = setting.config("second", &[&short[..], &other].concat());
+    let weights = |name: &str| setting.path(name).join("model.safetensors").display().to_string();
+    let checkpoint = setting.checkpoint("second");
+    let beta = ["--set", "training.beta_average=0.5"];
+    for start in [["--from", &weights("first")], ["--resume", &checkpoint]] {
+        let (code, said) = train(&[&[second.as_str()], &beta[..], &start].concat());
+        assert_eq!(code, Some(0), "{said}");
+        let inspected = squall().args(["model", "inspect", "--json", &weights("second")]).output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+        let learnt: Vec<&str> = json["training_data"].as_array().unwrap().iter().filter_map(|e| e.as_str()).collect();
+        let is_of = |index: usize, stem: &str| learnt.get(index).is_some_and(|name| name.starts_with(stem));
+        assert!(learnt.len() == 2 && is_of(0, "storm from ") && is_of(1, "validation from "), "{learnt:?}");
+        let words = json["training"].as_str().unwrap();
+        assert!(words.starts_with("from small-a, 1 steps") && words.ends_with("Beta average 0.5"), "{words}");
+        if start[0] == "--from" {
+            std::fs::remove_file(weights("second")).unwrap();
+        }
+    }
+    for (model, data, is_known) in [
+        ("first", "storm", true),
+        ("first", "validation", false),
+        ("second", "storm", true),
+        ("second", "validation", true),
+    ] {
+        let (file, weights) = (setting.path(&format!("{data}.nc")).display().to_string(), weights(model));
+        let score = ["model", "score", &weights, "--against", "persistence", "--members", "1", "--data", &file];
+        let (code, said) = told(&squall().args(score).args(["--cases", "1", "--size", "32"]).output().unwrap());
+        assert_eq!(code, Some(0), "{said}");
+        let warning = format!("warning: model-1 was trained on {data}: its scores there are no evidence");
+        assert_eq!(said.contains(&warning), is_known, "{model} {data}: {said}");
+    }
+}
+
+#[test]
 fn what_cannot_be_trained_is_said_before_it_starts() {
     let setting = Setting::new();
     if !has_native_bf16() {

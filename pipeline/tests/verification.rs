@@ -6,6 +6,10 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use squall_connectors::netcdf::{Storage, WriteOptions, write_frames};
+use squall_fields::Variable;
+use squall_models::simulate::StormSettings;
+use squall_pipeline::commands::simulate::frames;
 
 fn squall(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_squall"));
@@ -708,4 +712,151 @@ fn wind_is_judged_as_a_vector_and_by_its_speed_and_all_numbers_say_of_which_they
     }
     assert!(page.contains("Energy score of each event") && page.contains("seconds from knowledge to forecast"));
     assert!(page.contains(": energy score of wind "), "maps say what they are ranked by");
+}
+
+/// A stream that is verified, with a companion.
+const VERIFIED: &str = r#"
+[[sources]]
+name = "radar"
+variables = ["rain_rate"]
+cadence = "5 min"
+[[sources]]
+name = "adjusted"
+variables = ["rain_rate"]
+cadence = "5 min"
+[[streams]]
+name = "rain"
+source = "radar"
+window_frames = 4
+leads = 3
+members = 1
+model = { name = "extrapolation" }
+thresholds = [1.0]
+[streams.companions.still]
+model = { name = "persistence" }
+[streams.verification]
+scores = ["mae", "fss"]
+thresholds = [0.5]
+scales = [3]
+"#;
+
+/// What a list of scores has under a key.
+fn all_of(json: &Value, key: &str) -> BTreeSet<String> {
+    scores(json).iter().map(|row| row[key].to_string().replace('"', "")).collect()
+}
+
+fn set(texts: &[&str]) -> BTreeSet<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[test]
+fn a_backtest_has_the_companions_and_the_scores_of_its_configuration_unless_it_is_told_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let storm = storm(folder.path(), "storm.nc", "9", "3");
+    std::fs::write(at("c.toml"), VERIFIED).unwrap();
+    let report = |name: &str, more: &[&str]| {
+        let arguments = ["backtest", &at("c.toml"), "--input", &storm, "--report", &at(name)];
+        stdout(&[&arguments[..], more].concat());
+        read(&folder.path().join(name))
+    };
+    let own = report("own", &[]);
+    assert_eq!(all_of(&own, "model"), set(&["rain", "rain/still"]));
+    assert_eq!(all_of(&own, "score"), set(&["mae", "rmse", "bias", "fss"]));
+    assert_eq!((all_of(&own, "threshold"), all_of(&own, "scale")), (set(&["null", "0.5"]), set(&["null", "3.0"])));
+    // The stream stands last, and is judged against its companion.
+    let verdicts = own["verdicts"].as_array().unwrap();
+    assert!(verdicts.iter().all(|of| of["model"] == "rain" && of["against"] == "rain/still"), "{verdicts:?}");
+    let fss = |json: &Value| score(json, "rain/still", 5.0, "fss").0;
+    let inside = report("inside", &["--set", "streams.rain.verification.fss_border=interior"]);
+    assert!(fss(&own).is_some() && fss(&inside).is_some() && fss(&own) != fss(&inside), "windows of the configuration");
+    assert_eq!(fss(&report("asked-inside", &["--fss-border", "interior"])), fss(&inside));
+
+    let asked = report("asked", &["--scores", "mae,csi", "--thresholds", "2", "--without-companions"]);
+    assert_eq!(all_of(&asked, "model"), set(&["rain"]));
+    assert!(all_of(&asked, "score").contains("csi") && !all_of(&asked, "score").contains("fss"));
+    assert_eq!(all_of(&asked, "threshold"), set(&["null", "2.0"]));
+
+    let other = "[[streams]]\nname = \"other\"\nsource = \"radar\"\nmodel = { name = \"persistence\" }\n\
+                 thresholds = [1.0]\n[streams.verification]\nscores = [\"crps\"]\nthresholds = [0.5]\nscales = [3]\n";
+    std::fs::write(at("two.toml"), format!("{VERIFIED}{other}")).unwrap();
+    let two = ["backtest", &at("two.toml"), "--input", &storm, "--report", &at("two")];
+    let output = run(&two);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && errors.contains("verification.scores: say --scores"), "{errors}");
+    stdout(&[&two[..], &["--scores", "mae"]].concat());
+    assert_eq!(all_of(&read(&folder.path().join("two")), "model"), set(&["rain", "rain/still", "other"]));
+}
+
+#[test]
+fn another_truth_is_given_by_file_and_never_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let [own, other] = [("own.nc", "3"), ("other.nc", "8")].map(|(name, seed)| storm(folder.path(), name, "9", seed));
+    std::fs::write(at("own.toml"), VERIFIED).unwrap();
+    std::fs::write(at("c.toml"), format!("{VERIFIED}[streams.inputs]\ntruth = \"adjusted\"\n")).unwrap();
+    let arguments = |config: &str, name: &str, more: &[&str]| -> Vec<String> {
+        let all = ["backtest", &at(config), "--input", &own, "--report", &at(name), "--scores", "mae"];
+        all.iter().chain(more).map(|text| (*text).to_owned()).collect()
+    };
+    let report = |config: &str, name: &str, more: &[&str]| {
+        let arguments = arguments(config, name, more);
+        stdout(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        read(&folder.path().join(name))
+    };
+    let alone = report("own.toml", "alone", &[]);
+    let same = report("c.toml", "same", &["--truth", &own]);
+    assert_eq!(scores(&same), scores(&alone));
+    let adjusted = report("c.toml", "adjusted", &["--truth", &other]);
+    let mae = |json: &Value| score(json, "rain/still", 5.0, "mae").0.unwrap();
+    assert!((mae(&adjusted) - mae(&alone)).abs() > 0.01, "{} {}", mae(&adjusted), mae(&alone));
+    assert!(adjusted["notes"].to_string().contains("compared with other"), "{}", adjusted["notes"]);
+
+    stdout(&["simulate", "--output", &at("small.nc"), "--frames", "9", "--size", "32x32", "--variables", "rain"]);
+    let small = at("small.nc");
+    let refused: [(&[&str], &str); 2] =
+        [(&[], "give its files by --truth"), (&["--truth", &small], "expected one grid")];
+    for (more, words) in refused {
+        let arguments = arguments("c.toml", "refused", more);
+        let output = run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && errors.contains(words), "{errors}");
+    }
+}
+
+#[test]
+fn a_model_that_fails_at_a_gap_is_scored_by_its_fallback_and_the_report_counts_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = StormSettings { rows: 64, columns: 64, ..StormSettings::default() };
+    let mut storm = frames(settings, 14, &[Variable::RainRate]);
+    storm.remove(6);
+    let path = folder.path().join("gap.nc");
+    let exact = WriteOptions { storage: Storage::Float, ..WriteOptions::default() };
+    write_frames(&path, &storm, "storm", &exact).unwrap();
+    let (input, report) = (path.display().to_string(), folder.path().join("b").display().to_string());
+    let models = ["--models", "persistence,steps:4", "--leads", "3", "--scores", "crps"];
+    stdout(&[&["backtest", "--input", &input, "--report", &report][..], &models].concat());
+    let json = read(Path::new(&report));
+    // STEPS needs three frames in a row: not those of the two slots after the gap.
+    let counts = |key: &str| -> Vec<u64> {
+        json["models"].as_array().unwrap().iter().map(|model| model[key].as_u64().unwrap()).collect()
+    };
+    assert_eq!((counts("fallbacks"), counts("failures")), (vec![0, 2], vec![0, 0]));
+    // Slots 3 to 12, but for the gap; that before it has no truth at the first lead.
+    assert_eq!(json["events"][0]["forecasts"], 9);
+    let state = std::fs::read_to_string(Path::new(&report).join("state/gap.jsonl")).unwrap();
+    let done: Vec<Value> = state.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(done.len(), 9);
+    let fallbacks: Vec<&Value> = done.iter().filter(|done| !done["models"][1]["fallback"].is_null()).collect();
+    assert_eq!(fallbacks.len(), 2);
+    for done in &fallbacks {
+        let of = |model: usize| done["models"][model]["statistics"].as_array().unwrap().len();
+        assert!(of(1) == 3 && of(0) == 3, "what was published is scored: {done}");
+    }
+    let notes = json["notes"].to_string();
+    assert!(notes.contains("steps-4: at 2 issue times its fallback answered"), "{notes}");
+    let page = std::fs::read_to_string(Path::new(&report).join("report.html")).unwrap();
+    assert!(page.contains("by its fallback") && page.contains("steps-4: at 2 issue times"));
+    let digest = json["models"][1]["digest"].as_str().unwrap();
+    assert!(!digest.is_empty() && done[0]["models"][1]["digest"] == digest, "of the model, not of its fallback");
 }

@@ -1,12 +1,13 @@
 """Scores of `squall verify` against other programs' scores: cross_check.py SQUALL WORK_FOLDER [DATA_FOLDER].
 
 Forecasts and observations are drawn, written in the shapes of IMPROVER and of pysteps, and scored by Squall; every
-number that it prints is compared with what scoringrules, properscoring, scores and pysteps say of the same values, or NumPy and
-SciPy where none of them has it (definitions: docs/verification.md). With a folder of archives the same is done for a
-real ensemble at stations, for wind on a grid, and for a radar, of which some values are published. Prints a line for each score and program; the
-exit code is 1 if a number differs.
+number that it prints, points of curves and ranks among them, is compared with what scoringrules, properscoring, scores
+and pysteps say of the same values, or NumPy and SciPy where none of them has it (definitions: docs/verification.md).
+With a folder of archives the same is done for a real ensemble at stations, for wind on a grid, and for a radar, of
+which some values are published. Prints a line for each score and program; the exit code is 1 if a number differs.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -34,6 +35,11 @@ from scipy.ndimage import maximum_filter, uniform_filter
 TOLERANCE = 1e-9
 # Squall keeps the means of windows as float32.
 ROUNDED = dict.fromkeys(("crps_pooled_mean", "crps_pooled_mean_fair"), 1e-6)
+# Where the event comes nearly always, a value of 0 is a small difference of large numbers, divided by a small one.
+ROUNDED["economic_value"] = 1e-8
+CURVES = "reliability", "roc", "economic_value"
+# Ratios of cost to loss with an economic value, beside the base rate: in each power of ten, and high ones.
+COSTS, HIGH_COSTS = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0), (0.9, 0.95, 0.98, 0.99)
 THRESHOLDS, SCALES = [0.1, 0.5, 5.0, 20.0, 1000.0], [1, 2, 5, 10, 33]
 ROWS, COLUMNS = 40, 46
 # Part of a radar's picture: a tenth of it is out of reach, and it rains on a fifth.
@@ -85,12 +91,31 @@ def verify(squall, forecasts, observation, *more, thresholds=THRESHOLDS, scales=
     command = [squall, "verify", "--forecast", *forecasts, "--observation", observation, "--format", "json", *more]
     command += ["--thresholds", ",".join(map(str, thresholds)), "--scales", ",".join(map(str, scales))]
     environment = {key: value for key, value in os.environ.items() if key not in ("RUST_LOG", "SQUALL_LOG_FORMAT")}
-    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    result = json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
     tables = {}
-    for row in json.loads(result.stdout)["scores"]:
+
+    def table(of):
+        return tables.setdefault((of["variable"], of["lead_minutes"]), {})
+
+    for row in result["scores"]:
         key = row["score"], row["threshold"] and numpy.float32(row["threshold"]), row["scale"]
-        tables.setdefault((row["variable"], row["lead_minutes"]), {})[key] = row["value"], row["count"]
+        table(row)[key] = row["value"], row["count"]
+    for name in CURVES:
+        for curve in result[name]:
+            points = [(point["x"], point["y"], point["count"]) for point in curve["points"]]
+            table(curve).update(on_curve(name, numpy.float32(curve["threshold"]), points))
+    for histogram in result["ranks"]:
+        ranks = histogram["ranks"]
+        table(histogram).update({("ranks", None, at): (share, round(sum(ranks))) for at, share in enumerate(ranks)})
     return tables
+
+
+def on_curve(name, threshold, points):
+    """Points (x, y, count) as rows: y by x, which is a probability or a ratio of costs; of the ROC both by number."""
+    if name == "roc":
+        both = enumerate(points)
+        return {(f"roc_{axis}", threshold, at): (p["xy".index(axis)], p[2]) for at, p in both for axis in "xy"}
+    return {(name, threshold, x): (y, count) for x, y, count in points}
 
 
 # Files. Values are `[..., y, x]` with the northern row first.
@@ -206,6 +231,14 @@ def errors(members, observed):
     ranks = scores.probability.rank_histogram(array(members), array(observed), "member").values
     yield "scores", "rank_outliers", None, None, (ranks[0] + ranks[-1]) * (size + 1) / 2, count
     yield "scores", "rank_reliability_index", None, None, float(numpy.abs(ranks - 1 / (size + 1)).sum()), count
+    for at, share in enumerate(ranks):
+        yield "scores", "ranks", None, at, share * count, count
+    # pysteps draws the rank of an observation that equals a member.
+    if not (members == observed[:, None]).any():
+        histogram = pysteps.verification.ensscores.rankhist_init(size)
+        pysteps.verification.ensscores.rankhist_accum(histogram, members.T, observed)
+        for at, number in enumerate(histogram["n"]):
+            yield "pysteps", "ranks", None, at, number, count
 
 
 CONTINGENCY = {
@@ -257,6 +290,56 @@ def probabilities(members, observed, threshold):
         ("scores", "economic_value_max", value.item()),
     ):
         yield program, name, threshold, None, number, count
+    points = reliability(yes, came, size), roc(yes, came, size), economic_value(share, came, steps)
+    for program, name, at, number, cases in itertools.chain(*points):
+        yield program, name, threshold, at, number, cases
+
+
+# Points of the curves of one threshold, as (program, curve, place, value, count): of so many of `size` members with the
+# event, and whether it came.
+
+
+def reliability(yes, came, size):
+    """How often the event came, by forecast probability; pysteps with as many bins as there are probabilities."""
+    diagram = pysteps.verification.probscores.reldiag_init(0.5, n_bins=size + 1, min_count=1)
+    pysteps.verification.probscores.reldiag_accum(diagram, yes / size, came * 1.0)
+    _, frequency = pysteps.verification.probscores.reldiag_compute(diagram)
+    for k in numpy.unique(yes):
+        yield "pysteps", "reliability", k / size, frequency[k], diagram["num_idx"][k]
+        yield "numpy", "reliability", k / size, came[yes == k].mean(), (yes == k).sum()
+
+
+def roc(yes, came, size):
+    """False alarm and hit rates, from no alarm on, by falling probability; none if the event came always or never."""
+    if came.all() or not came.any():
+        return
+    present, count = numpy.unique(yes), len(came)
+    curve = scores.probability.roc_curve_data(array(yes / size), array(came * 1.0), present / size)
+    # From the highest threshold, which nothing reaches; where 0 was not forecast, it was added.
+    theirs = numpy.stack([curve["POFD"], curve["POD"]])[:, ::-1][:, : len(present) + 1]
+    # The probabilities as pysteps has them: it compares to the last bit.
+    table = pysteps.verification.probscores.ROC_curve_init(0.5, n_prob_thrs=size + 1)
+    pysteps.verification.probscores.ROC_curve_accum(table, table["prob_thrs"][yes], came * 1.0)
+    others = numpy.array(pysteps.verification.probscores.ROC_curve_compute(table))[:, present[::-1]]
+    for name, alarms, attainable in zip(("roc_x", "roc_y"), theirs, others):
+        for at, number in enumerate(alarms):
+            yield "scores", name, at, number, count
+        for at, number in enumerate(attainable, 1):
+            yield "pysteps", name, at, number, count
+
+
+def economic_value(share, came, steps):
+    """For each ratio of cost to loss that of the best alarm. To act always or never, which is no threshold, is worth 0."""
+    base, count = came.mean(), len(came)
+    if not 0 < base < 1:
+        return
+    least = min(max(base / 10, 1e-6), 1e-3)
+    spaced = (cost / decade for decade in (1e6, 1e5, 1e4, 1e3, 1e2, 1e1) for cost in COSTS)
+    ratios = sorted({*(ratio for ratio in spaced if ratio >= least), *HIGH_COSTS, float(base)})
+    alarms = {"cost_loss_ratios": ratios, "probability_thresholds": steps, "generate_maximum_rev": True}
+    best = scores.probability.relative_economic_value(array(share), array(came), **alarms)["maximum"].values
+    for ratio, value in zip(ratios, best.ravel()):
+        yield "scores", "economic_value", ratio, max(value, 0.0), count
 
 
 def fss(cases, threshold, scale, is_event=numpy.greater_equal):

@@ -9,6 +9,7 @@ with what was found; anything that is not as documented is an error.
 import collections
 import hashlib
 import json
+import math
 import pathlib
 import struct
 import sys
@@ -121,16 +122,49 @@ def newest(messages: list) -> dict:
     return {key: record for key, record in records.items() if record is not None}
 
 
+def ratio(over: int, under: int) -> float | None:
+    """Of two sums; None where there is nothing to divide by."""
+    return over / under if under else None
+
+
+def root(value: float | None) -> float | None:
+    return None if value is None else math.sqrt(value)
+
+
+# The numbers that follow from the sums of a score, by number, as docs/formats.md has them.
+FOLLOWS = {
+    "crps": {
+        "crps": lambda sums: ratio(sums[0], sums[2]),
+        "crps_fair": lambda sums: ratio(sums[1], sums[3]),
+    },
+    "mae": {
+        "mae": lambda sums: ratio(sums[1], sums[3]),
+        "rmse": lambda sums: root(ratio(sums[2], sums[3])),
+        "bias": lambda sums: ratio(sums[0], sums[3]),
+    },
+    "csi": {
+        "csi": lambda sums: ratio(sums[0], sums[0] + sums[1] + sums[2]),
+        "pod": lambda sums: ratio(sums[0], sums[0] + sums[2]),
+        "far": lambda sums: ratio(sums[1], sums[0] + sums[1]),
+        "frequency_bias": lambda sums: ratio(sums[0] + sums[1], sums[0] + sums[2]),
+    },
+}
+
+
 def check_pooled(scores: dict, statistics: dict) -> None:
-    """The scores of a window count what the statistics of its valid times count together."""
+    """The scores of a window count what the statistics of its valid times count together, and follow from their sums."""
     counts = collections.defaultdict(float)
+    sums = collections.defaultdict(collections.Counter)
     for record in statistics.values():
         valid = record["valid_time"]
         series = tuple(record[name] for name in ("contestant", "model_digest", "variable", "region", "lead_minutes"))
         for score in record["sums"]:
             for window in (("1h", f"{valid[:13]}:00:00Z"), ("24h", f"{valid[:10]}T00:00:00Z"), ("all", None)):
-                counts[series, window, score["score"], score["threshold"], score["scale"]] += score["count"]
-    compared = 0
+                of = (series, window, score["score"], score["threshold"], score["scale"])
+                counts[of] += score["count"]
+                for number, sum_of in score["sums"].items():
+                    sums[of][int(number)] += int(sum_of)
+    compared, followed = 0, set()
     for record in scores.values():
         if "contestant" not in record:
             continue
@@ -141,8 +175,19 @@ def check_pooled(scores: dict, statistics: dict) -> None:
             if of in counts:
                 assert counts[of] == score["count"], f"{of}: {counts[of]} and {score['count']}"
                 compared += 1
+            for name, numbers in FOLLOWS.items():
+                of = (series, window, name, score["threshold"], score["scale"])
+                if score["score"] in numbers and of in sums:
+                    value, expected = score["value"], numbers[score["score"]](sums[of])
+                    is_same = value == expected or None not in (value, expected) and math.isclose(
+                        value, expected, rel_tol=1e-12, abs_tol=1e-15)
+                    assert is_same, f"{score['score']} of {of}: {value}, and its sums say {expected}"
+                    followed.add(score["score"])
     # The first score that follows from sums has their name, mostly.
     assert compared > 0 or not scores, "no score has the name of its sums"
+    there = {of[2] for of in sums}
+    should = {number for name, numbers in FOLLOWS.items() if name in there for number in numbers}
+    assert followed == should or not scores, f"followed {followed} of {should}"
 
 
 def digests(records: dict) -> dict:

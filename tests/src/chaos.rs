@@ -21,6 +21,8 @@ use crate::{Kafka, Proxy, Running, Seen, Setting};
 
 /// How long a moment is waited for before the disturbance happens anyway.
 const MOMENT: Duration = Duration::from_secs(10);
+/// With so many disturbances each moment must have come at least once.
+const MANY: u32 = 30;
 /// The event ends where its publisher says so, also when a start comes before that.
 const MARKER: &str = "runtime.until_marker=true";
 /// Topic that the event streams into.
@@ -62,6 +64,15 @@ pub struct Report {
     pub duplicate: usize,
     /// Records or files that are not those of the undisturbed run.
     pub different: usize,
+    /// What became of each moment, in the order of all.
+    moments: [Waits; Moment::ALL.len()],
+}
+
+/// How often a moment was waited for at a disturbance, and how often it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Waits {
+    waited: u32,
+    came: u32,
 }
 
 impl Report {
@@ -69,12 +80,30 @@ impl Report {
     pub fn is_clean(&self) -> bool {
         (self.missing, self.duplicate, self.different) == (0, 0, 0) && self.expected > 0
     }
+
+    /// Whether there were so many disturbances that each moment should have come, and one never did: nothing is known
+    /// of it.
+    pub fn lacks_a_moment(&self) -> bool {
+        self.kills >= MANY && self.moments.iter().any(|waits| waits.came == 0)
+    }
+
+    /// How often each moment came of the times that it was waited for, for a person.
+    pub fn moments(&self) -> String {
+        let one = |(moment, waits): (&Moment, &Waits)| format!("{}: {} of {}", moment.name(), waits.came, waits.waited);
+        Moment::ALL.iter().zip(&self.moments).map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    fn count(&mut self, moment: Moment, came: bool) {
+        let waits = &mut self.moments[moment as usize];
+        waits.waited += 1;
+        waits.came += u32::from(came);
+    }
 }
 
 /// As one line of JSON.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kills, broker_kills, zombies, cuts, expected, committed, missing, duplicate, different } = self;
+        let Self { kills, broker_kills, zombies, cuts, expected, committed, missing, duplicate, different, .. } = self;
         write!(f, "{{\"kills\":{kills},\"broker_kills\":{broker_kills},\"zombies\":{zombies},\"cuts\":{cuts},")?;
         write!(f, "\"expected\":{expected},\"committed\":{committed},")?;
         write!(f, "\"missing\":{missing},\"duplicate\":{duplicate},\"different\":{different}}}")
@@ -98,6 +127,17 @@ enum Moment {
 
 impl Moment {
     const ALL: [Self; 5] = [Self::Anywhere, Self::Transaction, Self::Stored, Self::Recovery, Self::Claim];
+
+    /// What it is called.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Anywhere => "anywhere",
+            Self::Transaction => "in the transaction",
+            Self::Stored => "between store write and commit",
+            Self::Recovery => "during recovery",
+            Self::Claim => "during a claim",
+        }
+    }
 
     /// What the program says then.
     fn line(self) -> Option<&'static str> {
@@ -156,6 +196,14 @@ pub fn run(options: &Options) -> Report {
         eprintln!("{}", chaos.report);
     }
     chaos.report
+}
+
+/// What came of the wait for a moment.
+struct Wait {
+    moment: Moment,
+    came: bool,
+    /// How long to wait after it.
+    ahead: Duration,
 }
 
 struct Chaos<'a> {
@@ -217,11 +265,12 @@ impl Chaos<'_> {
         let mut fresh = true;
         while self.report.kills < self.options.kills && !main.has_ended() {
             let turn = self.report.kills + 1;
-            let ahead = self.wait_for_moment(&setting, &mut main, fresh, turn);
+            let Wait { moment, came, ahead } = self.wait_for_moment(&setting, &mut main, fresh, turn);
             if main.has_ended() {
                 break;
             }
             self.report.kills = turn;
+            self.report.count(moment, came);
             fresh = false;
             match turn % 10 {
                 0 => {
@@ -263,12 +312,19 @@ impl Chaos<'_> {
         self.compare(&setting);
     }
 
-    /// Waits for the moment of the next disturbance; how long to wait after it.
-    fn wait_for_moment(&mut self, setting: &Setting, main: &mut Running, fresh: bool, turn: u32) -> Duration {
-        let mut moment = Moment::ALL[self.dice.below(Moment::ALL.len() as u64) as usize];
-        if !fresh && matches!(moment, Moment::Recovery | Moment::Claim) {
-            moment = Moment::Transaction;
-        }
+    /// The moment of the next disturbance, by chance. In the second half of a run those go first that never came.
+    fn draw(&mut self, fresh: bool, turn: u32) -> Moment {
+        let can_come = |moment: &Moment| fresh || !matches!(moment, Moment::Recovery | Moment::Claim);
+        let never_came = |moment: &Moment| self.report.moments[*moment as usize].came == 0;
+        let lacking: Vec<Moment> = Moment::ALL.into_iter().filter(|m| can_come(m) && never_came(m)).collect();
+        let among = if turn > self.options.kills / 2 && !lacking.is_empty() { &lacking[..] } else { &Moment::ALL[..] };
+        let moment = among[self.dice.below(among.len() as u64) as usize];
+        if can_come(&moment) { moment } else { Moment::Transaction }
+    }
+
+    /// Waits for the moment of the next disturbance, but not for ever.
+    fn wait_for_moment(&mut self, setting: &Setting, main: &mut Running, fresh: bool, turn: u32) -> Wait {
+        let moment = self.draw(fresh, turn);
         let ahead = self.dice.milliseconds(moment.spread_ms());
         let seen = |main: &Running| moment.line().map_or(0, |line| main.output().matches(line).count());
         let before = if fresh { 0 } else { seen(main) };
@@ -282,8 +338,9 @@ impl Chaos<'_> {
         while start.elapsed() < MOMENT && !came(main) && !main.has_ended() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        eprintln!("{turn}: {moment:?} and {ahead:?}");
-        ahead
+        let came = came(main);
+        eprintln!("{turn}: {}{} and {ahead:?}", moment.name(), if came { "" } else { ", which did not come," });
+        Wait { moment, came, ahead }
     }
 
     /// A successor has started: it takes the place, the predecessor comes back, and must stop without having written. One that
@@ -363,4 +420,23 @@ fn is_whole(record: &Seen) -> bool {
     let Ok(bytes) = std::fs::read(Path::new(href.strip_prefix("file://").unwrap_or(href))) else { return false };
     let digest = base64::engine::general_purpose::STANDARD.encode(Sha512::digest(bytes));
     json["properties"]["integrity"]["value"] == digest.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_run_needs_each_moment_and_a_short_one_does_not() {
+        let mut report = Report { kills: MANY, ..Report::default() };
+        for moment in Moment::ALL {
+            assert!(report.lacks_a_moment(), "{}", report.moments());
+            report.count(moment, false);
+            assert!(report.lacks_a_moment(), "{}", report.moments());
+            report.count(moment, true);
+        }
+        assert!(!report.lacks_a_moment(), "{}", report.moments());
+        assert!(report.moments().ends_with("during a claim: 1 of 2"), "{}", report.moments());
+        assert!(!Report { kills: MANY - 1, ..Report::default() }.lacks_a_moment());
+    }
 }

@@ -10,7 +10,7 @@ use crate::setting::LIMIT;
 use crate::{Kafka, Setting};
 
 /// What is measured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Frames that stream in.
     pub frames: usize,
@@ -22,6 +22,8 @@ pub struct Options {
     pub members: usize,
     /// Leads of each forecast.
     pub leads: usize,
+    /// A model beside it with as many members and leads, both scored.
+    pub companion: Option<String>,
 }
 
 /// Frames of a window.
@@ -57,14 +59,21 @@ impl fmt::Display for Report {
 
 /// Streams frames in as they would come from a radar, and measures each forecast of persistence, which costs the model
 /// nothing: from the broker's timestamp of the frame to the moment at which a consumer has the forecast's index record.
-pub fn measure(options: Options) -> Report {
-    let Options { frames, cadence, size, members, leads } = options;
+pub fn measure(options: &Options) -> Report {
+    let &Options { frames, cadence, size, members, leads, .. } = options;
     let mut setting = Setting::new("latency");
     setting.clock = "wall";
     setting.stream = format!(
         "model = {{ name = \"persistence\" }}\nwindow_frames = {WINDOW}\nleads = {leads}\nmembers = {members}\n\
          thresholds = [0.1, 1.0, 5.0]\n"
     );
+    if let Some(companion) = &options.companion {
+        let topics = ["scores", "statistics"].map(|kind| format!("{kind} = \"{}\"", setting.topic(kind))).join(", ");
+        setting.more = format!(
+            "[streams.companions.other]\nmodel = {{ name = \"{companion}\" }}\nmembers = {members}\n\
+             [streams.verification]\ntopics = {{ {topics} }}\n"
+        );
+    }
     let config = setting.config();
     let text = fs::read_to_string(&config).expect("the configuration");
     fs::write(&config, text.replace("cadence = \"5 min\"", &format!("cadence = \"{cadence} s\""))).expect("a file");

@@ -1,4 +1,5 @@
-//! What `squall verify` prints is what scoringrules, properscoring and scores say of the same files. No broker is needed.
+//! What `squall verify` prints is what scoringrules, properscoring, scores and pysteps say of the same files. No broker
+//! is needed.
 
 use std::path::Path;
 
@@ -26,5 +27,9 @@ fn scores_are_those_of_other_programs() {
     assert!(said.contains("No number differs."), "{said}");
     let compared = |of: &str| said.lines().any(|line| line.starts_with(of));
     assert!(compared("crps (properscoring)") && compared("fss (scores)"), "{said}");
+    let curves = ["reliability (pysteps)", "roc_x (scores)", "roc_y (pysteps)", "economic_value (scores)"];
+    for program in [&curves[..], &["ranks (scores)"]].concat() {
+        assert!(compared(program), "{program}: {said}");
+    }
     assert_eq!(compared("fss (published)"), data.is_some(), "{said}");
 }

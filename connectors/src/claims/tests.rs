@@ -18,6 +18,7 @@ fn log() -> MemoryLog {
         timestamps: Timestamps::Create,
         retention: Retention::Compact,
         max_record_bytes: 1000,
+        unpacked: false,
     };
     log.create(&[topic("t"), topic("progress")]).unwrap();
     log

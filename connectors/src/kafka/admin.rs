@@ -83,8 +83,10 @@ pub(super) fn describe(config: &KafkaConfig, topics: &[&str]) -> Result<Vec<Opti
             _ => None,
         };
         let max_record_bytes = setting("max.message.bytes").and_then(|v| v.parse().ok());
+        let compression = setting("compression.type");
         let retention = retention(setting);
-        Some(TopicInfo { name: (*name).to_owned(), partitions, timestamps, max_record_bytes, retention })
+        let name = (*name).to_owned();
+        Some(TopicInfo { name, partitions, timestamps, max_record_bytes, retention, compression })
     };
     Ok(topics.iter().map(info).collect())
 }
@@ -176,6 +178,8 @@ fn new_topic<'a>(spec: &'a TopicSpec, max_message_bytes: &'a str) -> NewTopic<'a
     let topic = NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(-1))
         .set("message.timestamp.type", timestamps)
         .set("max.message.bytes", max_message_bytes);
+    // The broker then checks the size of a batch once more when it has unpacked it.
+    let topic = if spec.unpacked { topic.set("compression.type", TopicInfo::UNPACKED) } else { topic };
     match spec.retention {
         Retention::Broker => topic,
         Retention::Forever => topic.set("retention.ms", "-1"),

@@ -7,16 +7,20 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Message, Timestamp};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use squall_operators::ports::LogError;
 
 use super::advice::with_advice;
+use super::clock::{Stamped, now_ms};
 
-/// Passes librdkafka's log lines on, and keeps the newest error that no retry mends, and failed deliveries.
+/// Passes librdkafka's log lines on, and keeps the newest error that no retry mends, failed deliveries, and the broker's
+/// newest stamp.
 #[derive(Clone, Default)]
 pub(super) struct Context {
     fatal: Arc<Mutex<Option<LogError>>>,
     undelivered: Arc<Mutex<Vec<(usize, KafkaError)>>>,
+    stamped: Arc<Mutex<Option<Stamped>>>,
     said: Arc<Mutex<Said>>,
 }
 
@@ -51,6 +55,11 @@ impl Context {
     /// The deliveries that failed since this was asked last: the number that each record was sent with, and why.
     pub(super) fn take_undelivered(&self) -> Vec<(usize, KafkaError)> {
         std::mem::take(&mut *self.undelivered.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The newest record that the broker has stamped itself since this was asked last.
+    pub(super) fn take_stamped(&self) -> Option<Stamped> {
+        self.stamped.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -90,8 +99,16 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
-        if let Err((error, _)) = result {
-            self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).push((number, error.clone()));
+        match result {
+            Ok(message) => {
+                if let Timestamp::LogAppendTime(timestamp_ms) = message.timestamp() {
+                    let stamped = Stamped { number, timestamp_ms, answered_ms: now_ms() };
+                    *self.stamped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stamped);
+                }
+            }
+            Err((error, _)) => {
+                self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).push((number, error.clone()));
+            }
         }
     }
 }

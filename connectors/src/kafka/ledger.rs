@@ -10,6 +10,7 @@ use squall_operators::ports::{LedgerError, LogError, Outgoing};
 use squall_operators::progress::Progress;
 
 use super::client::{Context, log_error};
+use super::clock::{BrokerClock, now_ms};
 use super::config::KafkaConfig;
 use super::history::History;
 use super::writer::{MAX_MESSAGE_BYTES, enqueue};
@@ -30,6 +31,8 @@ const LONGEST: Duration = Duration::from_secs(600);
 
 pub(super) struct KafkaTransactions {
     config: Arc<KafkaConfig>,
+    /// What the stamps of the records of progress tell.
+    clock: BrokerClock,
     name: String,
     history: History,
     producer: Option<BaseProducer<Context>>,
@@ -42,10 +45,10 @@ pub(super) struct KafkaTransactions {
 }
 
 impl KafkaTransactions {
-    pub(super) fn new(config: Arc<KafkaConfig>, name: &str, progress_topic: &str) -> Self {
+    pub(super) fn new(config: Arc<KafkaConfig>, clock: BrokerClock, name: &str, progress_topic: &str) -> Self {
         let history = History::new(config.clone(), name, progress_topic);
         let (name, timeout) = (name.to_owned(), config.transaction_timeout.max(SHORTEST));
-        Self { config, name, history, producer: None, timeout, took: LONGEST, apart: BTreeSet::new() }
+        Self { config, clock, name, history, producer: None, timeout, took: LONGEST, apart: BTreeSet::new() }
     }
 
     /// The time-out that was configured.
@@ -84,9 +87,12 @@ impl KafkaTransactions {
     /// Hands every record over and waits until the broker has answered for each.
     fn hand_over(&self, producer: &BaseProducer<Context>, records: &[&Outgoing]) -> Result<(), Fault> {
         producer.context().take_undelivered();
+        producer.context().take_stamped();
         tracing::debug!(ledger = self.name, records = records.len(), "a transaction begins");
         producer.begin_transaction().map_err(Fault::Call)?;
+        let mut handed_over_ms = 0;
         for (index, record) in records.iter().enumerate() {
+            handed_over_ms = now_ms();
             match enqueue(producer, record, index) {
                 Err(error) if is_refusal(&error) => return Err(Fault::Undelivered(vec![(index, error)])),
                 queued => queued.map_err(Fault::Call)?,
@@ -97,46 +103,56 @@ impl KafkaTransactions {
             }
         }
         answered(producer)?;
+        // The last one's, which is the progress in all but trials of what is refused.
+        if let Some(stamped) = producer.context().take_stamped().filter(|stamped| stamped.number + 1 == records.len()) {
+            self.clock.see(handed_over_ms, stamped);
+        }
         match producer.context().take_undelivered() {
             undelivered if undelivered.is_empty() => Ok(()),
             undelivered => Err(Fault::Undelivered(undelivered)),
         }
     }
 
-    /// Ends the open transaction without effect; a producer that cannot do so is given up. Whether it is kept.
-    fn abort(&mut self) -> bool {
-        let Some(producer) = &self.producer else { return false };
+    /// Ends the open transaction without effect; a producer that cannot do so is given up.
+    fn abort(&mut self) -> Abort {
+        let Some(producer) = &self.producer else { return Abort::GivenUp };
         // What is still queued would be sent while the abort waits for it.
         producer.purge(PurgeConfig::default().queue().inflight());
         let purged = Instant::now() + CALL;
         while producer.in_flight_count() > 0 && Instant::now() < purged {
             producer.poll(Duration::from_millis(1));
         }
+        let mut aborted = Abort::GivenUp;
         for _ in 0..ABORTS {
             let Err(error) = producer.abort_transaction(CALL) else {
                 producer.context().take_undelivered();
-                return true;
+                return Abort::Done;
             };
             tracing::info!(ledger = self.name, %error, "the transaction was not aborted");
             producer.poll(Duration::ZERO);
-            if !matches!(&error, KafkaError::Transaction(e) if e.is_retriable()) {
-                break;
+            match &error {
+                KafkaError::Transaction(e) if e.is_fatal() => {
+                    aborted = Abort::Fatal(log_error("aborting", error));
+                    break;
+                }
+                KafkaError::Transaction(e) if e.is_retriable() => {}
+                _ => break,
             }
         }
         self.producer = None; // the next one's start aborts what this one left
-        false
+        aborted
     }
 
     /// After a failure: aborts, and says what a further try may expect.
     fn failed(&mut self, error: LogError) -> WriteError {
-        let kept = self.abort();
+        let aborted = self.abort();
         let is_slow = self.took >= self.timeout.mul_f64(0.8);
         if is_slow {
             self.timeout = (self.timeout * 2).min(LONGEST);
             self.producer = None; // a producer's time-outs are fixed
             tracing::warn!(ledger = self.name, timeout = ?self.timeout, "a transaction was too slow: longer time-outs");
         }
-        if kept && !is_slow { WriteError::NotWritten(error) } else { WriteError::CutOff(may_pass(error)) }
+        aborted.instead_of(error, is_slow)
     }
 
     /// Which of the records the broker refuses also when it is alone.
@@ -148,15 +164,15 @@ impl KafkaTransactions {
         for suspect in suspects.iter().copied() {
             let Some(producer) = &self.producer else { return Err(WriteError::CutOff(lost())) };
             let alone = self.hand_over(producer, &[records[suspect]]);
-            let is_kept = self.abort();
+            let aborted = self.abort();
             match alone {
                 Err(Fault::Undelivered(faults)) if faults.iter().any(|(_, error)| is_refusal(error)) => {
                     refused.push(suspect);
                 }
                 _ => {}
             }
-            if !is_kept {
-                return Err(WriteError::CutOff(lost()));
+            if let Some(error) = aborted.cut_off(lost) {
+                return Err(error);
             }
         }
         Ok(refused)
@@ -215,9 +231,9 @@ impl Transactions for KafkaTransactions {
                 let suspects: Vec<usize> = faults.iter().filter(|(_, e)| is_refusal(e)).map(|(i, _)| *i).collect();
                 let reason = faults.into_iter().find(|(_, error)| is_refusal(error));
                 let reason = reason.map_or_else(lost, |(_, error)| log_error("writing a record", error));
-                if !self.abort() {
-                    // What was refused will be refused again, by a producer that can go on.
-                    return Err(WriteError::CutOff(may_pass(reason)));
+                // Without a producer: what was refused will be refused again, by one that can go on.
+                if let Some(error) = self.abort().cut_off(|| may_pass(reason.clone())) {
+                    return Err(error);
                 }
                 match self.refused(records, &suspects)? {
                     // Refused only together: as one batch they were too large.
@@ -238,7 +254,7 @@ impl Transactions for KafkaTransactions {
             }
             Fault::Call(error) => Err(self.failed(log_error("writing", error))),
             Fault::Log(error) => {
-                self.abort();
+                self.abort(); // this one says more than what follows from it
                 Err(WriteError::NotWritten(error))
             }
         }
@@ -251,6 +267,36 @@ impl Transactions for KafkaTransactions {
     /// A long time-out lets an abandoned transaction hold back all readers for as long: it goes when it is not needed.
     fn is_worn(&self) -> bool {
         self.timeout > self.shortest() && self.took < self.shortest() / 4
+    }
+}
+
+/// What became of a transaction that was to end without effect.
+enum Abort {
+    /// It did, and the producer can go on.
+    Done,
+    /// The producer is given up.
+    GivenUp,
+    /// So it is, for an error that no further try with it mends.
+    Fatal(LogError),
+}
+
+impl Abort {
+    /// What a write that failed comes to if its producer is gone: the abort's own error, where it says why, goes before.
+    fn cut_off(self, error: impl FnOnce() -> LogError) -> Option<WriteError> {
+        match self {
+            Self::Done => None,
+            Self::GivenUp => Some(WriteError::CutOff(error())),
+            Self::Fatal(fatal) => Some(WriteError::CutOff(fatal)),
+        }
+    }
+
+    /// What a write comes to that failed with an error; `is_over` if its producer is done with, whatever the abort says.
+    fn instead_of(self, error: LogError, is_over: bool) -> WriteError {
+        match self.cut_off(|| may_pass(error.clone())) {
+            Some(cut_off) => cut_off,
+            None if is_over => WriteError::CutOff(may_pass(error)),
+            None => WriteError::NotWritten(error),
+        }
     }
 }
 
@@ -301,4 +347,28 @@ fn is_fenced(error: &KafkaError) -> bool {
 fn is_refusal(error: &KafkaError) -> bool {
     let refusals = [Code::MessageSizeTooLarge, Code::InvalidMessageSize, Code::InvalidTimestamp, Code::InvalidRecord];
     error.rdkafka_error_code().is_some_and(|code| refusals.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use squall_fields::Chain;
+
+    #[test]
+    fn a_fatal_error_of_an_abort_is_told_in_place_of_what_it_came_after() {
+        let told = |aborted: Abort, is_over: bool| {
+            let (what, error) = match aborted.instead_of(LogError::away("writing", "the first error"), is_over) {
+                WriteError::NotWritten(error) => ("not written", error),
+                WriteError::CutOff(error) => ("cut off", error),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(error.is_retriable(), !Chain(&error).to_string().contains("no right"));
+            (what, Chain(&error).to_string().contains("the first error"))
+        };
+        assert_eq!(told(Abort::Done, false), ("not written", true));
+        assert_eq!(told(Abort::Done, true), ("cut off", true));
+        assert_eq!(told(Abort::GivenUp, false), ("cut off", true));
+        let fatal = || Abort::Fatal(LogError::refused("aborting", "no right to the transactional id"));
+        assert_eq!([false, true].map(|is_over| told(fatal(), is_over)), [("cut off", false); 2]);
+    }
 }

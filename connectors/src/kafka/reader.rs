@@ -11,8 +11,10 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use squall_operators::dead_letter::KEPT_BYTES;
 use squall_operators::ports::{LogError, LogReader, PartitionId, Record};
+use squall_operators::source::ClockOffset;
 
 use super::client::{Context, log_error};
+use super::clock::BrokerClock;
 use super::config::KafkaConfig;
 use super::headers;
 use super::topic_id::topic_id;
@@ -34,6 +36,7 @@ struct Partition {
 pub(super) struct KafkaReader {
     consumer: Arc<BaseConsumer<Context>>,
     config: KafkaConfig,
+    clock: BrokerClock,
     /// Asks where partitions end, once that was asked. The broker answers the requests of a connection one after the other: on
     /// that of the consumer a question would wait until a fetch of nothing has waited in vain.
     asking: Option<BaseConsumer<Context>>,
@@ -43,9 +46,15 @@ pub(super) struct KafkaReader {
 }
 
 impl KafkaReader {
-    pub(super) fn new(config: &KafkaConfig, max_record_bytes: u64, queue_bytes: u64) -> Result<Self, LogError> {
+    pub(super) fn new(
+        config: &KafkaConfig,
+        clock: BrokerClock,
+        max_record_bytes: u64,
+        queue_bytes: u64,
+    ) -> Result<Self, LogError> {
         let consumer = Arc::new(consumer(config, max_record_bytes, queue_bytes)?);
-        Ok(Self { consumer, config: config.clone(), asking: None, partitions: Vec::new(), next: 0, max_record_bytes })
+        let (config, partitions) = (config.clone(), Vec::new());
+        Ok(Self { consumer, config, clock, asking: None, partitions, next: 0, max_record_bytes })
     }
 
     /// The consumer that asks.
@@ -272,5 +281,9 @@ impl LogReader for KafkaReader {
     fn resume(&mut self, partition: &PartitionId) -> Result<(), LogError> {
         self.set_paused(partition, false);
         Ok(())
+    }
+
+    fn broker_clock(&self) -> ClockOffset {
+        self.clock.offset()
     }
 }

@@ -16,6 +16,7 @@ fn log(topics: &[(&str, i32)]) -> MemoryLog {
         timestamps: Timestamps::Create,
         retention: Retention::Forever,
         max_record_bytes: 1000,
+        unpacked: false,
     };
     log.create(&topics.iter().map(spec).collect::<Vec<_>>()).unwrap();
     log
@@ -126,7 +127,8 @@ fn append_time_is_the_logs_own() {
     let log = MemoryLog::new();
     log.set_clock(|| 42);
     let (timestamps, retention) = (Timestamps::LogAppend, Retention::Broker);
-    log.create(&[TopicSpec { name: "t".into(), partitions: 1, timestamps, retention, max_record_bytes: 10 }]).unwrap();
+    let (name, partitions, max_record_bytes, unpacked) = ("t".into(), 1, 10, false);
+    log.create(&[TopicSpec { name, partitions, timestamps, retention, max_record_bytes, unpacked }]).unwrap();
     log.append(record("t", 0, "x")).unwrap();
     assert_eq!(read_all(&log, "t")[0].timestamp_ms, 42);
 }

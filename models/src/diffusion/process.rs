@@ -162,6 +162,18 @@ impl Process {
         Noised { x, noise, target }
     }
 
+    /// The state in y-space that sampling begins with at an instant, of `noise` as [`Process::noised`] takes it.
+    ///
+    /// As large as the state of data of variance 1 is there: the noise itself where the variance is preserved, with its own tails
+    /// for the Poisson flow, whose prior in all dimensions leaves just these in those of the data; on the straight line
+    /// `sqrt(alpha^2 + sigma^2)` times the noise.
+    pub fn start(&self, noise: &Tensor, at: &Instant) -> Tensor {
+        match self.schedule.path {
+            Path::VariancePreserving => noise.shallow_clone(),
+            Path::Straight => noise * at.alpha.hypot(at.sigma),
+        }
+    }
+
     /// The noise that a network's output means at an instant, in x-space.
     pub fn noise_of(&self, output: Tensor, x: &Tensor, at: &Instant) -> Tensor {
         match (self.target, self.schedule.path) {
@@ -215,6 +227,37 @@ mod tests {
         close(&clean(&x, &found, &from), &x0);
         let euler = &x + &target * (to.sigma - from.sigma);
         close(&Ddim.step(&x, &found, &from, &to), &euler);
+    }
+
+    #[test]
+    fn sampling_begins_with_states_as_large_as_those_of_noised_data() {
+        const SAMPLES: u64 = 20_000;
+        let values = |of: &dyn Fn(u64) -> f64| {
+            let values: Vec<f32> = (0..SAMPLES).map(|sample| of(sample) as f32).collect();
+            Tensor::from_slice(&values).reshape([-1, 1, 1, 1, 1])
+        };
+        let normal = |sample: u64| f64::from(Philox::new(4, sample).normal(0)[0]);
+        let clean = values(&|sample| f64::from(Philox::new(5, sample).normal(0)[0]));
+        // Three quarters are smaller.
+        let size = |x: &Tensor| {
+            let mut sizes: Vec<f32> = Vec::try_from(x.abs().reshape([-1])).unwrap();
+            sizes.sort_by(f32::total_cmp);
+            f64::from(sizes[sizes.len() * 3 / 4])
+        };
+        for (config, step) in [
+            (ProcessConfig::Plain {}, 981),
+            (ProcessConfig::Flow {}, 981),
+            (ProcessConfig::Flow {}, 881),
+            (ProcessConfig::Poisson { dimensions: 4 }, 981),
+        ] {
+            let process = Process::new(config);
+            let factor = |sample: u64| process.noise_factor(&Philox::new(6, sample), 0);
+            let noise = values(&|sample| normal(sample) * factor(sample));
+            let start = process.start(&noise, &process.schedule.at(step));
+            let noised = process.noised(&clean, &noise, &vec![step; SAMPLES as usize]).x;
+            let (start, noised) = (size(&start), size(&noised));
+            assert!((start / noised - 1.0).abs() < 0.02, "{config:?} at {step}: {start} for {noised}");
+        }
     }
 
     #[test]

@@ -61,11 +61,20 @@ impl Instant {
     }
 }
 
+/// The noisiest step that solvers visit, the first of the published 50: noise with 3 % of the signal. Beyond it an error of the
+/// predicted noise would be magnified without bounds.
+const FIRST: usize = 981;
+
+/// A published grid that begins before this step, with more than 15 % of the signal, does not begin with noise.
+const LEAST_FIRST: usize = 901;
+
 /// Which diffusion steps a solver visits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grid {
-    /// `1 + i * (1000 / n)`: evenly in the index.
+    /// Evenly in the index: `1 + i * (1000 / n)`, as published, where that begins in the noise, at step 901 or later. With fewer
+    /// than 10 steps, with numbers of steps whose division leaves much over, such as 334, and on the straight line
+    /// `981 - i * 981 / n`.
     UniformT,
     /// Evenly in the logarithm of the signal-to-noise ratio, from step 981 to 21, rounded to whole steps.
     UniformLambda,
@@ -120,14 +129,21 @@ impl Schedule {
     pub fn grid(&self, grid: Grid, count: usize) -> Vec<Instant> {
         let count = count.clamp(1, STEPS / 2);
         let steps = match grid {
-            Grid::UniformT => (0..count).rev().map(|i| 1 + i * (STEPS / count)).collect(),
+            Grid::UniformT => self.uniform_t(count),
             Grid::UniformLambda => self.uniform_lambda(count),
         };
         steps.into_iter().map(|k| self.at(k)).collect()
     }
 
+    fn uniform_t(&self, count: usize) -> Vec<usize> {
+        let published = |i: usize| 1 + i * (STEPS / count);
+        if self.path == Path::VariancePreserving && published(count - 1) >= LEAST_FIRST {
+            return (0..count).rev().map(published).collect();
+        }
+        (0..count).map(|i| FIRST - i * FIRST / count).collect()
+    }
+
     fn uniform_lambda(&self, count: usize) -> Vec<usize> {
-        const FIRST: usize = 981;
         const LAST: usize = 21;
         let (from, to) = (self.at(FIRST).lambda(), self.at(LAST).lambda());
         let mut steps: Vec<usize> = (0..count)
@@ -160,6 +176,25 @@ mod tests {
         let even = steps(Grid::UniformLambda, 10);
         assert_eq!((even.len(), even[0], even[9]), (10, 981, 21));
         assert!(even.windows(2).all(|w| w[0] > w[1]));
+    }
+
+    #[test]
+    fn every_grid_begins_in_the_noise_however_few_its_steps() {
+        for schedule in [Schedule::cosine(0.0), Schedule::straight()] {
+            for count in 1..=STEPS / 2 {
+                let grid = schedule.grid(Grid::UniformT, count);
+                assert_eq!(grid.len(), count);
+                assert!(grid[0].alpha < 0.16, "{count} steps begin with {:.2} of the signal", grid[0].alpha);
+                assert!(grid.windows(2).all(|w| w[0].step > w[1].step), "{count}");
+            }
+            for (grid, count) in [(Grid::UniformT, 1), (Grid::UniformLambda, 1), (Grid::UniformT, 2)] {
+                assert_eq!(schedule.grid(grid, count)[0].step, Some(981), "{grid:?} {count}");
+            }
+        }
+        let steps =
+            |schedule: Schedule| schedule.grid(Grid::UniformT, 10).iter().filter_map(|i| i.step).collect::<Vec<_>>();
+        assert_eq!(steps(Schedule::cosine(0.0)), [901, 801, 701, 601, 501, 401, 301, 201, 101, 1]);
+        assert_eq!(steps(Schedule::straight()), [981, 883, 785, 687, 589, 491, 393, 295, 197, 99]);
     }
 
     #[test]

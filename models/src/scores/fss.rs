@@ -304,21 +304,22 @@ mod tests {
         let (mut forecast, mut observed) = (Array2::<f32>::zeros((8, 10)), Array2::<f32>::zeros((8, 10)));
         observed.slice_mut(s![2..5, 3..6]).fill(1.0);
         forecast.slice_mut(s![3..6, 5..8]).fill(1.0);
-        for (scale, expected) in
-            [(1, 0.2222222), (2, 0.32), (3, 0.4432133), (4, 0.5739796), (5, 0.6705625), (7, 0.7951070)]
-        {
+        // The exact fractions. From a scale of 4 on windows that reach beyond the border see an event.
+        let no_event = [2.0 / 9.0, 8.0 / 25.0, 160.0 / 361.0, 225.0 / 392.0, 918.0 / 1369.0, 260.0 / 327.0];
+        let interior = [2.0 / 9.0, 8.0 / 25.0, 160.0 / 361.0, 20.0 / 33.0, 405.0 / 527.0, 66.0 / 67.0];
+        for (scale, expected) in [1, 2, 3, 4, 5, 7].into_iter().zip(no_event) {
             let mut fss = Fss::default();
             fss.add(forecast.view(), observed.view(), Event::AtLeast(1.0), scale);
-            assert!(close(fss.score(), expected, 1e-7), "{scale}: {:?} {expected}", fss.score());
+            assert!(close(fss.score(), expected, 1e-12), "{scale}: {:?} {expected}", fss.score());
             assert_eq!(fss.merge(&fss).score(), fss.score());
             let (mut twins, both) = (Fss::default(), ndarray::stack![ndarray::Axis(0), forecast, forecast]);
             twins.add_ensemble(both.view(), observed.view(), Event::AtLeast(1.0), scale, Border::NoEvent);
             assert_eq!(twins, fss);
         }
-        for (scale, expected) in [(1, 0.2222222), (4, 0.6060606), (5, 0.7685009), (7, 0.9850746)] {
+        for (scale, expected) in [1, 2, 3, 4, 5, 7].into_iter().zip(interior) {
             let mut fss = Fss::default();
             fss.add_windows(forecast.view(), observed.view(), scale, Border::Interior);
-            assert!(close(fss.score(), expected, 1e-7), "{scale}: {:?} {expected}", fss.score());
+            assert!(close(fss.score(), expected, 1e-12), "{scale}: {:?} {expected}", fss.score());
         }
     }
 

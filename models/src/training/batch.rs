@@ -220,3 +220,27 @@ pub(super) fn noise(process: &Process, like: &Tensor, random: &[Philox], from: u
     }
     Tensor::from_slice(&values).to_device(like.device()).reshape(like.size())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::ProcessConfig;
+
+    /// The published prior: of a sample with N values `|x|^2 / N` has the F distribution of N and D degrees of freedom. With
+    /// a factor for each value it would be much narrower.
+    #[test]
+    fn noise_of_a_poisson_flow_has_one_factor_for_all_values_of_a_sample() {
+        const SAMPLES: i64 = 20_000;
+        let process = Process::new(ProcessConfig::Poisson { dimensions: 8 });
+        let random: Vec<Philox> = (0..SAMPLES as u64).map(|sample| Philox::new(5, sample)).collect();
+        let clips = Tensor::zeros([SAMPLES, 1, 1, 2, 3], (Kind::Float, Device::Cpu));
+        let noise = noise(&process, &clips, &random, NOISE);
+        let squares = noise.square().reshape([SAMPLES, 6]).mean_dim(1, false, Kind::Float);
+        let mut squares: Vec<f32> = Vec::try_from(squares).unwrap();
+        squares.sort_by(f32::total_cmp);
+        for (share, expected) in [(0.05, 0.2411), (0.5, 0.9711), (0.95, 3.5806)] {
+            let found = f64::from(squares[(share * SAMPLES as f64) as usize]);
+            assert!((found / expected - 1.0).abs() < 0.04, "{share}: {found} for {expected}");
+        }
+    }
+}

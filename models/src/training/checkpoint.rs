@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::TrainingError;
@@ -14,6 +15,17 @@ use crate::ModelSpec;
 const FORMAT: &str = "squall-checkpoint-3";
 /// Those of before a model said what stands in for a missing first guess, which [`ModelSpec`] reads as they were meant.
 const VERSION_2: &str = "squall-checkpoint-2";
+/// The entry of a run that started from the weights of another model.
+const PARENT: &str = "parent";
+
+/// The model whose weights a run started from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// Its name.
+    pub name: String,
+    /// Events that it was trained on, itself or a parent of its own.
+    pub training_data: Vec<String>,
+}
 
 /// A saved run.
 #[derive(Debug)]
@@ -22,6 +34,8 @@ pub struct Checkpoint {
     pub task: Task,
     /// Steps done.
     pub step: u64,
+    /// Whose weights it started from, if from any.
+    pub parent: Option<Parent>,
     /// By `group/name`, all f32.
     tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
 }
@@ -29,7 +43,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Without tensors.
     pub(super) fn new(task: Task, step: u64) -> Self {
-        Self { task, step, tensors: BTreeMap::new() }
+        Self { task, step, parent: None, tensors: BTreeMap::new() }
     }
 
     /// Adds a group of tensors.
@@ -82,11 +96,15 @@ impl Checkpoint {
     pub fn save(&self, path: &Path) -> Result<(), TrainingError> {
         let wrong = |reason: String| TrainingError::Checkpoint { path: path.display().to_string(), reason };
         let task = serde_json::to_string(&self.task).map_err(|e| wrong(e.to_string()))?;
-        let metadata = HashMap::from([
+        let mut metadata = HashMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
             ("task".to_owned(), task),
             ("step".to_owned(), self.step.to_string()),
         ]);
+        if let Some(parent) = &self.parent {
+            let parent = serde_json::to_string(parent).map_err(|e| wrong(e.to_string()))?;
+            metadata.insert(PARENT.to_owned(), parent);
+        }
         let mut views = Vec::with_capacity(self.tensors.len());
         for (name, (shape, values)) in &self.tensors {
             let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
@@ -117,10 +135,12 @@ impl Checkpoint {
         };
         let task = task.map_err(|e| wrong(e.to_string()))?;
         let step = entry("step")?.parse().map_err(|_| wrong("its step is no number".to_owned()))?;
+        let parent = metadata.get(PARENT).map(|text| serde_json::from_str(text)).transpose();
+        let parent = parent.map_err(|e| wrong(e.to_string()))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(e.to_string()))?;
         let values = |data: &[u8]| data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         let tensors =
             file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), values(view.data())))).collect();
-        Ok(Self { task, step, tensors })
+        Ok(Self { task, step, parent, tensors })
     }
 }

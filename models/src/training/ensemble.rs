@@ -109,11 +109,12 @@ fn one_step(networks: &Networks, process: &Process, task: &Task, crops: &Crops, 
         (0..own).map(|member| networks.foreseen(batch::condition(task, crops, member)).channels).collect();
     let conditions: Vec<&Tensor> = conditions.iter().cycle().take(members.len()).collect();
     let condition = Condition { channels: Tensor::cat(&conditions, 0) };
-    let x = process.to_network(noise, &at);
+    let start = process.start(noise, &at);
+    let x = process.to_network(&start, &at);
     let steps = vec![at.step.unwrap_or(0); count as usize];
     let output = networks.denoiser.forward(&condition.join(&x), &step_tensor(&steps, noise.device()));
     let found = process.from_network(&process.noise_of(output, &x, &at), &at);
-    let future = solver::clean(noise, &found, &at).narrow(1, model.past() as i64, model.leads as i64);
+    let future = solver::clean(&start, &found, &at).narrow(1, model.past() as i64, model.leads as i64);
     let guesses: Vec<&Tensor> = members.filter_map(|member| crops.guess(member)).collect();
     match &model.residual {
         Some(residual) if !guesses.is_empty() => residual.inverse(&future, &Tensor::cat(&guesses, 0)),

@@ -29,7 +29,7 @@ pub mod tuning;
 pub mod validate;
 mod version1;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Parent};
 pub use config::{Task, TrainingConfig};
 pub use data::Archive;
 pub use event::Event;

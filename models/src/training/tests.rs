@@ -10,7 +10,7 @@ use super::augment::Reading;
 use super::domains::DomainsConfig;
 use super::ensemble::EnsembleLoss;
 use super::tuning::TuningConfig;
-use super::{Archive, Checkpoint, Event, Task, Trainer};
+use super::{Archive, Checkpoint, Event, Parent, Task, Trainer};
 use crate::diffusion::forecaster::{DiffusionForecaster, Options};
 use crate::weights::{self, Metadata};
 use crate::{Forecaster, Request};
@@ -277,6 +277,15 @@ fn training_starts_from_the_weights_of_another_model() {
     let mut pupil = Trainer::new(seeded.clone(), &archive, Device::Cpu).unwrap();
     pupil.start_from(&parameters).unwrap();
     assert!(pupil.averaged().iter().all(|(name, tensor)| *tensor == teacher.averaged()[name]));
+
+    // A run that goes on knows what its parent had learnt from.
+    let parent = Parent { name: "teacher".to_owned(), training_data: vec!["a storm".to_owned()] };
+    pupil.descends_from(parent.clone());
+    let kept = folder.path().join("checkpoint.safetensors");
+    pupil.checkpoint().save(&kept).unwrap();
+    let checkpoint = Checkpoint::load(&kept, &pupil.task().model).unwrap();
+    let resumed = Trainer::resume(&checkpoint, &archive, Device::Cpu).unwrap();
+    assert_eq!((resumed.parent(), teacher.parent()), (Some(&parent), None));
 
     // A network that takes more starts as the one that takes less.
     let mut wider = seeded.clone();

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor, nn};
 use super::TrainingError;
 use super::average::Average;
 use super::batch::{self, Batch};
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Parent};
 use super::config::{Precision, Task};
 use super::data::Archive;
 use super::domains::{self, Phase};
@@ -63,6 +63,7 @@ pub struct Trainer {
     domains: Vec<Arc<str>>,
     /// What tuning keeps of the model as it was.
     bank: Option<Tensor>,
+    parent: Option<Parent>,
     optimizer: AdamW,
     step: u64,
 }
@@ -111,8 +112,21 @@ impl Trainer {
         let optimizer = AdamW::new(task.training.optimizer.clone(), &parameters);
         let average = Average::new(task.training.average(), &parameters);
         let process = Process::new(task.model.process).with_target(task.model.target);
-        let (bank, step) = (None, 0);
-        Ok(Self { task, device, process, networks, working, parameters, average, domains, bank, optimizer, step })
+        let (bank, parent, step) = (None, None, 0);
+        Ok(Self {
+            task,
+            device,
+            process,
+            networks,
+            working,
+            parameters,
+            average,
+            domains,
+            bank,
+            parent,
+            optimizer,
+            step,
+        })
     }
 
     /// Goes on from a checkpoint; the next losses are those of a run that was never stopped.
@@ -131,6 +145,7 @@ impl Trainer {
             trainer.bank = bank.map(|clips| clips.to_device(device));
         }
         trainer.step = checkpoint.step;
+        trainer.parent.clone_from(&checkpoint.parent);
         trainer.renew_working();
         Ok(trainer)
     }
@@ -168,9 +183,20 @@ impl Trainer {
         Ok(())
     }
 
+    /// Says whose weights [`Trainer::start_from`] started from; checkpoints keep it.
+    pub fn descends_from(&mut self, parent: Parent) {
+        self.parent = Some(parent);
+    }
+
+    /// Whose weights it started from, if anybody said so.
+    pub fn parent(&self) -> Option<&Parent> {
+        self.parent.as_ref()
+    }
+
     /// All that is needed to go on.
     pub fn checkpoint(&self) -> Checkpoint {
         let mut checkpoint = Checkpoint::new(self.task.clone(), self.step);
+        checkpoint.parent.clone_from(&self.parent);
         checkpoint.add("weights", &self.parameters);
         checkpoint.add("ema", self.average.weights());
         checkpoint.add("adam_mean", &self.optimizer.mean);

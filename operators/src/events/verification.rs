@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use metrics::{counter, gauge};
 use squall_fields::{Quantity, Verdict};
-use squall_models::scores::{AnyScore, numbers};
+use squall_models::scores::AnyScore;
+use squall_models::scores::fields::WIND;
 
-use crate::verify::{DOMAIN, Key, Period, Standing, Sums};
+use crate::verify::{Key, Period, Standing, Sums};
 
 /// A published forecast, or one of a companion, is not scored.
 pub struct NotJudged<'a> {
@@ -74,14 +75,16 @@ impl ReadingsJudged<'_> {
     }
 }
 
-/// The sums of an hour have changed.
+/// The sums of an hour, of a day, or of all time have changed.
 pub struct Scored<'a> {
     /// Name of the stream.
     pub stream: &'a str,
     /// What the sums are of.
     pub key: &'a Key,
-    /// The sums.
-    pub sums: &'a Sums,
+    /// The sums; none where nothing counts in them any more.
+    pub sums: Option<&'a Sums>,
+    /// Whether no newer hour or day is known, and no newer model: gauges name neither.
+    pub is_newest: bool,
     /// The scores, empty.
     pub empty: &'a [Box<dyn AnyScore>],
 }
@@ -90,24 +93,37 @@ pub struct Scored<'a> {
 const SHOWN: [&str; 6] = ["crps_fair", "rmse", "bias", "spread_skill", "csi", "energy_fair"];
 
 impl Scored<'_> {
-    /// Sets the gauges of the newest hour, of the whole domain.
+    /// Counts hours, and sets the gauges of what is newest. A score in which nothing counts any more is not a number: what
+    /// it was is taken back.
     pub fn emit(self) {
-        let Self { stream, key: Key { series, period }, sums, empty } = self;
-        if !matches!(period, Period::Hour(_)) || *series.region != *DOMAIN {
+        let Self { stream, key: Key { series, period }, sums, is_newest, empty } = self;
+        if let Period::Hour(_) = period {
+            counter!("squall_scores_total", "stream" => stream.to_owned()).increment(1);
+        }
+        if !is_newest {
             return;
         }
-        counter!("squall_scores_total", "stream" => stream.to_owned()).increment(1);
-        for number in numbers(empty, &sums.0).into_iter().filter(|number| SHOWN.contains(&number.score)) {
-            let labels = [
-                ("stream", stream.to_owned()),
-                ("contestant", series.contestant.to_string()),
-                ("model", series.model.to_string()),
-                ("variable", series.variable.to_string()),
-                ("lead_minutes", (series.lead as f64 / 60.0).to_string()),
-                ("score", number.score.to_owned()),
-                ("threshold", number.threshold.map_or_else(String::new, |threshold| threshold.to_string())),
-            ];
-            gauge!("squall_score", &labels).set(number.value.unwrap_or(f64::NAN));
+        let nothing = Sums::default();
+        let Sums(statistics) = sums.unwrap_or(&nothing);
+        // Others never count anything of this quantity.
+        let is_vector = *series.variable == *WIND;
+        for score in statistics.scores(empty).iter().filter(|score| score.is_of_vectors() == is_vector) {
+            let threshold = score.threshold().map_or_else(String::new, |threshold| threshold.to_string());
+            for number in score.values().into_iter().filter(|number| SHOWN.contains(&number.score)) {
+                let labels = [
+                    ("stream", stream.to_owned()),
+                    ("contestant", series.contestant.to_string()),
+                    ("model", series.model.to_string()),
+                    ("variable", series.variable.to_string()),
+                    ("region", series.region.to_string()),
+                    ("window", period.name().to_owned()),
+                    ("lead_minutes", (series.lead as f64 / 60.0).to_string()),
+                    ("score", number.score.to_owned()),
+                    ("threshold", threshold.clone()),
+                ];
+                let value = number.value.filter(|value| score.count() > 0.0 && value.is_finite());
+                gauge!("squall_score", &labels).set(value.unwrap_or(f64::NAN));
+            }
         }
     }
 }

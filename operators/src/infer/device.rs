@@ -18,7 +18,7 @@ use super::pace::{Booking, Books, Pace};
 pub use super::slot::{ModelSlot, SharedModel};
 use crate::control::Control;
 use crate::events;
-use crate::offload::{Desk, Inbox, Lost, Reply, Service, TellError};
+use crate::offload::{Aside, Desk, Inbox, Lost, Reply, Service, TellError};
 
 /// What a device is asked.
 pub enum Ask {
@@ -77,9 +77,23 @@ impl Device {
         policy: BatchPolicy,
         patience: Duration,
     ) -> io::Result<Self> {
+        Self::start_aside(name, models, policy, patience, Aside::default())
+    }
+
+    /// The same for models that nobody waits for: they compute on the threads of `aside`.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start_aside(
+        name: &str,
+        models: HashMap<Arc<str>, ModelSlot>,
+        policy: BatchPolicy,
+        patience: Duration,
+        aside: Aside,
+    ) -> io::Result<Self> {
         let capacity = WAITING * models.len().max(1);
         let books = Books::default();
-        let worker = Worker { name: name.to_owned(), models, policy, books: books.clone() };
+        let worker = Worker { name: name.to_owned(), models, policy, books: books.clone(), aside };
         let service = Service::start(&format!("device {name}"), capacity, move |inbox| worker.run(inbox))?;
         Ok(Self { name: name.into(), service, books, patience })
     }
@@ -168,11 +182,13 @@ struct Worker {
     models: HashMap<Arc<str>, ModelSlot>,
     policy: BatchPolicy,
     books: Books,
+    aside: Aside,
 }
 
 impl Worker {
     fn run(mut self, inbox: &Inbox<Ask, Answer>) {
-        self.start();
+        let aside = self.aside.clone();
+        aside.run(|| self.start());
         while let Some(asked) = inbox.next() {
             let mut jobs = Vec::new();
             self.take(asked, &mut jobs);
@@ -183,7 +199,7 @@ impl Worker {
             }
             // What was taken back while it waited for others need not be computed.
             jobs.retain(|job| job.reply.is_wanted());
-            self.answer(jobs);
+            aside.run(|| self.answer(jobs));
         }
     }
 

@@ -147,7 +147,7 @@ impl Orders {
         let Some(order) = self.orders.remove(&number) else { return };
         order.device.and_then(|id| self.device.desk.cancel(id));
         order.stand_in.and_then(|(of, id)| self.stand_ins.get_mut(&of)?.desk.cancel(id));
-        let Order { capability, fired, permit, step, foreseen, failed, .. } = order;
+        let Order { capability, fired, mut permit, step, foreseen, failed, .. } = order;
         let (got, mut reasons) = match by {
             By::Device => (step, reasons(step, self.config.members, answer.degraded.is_none())),
             By::StandIn(stand_in) => (Step::StandIn(stand_in), Vec::new()),
@@ -168,6 +168,7 @@ impl Orders {
                 let revision = fired.revision;
                 let decided = || Decision::Degraded { issue_time, revision, to: got, foreseen };
                 let decision = (got != Step::Full).then(decided);
+                permit.weigh(&forecast, &self.stream.budget);
                 let (forecast, read_at_us) = (forecast.into(), fired.read_at_us);
                 let made = Made { forecast, read_at_us, decision, permit: permit.into() };
                 self.out.push((capability, Inferred::Made(made)));

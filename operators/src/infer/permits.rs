@@ -7,6 +7,7 @@ use squall_fields::Forecast;
 use timely::scheduling::SyncActivator;
 
 use crate::progress::Decision;
+use crate::source::budget::Budget;
 
 /// Counts the forecasts of one stream that are alive, from request to publication.
 #[derive(Clone)]
@@ -26,16 +27,25 @@ impl Permits {
     pub fn take(&self) -> Option<Permit> {
         let take = |alive| (alive < self.most).then_some(alive + 1);
         self.alive.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).ok()?;
-        Some(Permit { permits: self.clone() })
+        Some(Permit { permits: self.clone(), weighs: None })
     }
 }
 
 /// Room for one forecast in memory, given back when dropped.
 pub struct Permit {
     permits: Permits,
+    /// The forecast, once it is there: where its bytes count.
+    weighs: Option<(Arc<Budget>, u64)>,
 }
 
 impl Permit {
+    /// The forecast is there, and counts until it is published.
+    pub(super) fn weigh(&mut self, forecast: &Forecast, budget: &Arc<Budget>) {
+        let bytes = forecast.bytes() as u64;
+        budget.add_forecast(bytes);
+        self.weighs = Some((budget.clone(), bytes));
+    }
+
     /// Gives the room back to the one who took it just now, who need not be woken.
     pub fn give_back(mut self) {
         self.permits.waker = None;
@@ -44,6 +54,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if let Some((budget, bytes)) = self.weighs.take() {
+            budget.drop_forecast(bytes);
+        }
         self.permits.alive.fetch_sub(1, Ordering::SeqCst);
         if let Some(waker) = &self.permits.waker {
             let _ = waker.activate(); // a worker that is gone needs no waking

@@ -23,6 +23,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod aside;
 mod desk;
 mod health;
 mod service;
@@ -31,6 +32,7 @@ use std::io;
 
 use squall_fields::{ErrorKind, Failure};
 
+pub use self::aside::Aside;
 pub use self::desk::{Desk, Refused};
 pub use self::health::Health;
 pub use self::service::{Inbox, Reply, Service, TellError, Work};

@@ -11,8 +11,8 @@ use squall_fields::error::AnyError;
 use squall_fields::{Cause, ErrorKind};
 
 use super::Ledger;
-use crate::source::Loss;
 use crate::source::positions::Advice;
+use crate::source::{ClockOffset, Loss};
 
 /// One partition of one topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -283,6 +283,12 @@ pub trait LogReader: Send {
 
     /// Delivers again from a paused partition, without a gap.
     fn resume(&mut self, partition: &PartitionId) -> Result<(), LogError>;
+
+    /// What the stamps of the program's own writes to the log tell of the broker's clock so far. Nothing where the log's
+    /// clock is the machine's.
+    fn broker_clock(&self) -> ClockOffset {
+        ClockOffset::default()
+    }
 }
 
 /// Writes records outside any transaction: for publishing observations.
@@ -329,6 +335,8 @@ pub struct TopicSpec {
     pub retention: Retention,
     /// Largest record in bytes.
     pub max_record_bytes: u64,
+    /// Whether the broker keeps batches unpacked, and so bounds what they unpack to: for what others write.
+    pub unpacked: bool,
 }
 
 /// A topic as it is.
@@ -344,6 +352,13 @@ pub struct TopicInfo {
     pub max_record_bytes: Option<u64>,
     /// How long it keeps records, if the broker says. Of a compacted one, whether that happens soon: within an hour.
     pub retention: Option<Retention>,
+    /// How the broker packs batches (Kafka's `compression.type`), if it says.
+    pub compression: Option<String>,
+}
+
+impl TopicInfo {
+    /// The compression of a topic whose batches the broker unpacks before it takes them.
+    pub const UNPACKED: &'static str = "uncompressed";
 }
 
 /// The newest record of each key, as a compacted topic keeps it.

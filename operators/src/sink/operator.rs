@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use squall_fields::{Chain, KnowledgeTime, time::TICK_MS};
+use squall_fields::{Chain, KnowledgeTime};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
@@ -187,8 +187,8 @@ impl Shell {
     fn cut(&mut self, frontier: Option<Tick>) {
         let control = &self.stream.control;
         let at = KnowledgeTime::at;
-        // The log is over: time ends one tick after the newest record.
-        let end = || at(self.core.newest().unix_ms() + TICK_MS);
+        // The log is over, and nothing of later times can be said.
+        let end = || self.stream.end_after(self.core.newest());
         // What a verification makes again lies before what it had committed.
         let to = frontier.map_or_else(end, at).max(self.last);
         self.ends = match frontier {

@@ -35,6 +35,8 @@ struct Flight {
     doubtful: u64,
     /// Bytes beside what waits for a commit.
     beside: u64,
+    /// Bytes of forecasts from the model to their publication.
+    alive: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,6 +124,17 @@ impl Budget {
         self.flight().beside = bytes;
     }
 
+    /// A forecast of so many bytes is in memory until it is published.
+    pub fn add_forecast(&self, bytes: u64) {
+        self.flight().alive += bytes;
+    }
+
+    /// It is published.
+    pub fn drop_forecast(&self, bytes: u64) {
+        let mut flight = self.flight();
+        flight.alive = flight.alive.saturating_sub(bytes);
+    }
+
     /// A record has become frames of so many bytes.
     pub fn decoded(&self, bytes: u64) {
         let mut flight = self.flight();
@@ -150,7 +163,8 @@ impl Budget {
         let flight = self.flight();
         // Until the first is decoded a few must do.
         let each = flight.decoded.iter().max().copied().unwrap_or(max / 4);
-        flight.total.bytes + flight.beside + flight.doubtful + flight.total.records.saturating_mul(each) < max
+        let held = flight.total.bytes + flight.beside + flight.alive + flight.doubtful;
+        held + flight.total.records.saturating_mul(each) < max
     }
 }
 
@@ -243,6 +257,18 @@ mod tests {
         assert!(budget.has_room(), "they are committed");
         budget.set_beside(300);
         assert!(!budget.has_room());
+    }
+
+    #[test]
+    fn forecasts_count_until_they_are_published() {
+        let budget = Budget::new(400); // 300 for what is under way
+        (0..2).for_each(|_| budget.add_forecast(200));
+        assert!(!budget.has_room());
+        budget.drop_forecast(200);
+        assert!(budget.has_room());
+        budget.land(None);
+        budget.add_forecast(200);
+        assert!(!budget.has_room(), "a commit of others changes nothing");
     }
 
     #[test]

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use squall_fields::{KnowledgeTime, TraceParent};
 
 use self::budget::Budget;
+pub use self::clock_offset::ClockOffset;
 pub use self::operator::source;
 pub use self::positions::{Loss, OnLost};
 pub use self::stamp::{PartitionStamp, Stamp};
@@ -62,8 +63,8 @@ pub struct SourceConfig {
     pub topic: Arc<str>,
     /// Its identity, if the log tells.
     pub topic_id: Option<Arc<str>>,
-    /// Whether its timestamps are the broker's word; otherwise they are the producers', and live the machine's clock bounds
-    /// them.
+    /// Whether its timestamps are the broker's word; otherwise they are the producers', and live the broker's clock, as
+    /// far as it is known, bounds them.
     pub stamped_by_broker: bool,
     /// Every partition of the topic.
     pub partitions: Vec<PartitionId>,
@@ -73,9 +74,11 @@ pub struct SourceConfig {
     pub clock: Clock,
     /// How far in knowledge time a partition may be read ahead of what is committed.
     pub read_ahead: Duration,
-    /// How far ahead of those before it a timestamp of a replay may be without being confirmed by those after it: a few
-    /// slots.
+    /// How far ahead of those before it a timestamp of a replay may be without being confirmed by those after it: no
+    /// further than what makes no frame late beyond its patience.
     pub jump: Duration,
+    /// How much older than those before it a timestamp of a replay may be without speaking against them.
+    pub disorder: Duration,
     /// Sources of its dataflow, which share what the stream may have in queues.
     pub sources: usize,
     /// Larger records are cut, and go to dead letters.

@@ -9,7 +9,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::source as timely_source;
 use timely::dataflow::{ProbeHandle, Scope, StreamVec};
 
-use super::plausible::{self, Verdict, judge};
+use super::plausible::{self, Harmless, Verdict, judge};
 use super::queues::{Item, Queues};
 use super::reader::{self, BEGINNING, Share};
 use super::stamp::{Limit, PartitionStamp, Seen, Stamp};
@@ -123,13 +123,14 @@ impl Reading {
 
     /// Gives out the records of a replay whose timestamps are judged; `over` if no more will follow.
     fn judge(&mut self, owned: &mut Owned, over: bool) {
-        let jump_ms = self.config.jump.as_millis() as i64;
+        let SourceConfig { jump, disorder, .. } = &self.config;
+        let harmless = Harmless { jump_ms: jump.as_millis() as i64, disorder_ms: disorder.as_millis() as i64 };
         loop {
             let timestamps = owned.doubtful.iter().map(|(record, _)| record.timestamp_ms);
-            let limit = match judge(owned.stamp.newest(), jump_ms, timestamps.take(plausible::VOTES + 1), over) {
+            let limit = match judge(owned.stamp.newest(), harmless, timestamps.take(plausible::VOTES + 1), over) {
                 Verdict::Open => return,
                 Verdict::Believed => Limit::None,
-                Verdict::Doubted => Limit::Doubted,
+                Verdict::Doubted(known_ms) => Limit::Doubted(KnowledgeTime::from_unix_ms(known_ms)),
             };
             let Some((record, read_at_us)) = owned.doubtful.pop_front() else { return };
             self.stream.budget.judged(record.memory_bytes());
@@ -169,7 +170,7 @@ fn announce(stream: &str, record: &Record, stamp: Stamp, limit: Limit) {
     }
     let (offset, timestamp_ms) = (record.offset, record.timestamp_ms);
     events::RecordRead { stream, partition, bytes: record.value_bytes, known_at }.emit();
-    if matches!(limit, Limit::Ahead | Limit::Doubted) {
+    if matches!(limit, Limit::Ahead | Limit::Doubted(_)) {
         events::TimestampDoubted { stream, partition, offset, timestamp_ms, known_at }.emit();
     } else if stamp.decided {
         events::RecordLate { stream, partition, offset, known_at }.emit();

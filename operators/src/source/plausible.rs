@@ -2,13 +2,16 @@
 //!
 //! In a replay records alone move time, and a single one with a timestamp of the far future would silence its stream for
 //! ever: everything after it in its partition would count as known that late. One of a clock in the wrong time zone does the
-//! same for hours. But an archive has gaps of hours and days, and what comes after one is far ahead, too. What tells the
-//! two apart is what follows: after a gap the records go on from there, after junk they go back. So a timestamp that is
-//! more than a few slots ahead waits for the votes of the next records of its partition. That is a function of the
-//! partition alone; the end of the log ends the vote.
+//! same for hours, and one of minutes makes frames late beyond their patience. But an archive has gaps of slots, hours and
+//! days, and what comes after one is ahead, too. What tells the two apart is what follows: after a gap the records go on
+//! from there, after junk they go back. So a timestamp that is further ahead than does no harm waits for the votes of the
+//! next records of its partition. That is a function of the partition alone; the end of the log ends the vote.
 //!
-//! Records in the order of their timestamps are all believed, whatever lies between them. In a partition whose records are
-//! further apart than a few slots, junk is told from a gap if it is further ahead than about four of its records.
+//! The majority speaks, of junk that is further ahead than a few records. Junk of minutes is soon passed by those among
+//! which it lies: they go back behind it, and on from there in steps that are even. Records in the order of their
+//! timestamps are all believed, whatever lies between them.
+//!
+//! A record that is not believed counts as known when the oldest of those did that speak against it.
 
 use squall_fields::KnowledgeTime;
 
@@ -23,40 +26,57 @@ const FAR_MS: i64 = 6 * 3_600_000;
 pub(super) enum Verdict {
     /// Its timestamp holds.
     Believed,
-    /// Its timestamp is junk: the record counts as known when its predecessor was.
-    Doubted,
+    /// Its timestamp is junk: the record counts as known at this one, in milliseconds since 1970.
+    Doubted(i64),
     /// More records must be seen.
     Open,
 }
 
+/// What does no harm, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Harmless {
+    /// A timestamp up to so far ahead needs no confirmation.
+    pub(super) jump_ms: i64,
+    /// One up to so much older than another does not speak against it.
+    pub(super) disorder_ms: i64,
+}
+
 /// Judges the first of some timestamps in milliseconds since 1970, which follow each other in a partition that has come
-/// to a time; `over` if no more will follow. A timestamp up to `jump_ms` ahead needs no confirmation.
+/// to a time; `over` if no more will follow.
 pub(super) fn judge(
     newest: KnowledgeTime,
-    jump_ms: i64,
+    harmless: Harmless,
     mut timestamps: impl Iterator<Item = i64>,
     over: bool,
 ) -> Verdict {
+    let Harmless { jump_ms, disorder_ms } = harmless;
     let Some(first) = timestamps.next() else { return Verdict::Open };
     let newest = newest.unix_ms() as i64;
     if first.saturating_sub(newest) <= jump_ms {
         return Verdict::Believed;
     }
     let (mut seen, mut with, mut against, mut is_far) = (0, 0, 0, false);
+    // Of those that speak against it.
+    let (mut oldest, mut latest) = (i64::MAX, newest);
     for timestamp in timestamps.take(VOTES) {
         seen += 1;
         let before = first.saturating_sub(timestamp);
-        if before <= jump_ms {
+        if before <= disorder_ms {
+            let (step, so_far) = (timestamp.saturating_sub(latest), latest.saturating_sub(newest));
+            if with == 0 && against > 0 && step <= so_far.saturating_mul(2) {
+                return Verdict::Doubted(oldest);
+            }
             with += 1;
-        } else if timestamp >= newest.saturating_sub(jump_ms) {
+        } else if timestamp >= newest.saturating_sub(disorder_ms) {
             against += 1;
             is_far |= before > FAR_MS;
+            (oldest, latest) = (oldest.min(timestamp), latest.max(timestamp));
         } // else it is late, whichever of the two holds
         if with > VOTES / 2 {
             return Verdict::Believed;
         }
         if against > VOTES / 2 {
-            return Verdict::Doubted;
+            return Verdict::Doubted(oldest);
         }
     }
     let is_doubted = match (seen < VOTES, over) {
@@ -64,7 +84,11 @@ pub(super) fn judge(
         (true, true) => against > with && (against > 1 || is_far),
         (false, _) => against >= with,
     };
-    if is_doubted { Verdict::Doubted } else { Verdict::Believed }
+    match (is_doubted, against) {
+        (false, _) => Verdict::Believed,
+        (true, 0) => Verdict::Doubted(newest), // all of them are late
+        (true, _) => Verdict::Doubted(oldest),
+    }
 }
 
 #[cfg(test)]
@@ -75,25 +99,30 @@ mod tests {
     const MINUTE: i64 = 60_000;
     const HOUR: i64 = 60 * MINUTE;
     const SLOT: i64 = 5 * MINUTE;
-    /// As a stream has it whose slots are five minutes apart.
-    const JUMP: i64 = 3 * SLOT;
+    /// As a stream has them whose slots are five minutes apart and whose patience is three.
+    const DISORDER: i64 = 90_000;
+    const JUMP: i64 = SLOT + DISORDER;
     /// A day of 2026.
     const DAY: i64 = 1_780_000_000_000;
     const YEAR_2100: i64 = 4_102_444_800_000;
+
+    fn judged(newest: KnowledgeTime, jump_ms: i64, stamps: &[i64], over: bool) -> Verdict {
+        let harmless = Harmless { jump_ms, disorder_ms: jump_ms.min(DISORDER) };
+        judge(newest, harmless, stamps.iter().copied(), over)
+    }
 
     /// Which timestamps of a whole partition are believed, as the source takes them.
     fn believed_within(jump: i64, stamps: &[i64]) -> Vec<bool> {
         let mut newest = KnowledgeTime::default();
         let one = |i: usize| {
-            let verdict = judge(newest, jump, stamps[i..].iter().copied(), true);
+            let verdict = judged(newest, jump, &stamps[i..], true);
             // As soon as a record can be judged it is, and more records do not change that.
             for seen in i + 1..stamps.len() {
-                let early = judge(newest, jump, stamps[i..seen].iter().copied(), false);
+                let early = judged(newest, jump, &stamps[i..seen], false);
                 assert!(early == Verdict::Open || early == verdict);
             }
-            if verdict == Verdict::Believed {
-                newest = newest.max(KnowledgeTime::from_unix_ms(stamps[i]));
-            }
+            let known = if let Verdict::Doubted(known) = verdict { known } else { stamps[i] };
+            newest = newest.max(KnowledgeTime::from_unix_ms(known));
             verdict == Verdict::Believed
         };
         (0..stamps.len()).map(one).collect()
@@ -127,16 +156,45 @@ mod tests {
     fn three_hours_without_a_record_are_believed_after_the_votes() {
         let newest = KnowledgeTime::from_unix_ms(DAY);
         let after: Vec<_> = (0..6).map(|slot| DAY + 3 * HOUR + slot * SLOT).collect();
-        let seen = |count: usize, over| judge(newest, JUMP, after[..count].iter().copied(), over);
+        let seen = |count: usize, over| judged(newest, JUMP, &after[..count], over);
         assert_eq!([1, 2, 3].map(|count| seen(count, false)), [Verdict::Open; 3]);
         assert_eq!([4, 5, 6].map(|count| seen(count, false)), [Verdict::Believed; 3]);
         assert_eq!([1, 2, 3].map(|count| seen(count, true)), [Verdict::Believed; 3], "so is what the log ends with");
     }
 
     #[test]
-    fn a_slot_or_two_that_are_missing_wait_for_no_votes() {
+    fn the_next_slot_waits_for_no_votes_and_what_comes_after_a_missing_one_does() {
         let newest = KnowledgeTime::from_unix_ms(DAY);
-        assert_eq!(judge(newest, JUMP, [DAY + 3 * SLOT].into_iter(), false), Verdict::Believed);
+        assert_eq!(judged(newest, JUMP, &[DAY + SLOT + DISORDER], false), Verdict::Believed);
+        let after = [2, 3, 4, 5].map(|slot| DAY + slot * SLOT);
+        assert_eq!(judged(newest, JUMP, &after[..3], false), Verdict::Open);
+        assert_eq!(judged(newest, JUMP, &after, false), Verdict::Believed);
+    }
+
+    #[test]
+    fn junk_of_minutes_is_doubted_once_records_go_on_behind_it_and_pass_it() {
+        for ahead in [2, 4, 6, 10, 15, 20, 30].map(|minutes| minutes * MINUTE) {
+            for before in [1, 7, 17, 18] {
+                let junk = DAY + before as i64 * SLOT + ahead;
+                assert_eq!(doubted_among(20, before, &[junk]), [before], "{ahead} ms ahead of slot {before}");
+            }
+        }
+        // Where each second slot lies in another partition.
+        let mut stamps: Vec<_> = (0..12).map(|i| DAY + 2 * i * SLOT).collect();
+        stamps.insert(4, DAY + 8 * SLOT + 10 * MINUTE);
+        let doubted: Vec<_> = (0..).zip(believed(&stamps)).filter(|(_, believed)| !believed).map(|(i, _)| i).collect();
+        assert_eq!(doubted, [4]);
+        let newest = KnowledgeTime::from_unix_ms(DAY);
+        let seen = [3 * SLOT, SLOT, 2 * SLOT, 3 * SLOT].map(|ms| DAY + ms);
+        assert_eq!(judged(newest, JUMP, &seen, false), Verdict::Doubted(DAY + SLOT), "as the next of the others");
+    }
+
+    #[test]
+    fn one_record_that_comes_late_after_a_gap_speaks_against_nothing() {
+        let at = |minutes: i64| DAY + minutes * MINUTE;
+        assert_eq!(believed(&[at(0), at(180), at(20), at(185), at(190), at(195), at(200)]), [true; 7]);
+        let late = [60, -60, -55, -50, -45, -40].map(at);
+        assert_eq!(judged(KnowledgeTime::from_unix_ms(at(0)), JUMP, &late, false), Verdict::Doubted(at(0)));
     }
 
     #[test]

@@ -28,7 +28,7 @@ const SOON: Duration = Duration::from_millis(20);
 const MOMENT: Duration = Duration::from_millis(500);
 /// How often the topic is looked at: for new partitions, and for whether it is still the same.
 const AROUND: Duration = Duration::from_secs(5);
-/// How far ahead of the machine's clock a producer's may be before its timestamps are not believed at all.
+/// How far ahead of the broker's clock a producer's may be before its timestamps are not believed at all.
 const AHEAD_MS: i64 = 1_000;
 /// Where a partition is read from of which nothing is known.
 pub(super) const BEGINNING: i64 = -1;
@@ -81,10 +81,10 @@ pub(super) fn spawn(
     let known = config.partitions.len();
     let topic_id = config.topic_id.clone();
     let of_thread = stream.clone();
-    let offset = ClockOffset::default();
+    let (offset, written) = (ClockOffset::default(), ClockOffset::default());
     stream.spawn("read", move || {
         let (stream, around) = (of_thread, Instant::now());
-        let mut reader = Reader { config, share, known, topic_id, offset, around, stream, queues, waker };
+        let mut reader = Reader { config, share, known, topic_id, offset, written, around, stream, queues, waker };
         if let Err(error) = reader.run(&starts, &*connect) {
             reader.stream.fail(error.kind(), error);
         }
@@ -97,7 +97,10 @@ struct Reader {
     /// Partitions of the topic that are known, on all workers.
     known: usize,
     topic_id: Option<Arc<str>>,
+    /// What the records that are read tell of the broker's clock.
     offset: ClockOffset,
+    /// What the program's own writes tell of it.
+    written: ClockOffset,
     /// When the topic was last looked at.
     around: Instant,
     stream: StreamContext,
@@ -152,6 +155,7 @@ impl Reader {
 
     /// Polls once and looks after pauses, idle partitions and ends.
     fn turn(&mut self, log: &mut dyn LogReader, partitions: &mut Vec<Partition>) -> Result<(), LogError> {
+        self.hear_of_clock(log);
         if let Some(record) = log.poll(POLL)? {
             self.take(log, partitions, record)?;
         }
@@ -193,23 +197,39 @@ impl Reader {
         Ok(())
     }
 
+    /// Takes over what the program's own writes tell of the broker's clock by now.
+    fn hear_of_clock(&mut self, log: &dyn LogReader) {
+        let written = log.broker_clock();
+        if written == self.written || matches!(self.config.clock, Clock::Log { .. }) {
+            return;
+        }
+        self.written = written;
+        events::BrokerClock { stream: &self.stream.name, offset_ms: self.clock().least_ms() }.emit();
+    }
+
+    /// How far the broker's clock is from the machine's: the source's own records know best.
+    fn clock(&self) -> ClockOffset {
+        self.offset.or(self.written)
+    }
+
     /// How far a timestamp is believed. What the broker stamps tells how its clock goes. What a producer stamps does not,
-    /// and is held against the machine's.
+    /// and is held against that clock.
     fn limit(&mut self, partition: &mut Partition, timestamp_ms: i64, read_ms: i64) -> Limit {
         if matches!(self.config.clock, Clock::Log { .. }) {
             return Limit::None;
         }
         let asked_ms = partition.at_end_ms.take();
         if !self.config.stamped_by_broker {
-            return match timestamp_ms > read_ms + AHEAD_MS {
+            let latest_ms = read_ms + self.clock().most_ms();
+            return match timestamp_ms > latest_ms + AHEAD_MS {
                 true => Limit::Ahead,
-                false => Limit::Now(KnowledgeTime::from_unix_ms(read_ms)),
+                false => Limit::Now(KnowledgeTime::from_unix_ms(latest_ms)),
             };
         }
         if let Some(asked_ms) = asked_ms
             && self.offset.see(timestamp_ms, asked_ms, read_ms, Instant::now())
         {
-            events::BrokerClock { stream: &self.stream.name, offset_ms: self.offset.ms() }.emit();
+            events::BrokerClock { stream: &self.stream.name, offset_ms: self.offset.least_ms() }.emit();
         }
         Limit::None
     }
@@ -261,7 +281,7 @@ impl Reader {
             let empty = offsets > 0 && !partition.seen && log.begin_offset(&partition.id)? >= end;
             if offsets <= 0 || empty {
                 partition.at_end_ms = Some(now_ms);
-                let until = now_ms + self.offset.ms() - margin.as_millis() as i64;
+                let until = now_ms + self.clock().least_ms() - margin.as_millis() as i64;
                 self.queues.push(&partition.id, Item::Idle { until: KnowledgeTime::from_unix_ms(until) });
                 let _ = self.waker.activate();
             }

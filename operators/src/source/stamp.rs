@@ -70,17 +70,18 @@ impl PartitionStamp {
             (Some(decided), _) => decided,
             (None, Limit::None) => believed,
             (None, Limit::Now(now)) => believed.min(now),
-            (None, Limit::Ahead | Limit::Doubted) => self.clock.newest(),
+            (None, Limit::Ahead) => self.clock.newest(),
+            (None, Limit::Doubted(known)) => known,
         };
         let at = if refill { at } else { at.max(self.recovered).max(held) };
         let at = self.clock.take(at, bytes);
         // What is doubted is doubted again by whoever reads the log again; a limit was the clock's, whatever came of it.
-        let is_limited = match limit {
-            Limit::Now(now) => now < believed,
+        let decided = match limit {
+            Limit::Now(now) => now < believed || at != natural,
             Limit::Ahead => true,
-            Limit::None | Limit::Doubted => false,
+            Limit::None => at != natural,
+            Limit::Doubted(_) => false,
         };
-        let decided = limit != Limit::Doubted && (is_limited || at != natural);
         Stamp { at, decided, refill }
     }
 
@@ -113,12 +114,12 @@ pub struct Seen {
 pub enum Limit {
     /// As it is.
     None,
-    /// No record is known later than it is read, by the machine's clock.
+    /// No record is known later than it is read, by the broker's clock as far as that is known.
     Now(KnowledgeTime),
-    /// Not at all, since it lies ahead of the machine's clock: the record counts as known when its predecessor was.
+    /// Not at all, since it lies ahead of that clock: the record counts as known when its predecessor was.
     Ahead,
-    /// Not at all, since the records after it speak against it.
-    Doubted,
+    /// Not at all, since the records after it speak against it: it counts as known when the oldest of those was.
+    Doubted(KnowledgeTime),
 }
 
 /// What [`PartitionStamp::stamp`] says of a record.
@@ -182,7 +183,7 @@ mod tests {
     fn a_timestamp_of_the_future_does_not_move_the_clock() {
         let mut live = PartitionStamp::fresh();
         live.stamp(seen(0, 1_000), at(0));
-        let ahead = Seen { limit: Limit::Doubted, ..seen(1, 9_000_000) };
+        let ahead = Seen { limit: Limit::Doubted(at(950)), ..seen(1, 9_000_000) };
         assert_eq!(live.stamp(ahead, at(1_000)), Stamp { at: at(1_000), decided: false, refill: false });
         let ahead = Seen { limit: Limit::Ahead, ..seen(1, 9_000_000) };
         assert_eq!(live.stamp(ahead, at(1_000)), Stamp { at: at(1_000), decided: true, refill: false });

@@ -357,7 +357,7 @@ pub fn gather<'scope>(
                     Err(error) => lost = Some(error),
                 }
             }
-            shell.close_before(frontier);
+            shell.close_before(frontier, &stream);
             if let Some(lost) = lost {
                 stream.control.fail(lost.into());
             }
@@ -460,9 +460,9 @@ impl Shell {
         self.closing = Some((next.max(*held.time()), held));
     }
 
-    /// Closes what is over before the frontier. With nothing left to come, time ends with what came last.
-    fn close_before(&mut self, frontier: Option<Tick>) {
-        let to = frontier.unwrap_or(self.newest + TICK_MS);
+    /// Closes what is over before the frontier, or, with nothing left to come, before the end of the log.
+    fn close_before(&mut self, frontier: Option<Tick>, stream: &StreamContext) {
+        let to = frontier.unwrap_or_else(|| stream.end_after(KnowledgeTime::at(self.newest)).unix_ms());
         while let Some((due, held)) = self.closing.take_if(|(due, _)| *due < to) {
             let capability = held.delayed(&due);
             // What is closed then was held before.

@@ -1,6 +1,8 @@
 //! Sums as records and metrics: the raw statistics of each valid time on one topic, the scores of hours, of days and of all
 //! time on another, which is compacted.
 
+mod newest;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 use uuid::Uuid;
 
+use self::newest::Newest;
 use super::due::Due;
 use super::gather::Hours;
 use super::series::{Key, Period, Series, Sums};
@@ -221,6 +224,7 @@ pub fn report<'scope>(
     let together = Exchange::new(move |_: &((Key, Sums), Tick, isize)| home);
     sums.unary_frontier(together, "Report", move |_capability, _info| {
         let mut waiting: Due<(Key, Sums, isize)> = Due::default();
+        let mut newest = Newest::default();
         move |(input, frontier), output| {
             input.for_each_time(|time, batches| {
                 let capability = time.retain(output.output_index());
@@ -248,9 +252,8 @@ pub fn report<'scope>(
                 // What was said last of what has expired stays true.
                 now.retain(|key, sums| sums.is_some() || !report.has_expired(key.period, time));
                 let record = |(key, sums): (&Key, &Option<Sums>)| {
-                    if let Some(sums) = sums {
-                        events::Scored { stream: &report.stream, key, sums, empty: &report.empty }.emit();
-                    }
+                    let (is_newest, empty) = (newest.takes(key, sums.is_some()), &*report.empty);
+                    events::Scored { stream: &report.stream, key, sums: sums.as_ref(), is_newest, empty }.emit();
                     report.record(key, sums.as_ref(), known_at)
                 };
                 let records: Vec<_> = now.iter().map(record).collect();
@@ -260,4 +263,22 @@ pub fn report<'scope>(
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use squall_models::scores::list;
+
+    /// Who pools sums otherwise has nothing but that table to tell what they are.
+    #[test]
+    fn the_sums_of_every_score_are_documented() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/formats.md")).unwrap();
+        let rows = text.lines().skip_while(|line| !line.starts_with("| score | N |")).skip(2);
+        let rows = rows.take_while(|line| line.starts_with('|'));
+        let cells = rows.filter_map(|row| row.split('|').nth(1));
+        let names: BTreeSet<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        assert_eq!(names, list::measures().collect::<BTreeSet<_>>());
+    }
 }

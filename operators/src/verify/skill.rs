@@ -47,18 +47,31 @@ pub struct Skill {
     /// Hours in a row after which the stream counts as behind.
     patience: u32,
     behind: BTreeMap<Of, u32>,
+    /// Of before a restart.
+    kept: Vec<Standing>,
 }
 
 impl Skill {
-    /// Against companions; `before` are the newest standings of before a restart.
+    /// Against companions; `before` are the newest standings of before a restart. Those against others are forgotten.
     pub fn new(
         empty: Arc<[Box<dyn AnyScore>]>,
         baselines: Vec<Arc<str>>,
         patience: u32,
         before: impl IntoIterator<Item = Standing>,
     ) -> Self {
-        let of = |standing: Standing| ((standing.baseline, standing.variable, standing.region), standing.hours_behind);
-        Self { empty, baselines, patience, behind: before.into_iter().map(of).collect() }
+        let is_known = |standing: &Standing| baselines.contains(&standing.baseline);
+        let now = |standing: Standing| Standing { is_behind: standing.hours_behind >= patience, ..standing };
+        let kept: Vec<Standing> = before.into_iter().filter(is_known).map(now).collect();
+        let of = |Standing { baseline, variable, region, hours_behind, .. }: &Standing| {
+            ((baseline.clone(), variable.clone(), region.clone()), *hours_behind)
+        };
+        let behind = kept.iter().map(of).collect();
+        Self { empty, baselines, patience, behind, kept }
+    }
+
+    /// How the stream stood before a restart, and so stands until the next hour is over.
+    pub fn at_start(&self) -> &[Standing] {
+        &self.kept
     }
 
     /// An hour is over, in which the stream and a baseline, by its name, summed to this over what both have. An hour in which
@@ -160,5 +173,21 @@ mod tests {
         assert!(hour(&mut restarted, 3.0).2);
         assert_eq!(hour(&mut restarted, 2.0).1, 0, "as good is not behind");
         assert!(skill.close(3600, |_| sums(&[("published", 1.0)])).is_empty(), "nobody to compare with");
+    }
+
+    #[test]
+    fn a_restart_tells_how_the_stream_stood_against_the_baselines_that_it_has_by_what_is_allowed_now() {
+        let started = |baselines: &[&str], patience, before: &[Standing]| {
+            Skill::new(empty(), baselines.iter().map(|name| (*name).into()).collect(), patience, before.to_vec())
+        };
+        let mut skill = started(&["persistence", "steps"], 2, &[]);
+        assert!(skill.at_start().is_empty(), "there was nothing before");
+        let mut hour = |hour| skill.close(hour, |baseline| sums(&[("published", 3.0), (baseline, 2.0)]));
+        hour(3600);
+        let before = hour(7200);
+        assert!(before.len() == 2 && before.iter().all(|standing| standing.is_behind));
+        assert_eq!(started(&["persistence", "steps"], 2, &before).at_start(), before);
+        let patient = started(&["steps"], 3, &before);
+        assert_eq!(patient.at_start(), [Standing { is_behind: false, ..before[1].clone() }]);
     }
 }

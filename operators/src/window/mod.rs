@@ -1,7 +1,8 @@
 //! Gathers the last T frames of a stream into the context of a forecast, and decides when it is time.
 //!
 //! A window fires as soon as it is complete, at the knowledge time of the record that completed it. An incomplete
-//! one fires when time passes its slot plus a *patience*, with the mask of what is missing. A frame that comes later
+//! one fires when time passes its slot plus a *patience*, with the mask of what is missing; at the end of a log time has
+//! come as far as [`StreamContext::end_after`](crate::stream::StreamContext::end_after) says. A frame that comes later
 //! (or replaces another) within the *horizon* makes a revision; after that it only serves verification. Nothing
 //! waits for the next frame. All of this is a function of the log:
 //!

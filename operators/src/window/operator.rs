@@ -144,9 +144,9 @@ impl Shell {
             self.take(&capability, decoded);
         }
         self.finish_time();
-        // With nothing left to come, time ends with the newest record; a stream that was stopped ends nowhere.
-        let to = frontier.unwrap_or_else(|| self.newest.unix_ms().saturating_add(TICK_MS));
-        self.advance(KnowledgeTime::at(to));
+        // With nothing left to come, time ends with the log; a stream that was stopped ends nowhere.
+        let to = frontier.map_or_else(|| self.stream.end_after(self.newest), KnowledgeTime::at);
+        self.advance(to);
         if frontier.is_none() {
             self.due.clear();
         }

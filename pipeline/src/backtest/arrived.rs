@@ -21,9 +21,9 @@ use crate::graph;
 use crate::publish::Arrivals;
 
 /// Frames of an archive as quality control lets them through.
-struct Cleaned {
-    archive: Archive,
-    cleaner: Cleaner,
+pub(super) struct Cleaned {
+    pub(super) archive: Archive,
+    pub(super) cleaner: Cleaner,
 }
 
 impl Frames for Cleaned {

@@ -10,12 +10,12 @@ use squall_models::baselines::{Baseline, Kind};
 use squall_models::{ModelSpec, weights};
 
 use crate::commands::Usage;
-use crate::config::{Config, Layers, ModelConfig, StreamConfig, calibrated};
+use crate::config::{Config, Layers, ModelConfig, RolesConfig, StreamConfig, calibrated};
 
 /// Models that forecast the same events.
 #[derive(Clone, Debug)]
 pub struct Contestants {
-    /// A stream for each; all have the same source.
+    /// A stream for each, companions among them; all have the same source.
     pub config: Config,
 }
 
@@ -25,7 +25,7 @@ const WINDOW: usize = 4;
 const MEMBERS: usize = 8;
 
 impl Contestants {
-    /// The streams of a configuration.
+    /// The streams of a configuration, each behind its companions, which are called as while it runs: `STREAM/NAME`.
     ///
     /// # Errors
     /// They do not share one source.
@@ -39,7 +39,8 @@ impl Contestants {
             );
             return Err(Usage(text).into());
         }
-        Ok(Self { config })
+        let streams = config.streams.iter().flat_map(with_companions).collect();
+        Ok(Self { config: Config { streams, ..config } })
     }
 
     /// Models by name, such as `steps:24` for 24 members, by weights file, or by a file of `squall model calibrate`.
@@ -112,6 +113,18 @@ impl Contestants {
     pub fn leads(&self) -> usize {
         self.streams().iter().map(|stream| stream.leads).max().unwrap_or(1)
     }
+}
+
+/// A stream behind its companions, as streams of their own. What a companion forecasts is keyed by its name, so that it is
+/// what it forecasts beside a running stream; it has the wind of the stream, too.
+fn with_companions(stream: &StreamConfig) -> Vec<StreamConfig> {
+    let inputs = RolesConfig { steering: stream.inputs.steering.clone(), ..RolesConfig::default() };
+    let beside = stream.companions.iter().map(|(name, companion)| StreamConfig {
+        device: companion.device.clone(),
+        inputs: inputs.clone(),
+        ..stream.of_companion(name, companion)
+    });
+    beside.chain([stream.clone()]).collect()
 }
 
 /// A model as a command line names it.
@@ -245,6 +258,37 @@ mod tests {
         let contestants = of(&["persistence", "steps:24"]).unwrap();
         let described: Vec<_> = contestants.described().map(|(name, _, members)| (name.to_owned(), members)).collect();
         assert_eq!(described, [("persistence".to_owned(), 1), ("steps-24".to_owned(), 24)]);
+    }
+
+    #[test]
+    fn companions_stand_before_their_stream_as_streams_with_its_windows_and_its_wind() {
+        let text = r#"
+[[sources]]
+name = "radar"
+variables = ["rain_rate"]
+cadence = "5 min"
+[[sources]]
+name = "wind"
+topic = "obs.wind"
+variables = ["eastward_wind", "northward_wind"]
+cadence = "1 h"
+[[streams]]
+name = "rain"
+source = "radar"
+window_frames = 5
+members = 3
+thresholds = [1.0]
+model = { name = "extrapolation" }
+companions.still = { model = { name = "persistence" }, members = 1 }
+inputs.steering.source = "wind"
+"#;
+        let config = Layers::from_text("t.toml", text).load().unwrap();
+        let contestants = Contestants::of_config(config).unwrap();
+        let [still, rain] = contestants.streams() else { panic!("a stream and its companion") };
+        assert_eq!((&*still.name, still.members, still.window_frames), ("rain/still", 1, 5));
+        assert_eq!((&*rain.name, rain.members, rain.window_frames), ("rain", 3, 5));
+        assert!(still.inputs.steering.is_some() && still.inputs.steering == rain.inputs.steering);
+        assert!(still.companions.is_empty() && still.verification.is_none() && rain.verification.is_some());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::judge::{Areas, Judge};
 use super::outcome::{self, Outcome};
 use super::report::MapImage;
 use super::state::{Done, DoneModel, State};
+use super::truth::Truth;
 use crate::commands::Usage;
 use crate::config::StreamConfig;
 use crate::dashboard::{Dashboard, Task};
@@ -51,6 +52,8 @@ pub struct Options {
     pub devices: Vec<Arc<str>>,
     /// Where forecasts are judged, besides on the whole grid.
     pub areas: Areas,
+    /// What forecasts are compared with, if not what they are made of.
+    pub truth: Option<Truth>,
     /// Files with the wind that steers the streams that are steered, for events that are files; a topic has its own.
     pub steering: Vec<PathBuf>,
     /// Where the report goes, and what has been done.
@@ -179,7 +182,8 @@ impl Engine {
         let mut events = opened.into_iter().map(|event| self.done(event)).collect::<anyhow::Result<Vec<_>>>()?;
         events.sort_by(|a, b| a.name.cmp(&b.name));
         let outcome = Outcome::new(&self.contestants, self.options.areas.names(), self.empty.clone(), events);
-        Ok(Some(outcome.published_after(self.options.publish_after)))
+        let truth = self.options.truth.as_ref().map(|truth| truth.name.clone());
+        Ok(Some(outcome.published_after(self.options.publish_after).compared_with(truth)))
     }
 
     /// The streams with their models on the device of one of the jobs.
@@ -236,8 +240,9 @@ impl Engine {
     }
 
     fn read(&self, input: &Input) -> anyhow::Result<Event> {
-        let Options { read, side, arrivals, .. } = &self.options;
-        input.open(read, *side, arrivals, self.contestants.streams())
+        let Options { read, side, arrivals, truth, .. } = &self.options;
+        let event = input.open(read, *side, arrivals, self.contestants.streams())?;
+        event.compared_with(truth.clone())
     }
 
     /// Some issue times of an event, as many as there are until it is over.
@@ -302,7 +307,7 @@ impl Engine {
             let shown = if shown.is_empty() { forecasts.iter().collect() } else { shown };
             let event = Mutex::new(event);
             let observed = |slot| {
-                event.lock().unwrap_or_else(PoisonError::into_inner).frame(slot).unwrap_or_else(|error| {
+                event.lock().unwrap_or_else(PoisonError::into_inner).observed(slot).unwrap_or_else(|error| {
                     tracing::warn!("a map has no observation: {}", Chain(error.as_ref()));
                     None
                 })
@@ -333,7 +338,8 @@ impl Engine {
         let models = self.contestants.digests()?;
         // With all that they are set to.
         let scores: Vec<_> = self.empty.iter().map(|score| format!("{} {score:?}", score.name())).collect();
-        let Options { side, every, arrivals, publish_after, devices, areas, steering, .. } = &self.options;
+        let Options { side, every, arrivals, publish_after, devices, areas, truth, steering, .. } = &self.options;
+        let truth = truth.as_ref().map(|truth| (&truth.name, &truth.identity));
         let Areas { regions, identity: stations, .. } = areas;
         let identity_of = |path: &PathBuf| Input::File(path.clone().into()).identity();
         let steering = steering.iter().map(identity_of).collect::<anyhow::Result<Vec<_>>>()?;
@@ -341,7 +347,7 @@ impl Engine {
         let program = std::env::current_exe().ok().and_then(|path| identity_of(&path).ok()).unwrap_or_default();
         let version = env!("CARGO_PKG_VERSION");
         let times = format!("{every} {arrivals:?} {publish_after:?}");
-        let settings = format!("{side:?} {times} {devices:?} {regions:?} {stations} {steering:?}");
+        let settings = format!("{side:?} {times} {devices:?} {regions:?} {stations} {truth:?} {steering:?}");
         Ok(format!("{version} {program} {streams} {models:?} {scores:?} {settings}"))
     }
 
@@ -352,26 +358,31 @@ impl Engine {
         judge: &Judge<'_>,
         time: IssueTime,
     ) -> anyhow::Result<Done> {
-        let left_out =
-            |reason: String| Done { issue_time: time.unix_seconds(), models: Vec::new(), left_out: Some(reason) };
+        let left_out = |failed: Vec<usize>, reason: String| Done {
+            issue_time: time.unix_seconds(),
+            models: Vec::new(),
+            failed,
+            left_out: Some(reason),
+        };
         let cadence = streams[0].source.cadence;
         let Some(delay_ms) = event.delay_ms(time, self.options.arrivals.delay) else {
-            return Ok(left_out("a window had not fired".to_owned()));
+            return Ok(left_out(Vec::new(), "a window had not fired".to_owned()));
         };
-        let (mut forecasts, mut seconds) = (Vec::new(), Vec::new());
+        let (mut forecasts, mut seconds, mut failures) = (Vec::new(), Vec::new(), Vec::new());
         for (number, (once, stream)) in models.iter_mut().zip(streams).enumerate() {
             let context = self.context(event, number, time)?;
             let started = Instant::now();
-            let forecast = match context.forecast(once, time) {
-                Ok(forecast) => forecast,
-                Err(error) => return Ok(left_out(format!("{}: {}", stream.name, Chain(error.as_ref())))),
-            };
-            let of_model = |reason: &&Degradation| !matches!(reason, Degradation::MissingFrames { .. });
-            if let Some(reason) = forecast.provenance.degraded.iter().find(of_model) {
-                return Ok(left_out(format!("{}: {reason:?}", stream.name)));
+            match context.forecast(once, time) {
+                Ok(forecast) => {
+                    forecasts.push(forecast);
+                    seconds.push(started.elapsed().as_secs_f64());
+                }
+                Err(error) => failures.push((number, format!("{}: {}", stream.name, Chain(error.as_ref())))),
             }
-            forecasts.push(forecast);
-            seconds.push(started.elapsed().as_secs_f64());
+        }
+        // A running stream publishes nothing then, and without one of the models there is nothing to compare.
+        if let Some((_, reason)) = failures.first() {
+            return Ok(left_out(failures.iter().map(|(number, _)| *number).collect(), reason.clone()));
         }
         let published_ms = delay_ms.saturating_add(self.options.publish_after.as_millis() as i64);
         let mut sums = vec![Vec::new(); forecasts.len()];
@@ -381,15 +392,25 @@ impl Engine {
             if lead.seconds() * 1000 <= published_ms {
                 continue;
             }
-            let observed = event.frame(cadence.step(time.slot(), step))?;
+            let observed = event.observed(cadence.step(time.slot(), step))?;
             let scored = judge.scores(&forecasts, lead, observed.as_deref());
             sums.iter_mut().zip(scored).for_each(|(sums, more)| sums.extend(more));
         }
         let models = forecasts.iter().zip(seconds).zip(sums).map(|((forecast, seconds), statistics)| DoneModel {
             digest: forecast.id.model_digest.to_string(),
             seconds,
+            fallback: fallback(forecast),
             statistics,
         });
-        Ok(Done { issue_time: time.unix_seconds(), models: models.collect(), left_out: None })
+        Ok(Done { issue_time: time.unix_seconds(), models: models.collect(), failed: Vec::new(), left_out: None })
     }
+}
+
+/// Why the fallback of its stream answered in place of a model, if it did: that is what a running stream publishes, too.
+fn fallback(forecast: &Forecast) -> Option<String> {
+    forecast.provenance.degraded.iter().find_map(|reason| match reason {
+        Degradation::MissingFrames { .. } => None,
+        Degradation::ModelFailed { message } => Some(message.clone()),
+        other => Some(format!("{other:?}")),
+    })
 }

@@ -10,6 +10,7 @@ use squall_fields::{Cadence, Frame, Grid, IssueTime, ValidTime};
 use squall_operators::window::Fired;
 
 use super::topic::TopicEvent;
+use super::truth::Truth;
 use crate::archive::Archive;
 use crate::config::StreamConfig;
 use crate::demo::event::{cut, cut_grid, wettest};
@@ -109,6 +110,10 @@ pub struct Event {
     part: Option<(Arc<Grid>, (usize, usize))>,
     /// Frames that were read and may be needed again.
     kept: BTreeMap<(ValidTime, usize), Arc<Frame>>,
+    /// What forecasts are compared with, if not these frames.
+    truth: Option<Truth>,
+    /// Frames of it that were read and may be needed again.
+    compared: BTreeMap<ValidTime, Arc<Frame>>,
 }
 
 impl Event {
@@ -137,7 +142,20 @@ impl Event {
             }
             None => None,
         };
-        Ok(Self { name, frames, places, topic, part, kept: BTreeMap::new() })
+        let (kept, compared) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { name, frames, places, topic, part, kept, truth: None, compared })
+    }
+
+    /// Has forecasts compared with other frames than these.
+    ///
+    /// # Errors
+    /// They lie on another grid, or cannot be read.
+    pub fn compared_with(self, truth: Option<Truth>) -> anyhow::Result<Self> {
+        if let Some(truth) = &truth {
+            let first = self.places.values().next().context("there is no frame")?;
+            truth.check(&self.frames.frame(*first)?.grid)?;
+        }
+        Ok(Self { truth, ..self })
     }
 
     /// The cadence of its slots: the least step between two.
@@ -152,7 +170,7 @@ impl Event {
     pub fn issue_times(&self, cadence: Cadence, window: usize, leads: usize, every: usize) -> Vec<IssueTime> {
         let Some(first) = self.places.keys().next() else { return Vec::new() };
         let oldest = cadence.step(*first, window as i64 - 1);
-        let observed = |slot: &ValidTime| (1..=leads as i64).any(|lead| self.has(cadence.step(*slot, lead)));
+        let observed = |slot: &ValidTime| (1..=leads as i64).any(|lead| self.is_observed(cadence.step(*slot, lead)));
         let slots = self.places.keys().filter(|slot| **slot >= oldest && observed(slot));
         slots.step_by(every.max(1)).map(|slot| IssueTime::from(*slot)).collect()
     }
@@ -160,6 +178,11 @@ impl Event {
     /// Whether there is a frame of a slot.
     pub fn has(&self, slot: ValidTime) -> bool {
         self.places.contains_key(&slot)
+    }
+
+    /// Whether there is something to compare forecasts of a slot with.
+    fn is_observed(&self, slot: ValidTime) -> bool {
+        self.truth.as_ref().map_or_else(|| self.has(slot), |truth| truth.has(slot))
     }
 
     /// The first and the last slot.
@@ -176,15 +199,35 @@ impl Event {
         self.at(slot, *place).map(Some)
     }
 
+    /// What forecasts of a slot are compared with, if there is anything.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn observed(&mut self, slot: ValidTime) -> anyhow::Result<Option<Arc<Frame>>> {
+        let Some(truth) = &self.truth else { return self.frame(slot) };
+        if let Some(frame) = self.compared.get(&slot) {
+            return Ok(Some(frame.clone()));
+        }
+        let Some(frame) = truth.frame(slot)? else { return Ok(None) };
+        let frame = Arc::new(self.part_of(frame));
+        self.compared.insert(slot, frame.clone());
+        Ok(Some(frame))
+    }
+
+    /// The part of a frame that is forecast.
+    fn part_of(&self, frame: Frame) -> Frame {
+        match &self.part {
+            Some((grid, corner)) => cut(frame, grid, *corner),
+            None => frame,
+        }
+    }
+
     fn at(&mut self, slot: ValidTime, place: usize) -> anyhow::Result<Arc<Frame>> {
         if let Some(frame) = self.kept.get(&(slot, place)) {
             return Ok(frame.clone());
         }
         let frame = self.frames.frame(place).with_context(|| format!("cannot read {slot} of {}", self.name))?;
-        let frame = Arc::new(match &self.part {
-            Some((grid, corner)) => cut(frame, grid, *corner),
-            None => frame,
-        });
+        let frame = Arc::new(self.part_of(frame));
         self.kept.insert((slot, place), frame.clone());
         Ok(frame)
     }
@@ -223,5 +266,6 @@ impl Event {
     /// Forgets the frames before a slot.
     pub fn forget_before(&mut self, slot: ValidTime) {
         self.kept = self.kept.split_off(&(slot, 0));
+        self.compared = self.compared.split_off(&slot);
     }
 }

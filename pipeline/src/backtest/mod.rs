@@ -19,6 +19,7 @@ pub mod outcome;
 pub mod report;
 pub mod state;
 pub mod topic;
+pub mod truth;
 pub mod verdict;
 
 pub use contestants::Contestants;
@@ -27,3 +28,4 @@ pub use event::{Event, Input};
 pub use judge::Areas;
 pub use outcome::Outcome;
 pub use topic::TopicEvent;
+pub use truth::Truth;

@@ -47,6 +47,8 @@ pub struct Outcome {
     cadence_seconds: f64,
     /// From when the windows were known to the publication.
     publish_after: Duration,
+    /// What forecasts were compared with, if not what they are made of.
+    truth: Option<Arc<str>>,
     tally: Tally,
     events: Vec<Event>,
 }
@@ -99,14 +101,22 @@ impl Outcome {
             .map(|(name, description, members)| report::Model {
                 name: name.to_owned(),
                 description,
-                digest: String::new(),
                 members,
+                ..report::Model::default()
             })
             .collect();
         for event in &events {
             for done in &event.done {
+                for place in &done.failed {
+                    if let Some(model) = models.get_mut(*place) {
+                        model.failures += 1;
+                    }
+                }
                 for (model, of) in models.iter_mut().zip(&done.models) {
-                    model.digest.clone_from(&of.digest);
+                    match &of.fallback {
+                        None => model.digest.clone_from(&of.digest),
+                        Some(_) => model.fallbacks += 1,
+                    }
                     for Sum { variable, region, lead, statistics } in &of.statistics {
                         let subject = Subject {
                             event: event.name.clone(),
@@ -135,6 +145,7 @@ impl Outcome {
             areas,
             cadence_seconds: source.cadence.step_seconds() as f64,
             publish_after: Duration::ZERO,
+            truth: None,
             tally: tally.with_all_events(),
             events,
         }
@@ -144,6 +155,12 @@ impl Outcome {
     #[must_use]
     pub(super) fn published_after(self, publish_after: Duration) -> Self {
         Self { publish_after, ..self }
+    }
+
+    /// Of forecasts that were compared with other frames than those that they are made of, if there are such.
+    #[must_use]
+    pub(super) fn compared_with(self, truth: Option<Arc<str>>) -> Self {
+        Self { truth, ..self }
     }
 
     /// The report, and the same as JSON, which does not say how long things took.
@@ -353,16 +370,32 @@ impl Outcome {
                 format_duration(self.publish_after)
             ));
         }
+        if let Some(truth) = &self.truth {
+            notes.push(format!("Forecasts are compared with {truth}, not with the frames that they are made of."));
+        }
         notes.push(
             "All models are judged on the cells and issue times that all of them have. Intervals and verdicts are by a \
              bootstrap of blocks of an hour of an event, the same blocks for both models, 1,000 draws; fewer than five \
-             blocks decide nothing, and an event of fewer has no intervals of its own. A forecast is late if it takes longer than the cadence."
+             blocks decide nothing. Intervals of an event of fewer are of blocks of half an hour (block_minutes in \
+             report.json): these resemble each other more, and the intervals are narrower than they should be; with fewer \
+             than five of them there are none. A forecast is late if it takes longer than the cadence."
                 .to_owned(),
         );
         if !self.areas.is_empty() {
             notes.push(format!(
                 "Scores of {} are in report.json; all others are of the whole grid, as are intervals and verdicts.",
                 self.areas.join(", ")
+            ));
+        }
+        for (place, model) in self.models.iter().enumerate().filter(|(_, model)| model.fallbacks > 0) {
+            let done = self.events.iter().flat_map(|event| &event.done);
+            let first = done.filter_map(|done| done.models.get(place)).find_map(|of| of.fallback.as_deref());
+            notes.push(format!(
+                "{}: at {} issue times its fallback answered, as while a stream runs, and is scored in its place; the first \
+                 time because {}",
+                model.name,
+                model.fallbacks,
+                first.unwrap_or_default()
             ));
         }
         for event in &self.events {

@@ -16,8 +16,10 @@ use squall_models::scores::Statistics;
 pub struct Done {
     /// In seconds since 1970.
     pub issue_time: i64,
-    /// Of each model, in the order of the models.
+    /// Of each model, in the order of the models; none where it was left out.
     pub models: Vec<DoneModel>,
+    /// The places of the models that gave no forecast, not even by their fallback.
+    pub failed: Vec<usize>,
     /// Why it was left out, if it was.
     pub left_out: Option<String>,
 }
@@ -29,6 +31,8 @@ pub struct DoneModel {
     pub digest: String,
     /// How long it took.
     pub seconds: f64,
+    /// Why its fallback answered in its place, if that did.
+    pub fallback: Option<String>,
     /// What counts, of each variable, region and lead.
     pub statistics: Vec<Sum>,
 }
@@ -110,7 +114,7 @@ mod tests {
     #[test]
     fn a_line_that_was_cut_off_is_done_again_and_another_backtest_begins_anew() {
         let folder = tempfile::tempdir().unwrap();
-        let done = |issue_time| Done { issue_time, models: vec![], left_out: None };
+        let done = |issue_time| Done { issue_time, models: vec![], failed: vec![], left_out: None };
         let mut state = State::open(folder.path(), "storm", "a").unwrap();
         for time in [1, 2] {
             state.add(done(time)).unwrap();

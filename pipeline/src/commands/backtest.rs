@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use sha2::{Digest, Sha256};
 use squall_connectors::options::ReadOptions;
 use squall_operators::verify::Region;
 
@@ -14,8 +15,8 @@ use super::verify::ScoreArguments;
 use super::{Expected, Overrides, Usage, duration, print, write_file};
 use crate::archive::read_options;
 use crate::backtest::report::html;
-use crate::backtest::{Areas, Contestants, Engine, Input, Options, TopicEvent};
-use crate::config::{LogKind, StreamConfig, are_bounds, is_device, is_region, region};
+use crate::backtest::{Areas, Contestants, Engine, Input, Options, TopicEvent, Truth};
+use crate::config::{Config, LogKind, StreamConfig, are_bounds, is_device, is_region, region};
 use crate::connect;
 use crate::dashboard::Dashboard;
 use crate::event_list::EventArguments;
@@ -24,6 +25,7 @@ use crate::publish::Arrivals;
 use crate::runtime::{Parts, isolated_decoders};
 use crate::signals::Stop;
 use crate::training::DataFile;
+use crate::verify::places::places;
 use crate::verify::series;
 
 /// Examples that `--help` shows.
@@ -33,6 +35,7 @@ pub const EXAMPLES: &str = "Examples:
   squall backtest --events configs/events.toml --split test --models persistence,steps:24 --side 256 --report out/t
   squall backtest configs/rain.toml --input event.nc --delay '2 min' --jitter '4 min' --report out/backtest
   squall backtest configs/rain.toml --report out/backtest
+  squall backtest configs/rain.toml --input event.nc --truth adjusted.nc --without-companions --report out/backtest
   squall backtest --input event.nc --models extrapolation,steps:24 --region north=20,62,30,66 --stations synop.nc --report out/b
 
 Every file is an event; without any, what the topic of the configuration's source holds is one. Of a list, without CONFIG, the events with the variables and cadence of the first one count. Writes report.html, for people, and report.json, with all scores. A backtest that was killed or
@@ -42,11 +45,14 @@ state of the report.";
 /// Arguments of `squall backtest`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Configuration whose streams are compared, all of one source.
+    /// Configuration whose streams are compared, all of one source, and with them their companions.
     #[arg(value_name = "CONFIG", required_unless_present = "models", conflicts_with_all = ["models", "leads"])]
     config: Option<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
+    /// Leave out the companions of the streams.
+    #[arg(long, requires = "config")]
+    without_companions: bool,
     /// Files with observations, an event each; without any the topic of the configuration's source is read to its end.
     /// What is not found from here is looked for in the folder SQUALL_DATA.
     #[arg(short, long, required_unless_present_any = ["config", "events"], num_args = 1.., value_name = "FILE")]
@@ -82,6 +88,10 @@ pub struct Arguments {
     /// forecast. Default: none.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     publish_after: Option<Duration>,
+    /// Files with the frames that forecasts are compared with, in place of those that they are made of (`inputs.truth`), for
+    /// events that are files. What is not found from here is looked for in the folder SQUALL_DATA.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    truth: Vec<PathBuf>,
     /// Files with the wind that steers the rain (`inputs.steering`), for events that are files.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     steering: Vec<PathBuf>,
@@ -95,7 +105,8 @@ pub struct Arguments {
     /// Score a part of the grid by itself, too (may be repeated); those of the configuration are scored anyway.
     #[arg(long = "region", value_name = "NAME=WEST,SOUTH,EAST,NORTH", value_parser = named_region)]
     regions: Vec<Region>,
-    /// Files with series of stations (CF-NetCDF), whose readings are truth at their places, too.
+    /// Files with series of stations (CF-NetCDF), whose readings are truth at their places, too. Of a topic those of
+    /// `inputs.stations` are read without.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     stations: Vec<PathBuf>,
     #[command(flatten)]
@@ -114,7 +125,7 @@ impl Arguments {
         let is_of_files = inputs.iter().any(|input| matches!(input, Input::File(_)));
         self.check_steering(contestants.streams(), is_of_files)?;
         let unit = contestants.streams()[0].source.variables[0].unit();
-        let scores = self.scores.start(unit, true)?;
+        let scores = self.asked(contestants.streams())?.start(unit, true)?;
         let options = Options {
             inputs,
             read,
@@ -128,7 +139,8 @@ impl Arguments {
             publish_after: self.publish_after.unwrap_or_default(),
             jobs: self.jobs.unwrap_or(self.devices.len()),
             devices: self.devices.clone(),
-            areas: self.areas(&contestants)?,
+            areas: self.areas(&contestants, is_of_files)?,
+            truth: self.truth(&contestants, is_of_files)?,
             steering: self.steering.clone(),
             folder: self.report.clone(),
         };
@@ -149,6 +161,19 @@ impl Arguments {
         Ok(())
     }
 
+    /// Which scores: those of the command line, and what it does not say as the streams are verified, which have to agree.
+    fn asked(&self, streams: &[StreamConfig]) -> Result<ScoreArguments, Usage> {
+        let mut verified = streams.iter().filter_map(|stream| Some((&stream.name, stream.verification.as_ref()?)));
+        let Some((name, first)) = verified.next() else { return Ok(self.scores.clone()) };
+        for (other, of_other) in verified {
+            if let Some((setting, argument)) = self.scores.undecided(first, of_other) {
+                let text = format!("streams {name} and {other} have different verification.{setting}: say {argument}");
+                return Err(Usage(text));
+            }
+        }
+        Ok(self.scores.clone().or(first))
+    }
+
     /// Winds are of files, and of streams that are steered; those without are told.
     fn check_steering(&self, streams: &[StreamConfig], is_of_files: bool) -> Result<(), Usage> {
         if self.steering.is_empty() && is_of_files {
@@ -165,7 +190,11 @@ impl Arguments {
         let given: Vec<DataFile> = self.input.iter().cloned().map(DataFile::from).collect();
         let files = |listed: Vec<DataFile>| given.iter().cloned().chain(listed).map(Input::File).collect::<Vec<_>>();
         if let Some(path) = &self.config {
-            let contestants = Contestants::of_config(self.overrides.load(path)?)?;
+            let mut config = self.overrides.load(path)?;
+            if self.without_companions {
+                config.streams.iter_mut().for_each(|stream| stream.companions.clear());
+            }
+            let contestants = Contestants::of_config(config)?;
             let source = &contestants.streams()[0].source;
             let read = read_options(source);
             let inputs = files(self.listed.files(&source.variables, source.cadence)?);
@@ -180,13 +209,51 @@ impl Arguments {
         Ok((contestants, read, files(listed)))
     }
 
+    /// What forecasts are compared with, if not what they are made of: files for files, and of a topic that of `inputs.truth`,
+    /// which is one for all.
+    fn truth(&self, contestants: &Contestants, is_of_files: bool) -> anyhow::Result<Option<Truth>> {
+        let streams = contestants.streams();
+        let named = agreed(streams, "truth", |stream| stream.inputs.truth.as_ref())?;
+        let usage = |text: String| -> anyhow::Result<Option<Truth>> { Err(Usage(text).into()) };
+        match (named, self.truth.as_slice()) {
+            (None, []) => Ok(None),
+            (Some((stream, source)), []) if is_of_files => usage(format!(
+                "stream {} is compared with source {} (inputs.truth): give its files by --truth, or those of --input again",
+                stream.name, source.name
+            )),
+            (Some((stream, source)), []) => {
+                let config = &contestants.config;
+                Ok(Some(Truth::of_topic(config, &parts(config)?, stream, source)?))
+            }
+            (_, _) if !is_of_files => {
+                usage("--truth is for files (--input, --events): of a topic that of inputs.truth is read".to_owned())
+            }
+            (named, files) => {
+                let (stream, source) = named.unwrap_or((&streams[0], &streams[0].source));
+                Ok(Some(Truth::of_files(files, stream, source)?))
+            }
+        }
+    }
+
     /// The regions of the configuration and of the command line, and what stations said.
-    fn areas(&self, contestants: &Contestants) -> anyhow::Result<Areas> {
+    fn areas(&self, contestants: &Contestants, is_of_files: bool) -> anyhow::Result<Areas> {
         let streams = contestants.streams();
         let of_config = streams.iter().filter_map(|stream| stream.verification.as_ref()).flat_map(|of| of.regions());
         let regions = distinct(of_config.chain(self.regions.iter().cloned()))?;
         if self.stations.is_empty() {
-            return Ok(Areas { regions, ..Areas::default() });
+            let Some((stream, _)) = agreed(streams, "stations", |stream| stream.inputs.stations.as_ref())? else {
+                return Ok(Areas { regions, ..Areas::default() });
+            };
+            if is_of_files {
+                tracing::warn!(
+                    stream = &*stream.name,
+                    "without the reports of inputs.stations nothing is scored at their places: give files by --stations"
+                );
+                return Ok(Areas { regions, ..Areas::default() });
+            }
+            let stations = places(&*parts(&contestants.config)?.connect, stream)?;
+            let identity = hex::encode(Sha256::digest(format!("{stations:?}")));
+            return Ok(Areas { regions, stations, identity });
         }
         let source = &streams[0].source;
         let stations = series::places(&self.stations, &source.variables, source.cadence)?;
@@ -204,11 +271,34 @@ fn topic(contestants: &Contestants) -> anyhow::Result<Input> {
             Usage("log.kind is \"memory\", which holds nothing to begin with: give files by --input".into()).into()
         );
     }
-    let parts = Parts {
-        decoders: Box::new(isolated_decoders),
-        ..Parts::new(config, connect::log(config), connect::store(config)?)
-    };
-    Ok(Input::Topic(Arc::new(TopicEvent::read(contestants, &parts)?)))
+    Ok(Input::Topic(Arc::new(TopicEvent::read(contestants, &parts(config)?)?)))
+}
+
+/// What topics are read with.
+fn parts(config: &Config) -> anyhow::Result<Parts> {
+    let parts = Parts::new(config, connect::log(config), connect::store(config)?);
+    Ok(Parts { decoders: Box::new(isolated_decoders), ..parts })
+}
+
+/// An input of this role with the first stream that has it: all that have one must have the same.
+///
+/// # Errors
+/// Two have different ones.
+fn agreed<'c, T: PartialEq>(
+    streams: &'c [StreamConfig],
+    role: &str,
+    of: impl Fn(&'c StreamConfig) -> Option<&'c T>,
+) -> Result<Option<(&'c StreamConfig, &'c T)>, Usage> {
+    let mut all = streams.iter().filter_map(|stream| Some((stream, of(stream)?)));
+    let Some(first) = all.next() else { return Ok(None) };
+    match all.find(|(_, other)| *other != first.1) {
+        Some((other, _)) => Err(Usage(format!(
+            "streams {} and {} have different inputs.{role}, and a backtest compares all models with the same: \
+             take one of them out of the configuration",
+            first.0.name, other.name
+        ))),
+        None => Ok(Some(first)),
+    }
 }
 
 /// Reads a device on the command line.

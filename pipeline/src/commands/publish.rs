@@ -168,6 +168,7 @@ impl Arguments {
             timestamps: Timestamps::Create,
             retention: Retention::Forever,
             max_record_bytes: StationLimits::default().max_bytes as u64,
+            unpacked: true,
         };
         let partitions = topic(connect, config, spec)?;
         let times: Vec<ValidTime> = archive.times().collect();
@@ -248,6 +249,7 @@ pub fn replay_topic(source: &SourceConfig) -> TopicSpec {
         timestamps: Timestamps::Create,
         retention: Retention::Forever,
         max_record_bytes: source.max_record_bytes,
+        unpacked: true,
     }
 }
 

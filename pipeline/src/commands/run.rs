@@ -39,7 +39,8 @@ pub struct Arguments {
     #[arg(long, value_name = "STREAM")]
     reset_progress: Vec<String>,
     /// A replay that repeats what the clock decided in the live run of INSTANCE (default: of this name): late records,
-    /// degraded forecasts, skipped windows. Needs runtime.clock = "log", and the topic of progress of that run.
+    /// degraded forecasts, skipped windows, and how far time went after the newest record. Needs runtime.clock = "log",
+    /// and the topic of progress of that run.
     #[arg(long, value_name = "INSTANCE", num_args = 0..=1, require_equals = true, conflicts_with = "clean")]
     as_recorded: Option<Option<String>>,
     /// A replay that decides nothing by the clock: every window is forecast in full (the default).

@@ -16,7 +16,7 @@ use squall_models::training;
 use squall_models::training::report::{self, LossLog};
 use squall_models::training::stages::Stage;
 use squall_models::training::validate::{self, Case, Comparison, Contestant};
-use squall_models::training::{Archive, Checkpoint, Event, Task, Trainer};
+use squall_models::training::{Archive, Checkpoint, Event, Parent, Task, Trainer, TrainingConfig};
 use squall_models::weights::{self, Metadata};
 
 use super::{ConfigFile, Usage, print};
@@ -92,12 +92,12 @@ impl Arguments {
             }
             None => Trainer::new(task, &train, device)?,
         };
-        if let Some((_, parameters)) = &start {
-            trainer.start_from(parameters)?;
+        if let Some((Metadata { spec, training_data, .. }, parameters)) = start {
+            trainer.start_from(&parameters)?;
+            trainer.descends_from(Parent { name: spec.name, training_data });
         }
-        let from = start.map(|(metadata, _)| metadata.spec.name);
         let file = self.config.path();
-        let course = Course { file, run: &run, from, train: &train, held_out: &held_out, cases: &cases };
+        let course = Course { file, run: &run, train: &train, held_out: &held_out, cases: &cases };
         course.follow(&mut trainer, self.minutes.map(|m| Duration::from_secs_f64(60.0 * m)))
     }
 }
@@ -119,8 +119,6 @@ pub(super) fn events(run: &RunConfig, files: &[DataFile]) -> anyhow::Result<Vec<
 struct Course<'a> {
     file: &'a Path,
     run: &'a RunConfig,
-    /// Name of the model whose weights it started from.
-    from: Option<String>,
     train: &'a Archive,
     held_out: &'a Archive,
     cases: &'a [Case],
@@ -179,16 +177,9 @@ impl Course<'_> {
         }
         let (run, output) = (self.run, &self.run.output);
         let Task { model, training: config } = trainer.task();
-        let training_data = self.train.events().iter().map(|event| event.name.clone()).collect();
-        let from = self.from.as_ref().map_or_else(String::new, |name| format!("from {name}, "));
-        let training = format!(
-            "{from}{} steps of {} crops of {} cells, AdamW to {:e}, average {}",
-            trainer.steps_done(),
-            config.batch * config.accumulate,
-            config.crop.size,
-            config.optimizer.learning_rate,
-            config.ema
-        );
+        let own = self.train.events().iter().map(|event| event.name.clone());
+        let training_data = with_those_of(trainer.parent(), own);
+        let training = in_words(trainer.parent(), trainer.steps_done(), config);
         let path = output.join("model.safetensors");
         let metadata = Metadata { training_data, training, ..Metadata::of(model.clone()) };
         weights::save(&path, &metadata, &trainer.averaged(), tch::Kind::BFloat16)?;
@@ -219,6 +210,32 @@ impl Course<'_> {
         }
         Ok(())
     }
+}
+
+/// The events that a model has learnt from: those of the model that it started from, then its own.
+fn with_those_of(parent: Option<&Parent>, own: impl Iterator<Item = String>) -> Vec<String> {
+    let mut all = parent.map_or_else(Vec::new, |parent| parent.training_data.clone());
+    for event in own {
+        if !all.contains(&event) {
+            all.push(event);
+        }
+    }
+    all
+}
+
+/// How a model was trained, as its file says it.
+fn in_words(parent: Option<&Parent>, steps: u64, config: &TrainingConfig) -> String {
+    let from = parent.map_or_else(String::new, |parent| format!("from {}, ", parent.name));
+    let average = match config.beta_average {
+        Some(beta) => format!("Beta average {beta}"),
+        None => format!("average {}", config.ema),
+    };
+    format!(
+        "{from}{steps} steps of {} crops of {} cells, AdamW to {:e}, {average}",
+        config.batch * config.accumulate,
+        config.crop.size,
+        config.optimizer.learning_rate
+    )
 }
 
 /// Scores a model beside the baselines of its variable.
@@ -293,4 +310,24 @@ fn smoothed(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
         (x, next)
     };
     points.into_iter().map(step).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_says_what_it_learnt_from_and_by_which_average() {
+        let of = |more: &str| {
+            let text = format!(r#"{{"steps": 9, "batch": 2, "accumulate": 3, "crop": {{"size": 32}}{more}}}"#);
+            serde_json::from_str::<TrainingConfig>(&text).unwrap()
+        };
+        let parent = Parent { name: "old".to_owned(), training_data: vec!["a".to_owned(), "b".to_owned()] };
+        assert_eq!(in_words(None, 9, &of("")), "9 steps of 6 crops of 32 cells, AdamW to 1e-4, average 0.9999");
+        let words = in_words(Some(&parent), 9, &of(r#", "beta_average": 0.5"#));
+        assert_eq!(words, "from old, 9 steps of 6 crops of 32 cells, AdamW to 1e-4, Beta average 0.5");
+        let own = || ["b", "c"].map(str::to_owned).into_iter();
+        assert_eq!(with_those_of(Some(&parent), own()), ["a", "b", "c"]);
+        assert_eq!(with_those_of(None, own()), ["b", "c"]);
+    }
 }

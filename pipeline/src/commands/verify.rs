@@ -18,7 +18,7 @@ use squall_operators::verify::{Places, Region};
 
 use super::backtest::{distinct, named_region};
 use super::{Overrides, Usage, print};
-use crate::config::{Config, StreamConfig};
+use crate::config::{Config, StreamConfig, VerificationConfig};
 use crate::verify::curves::Curves;
 use crate::verify::files::{ForecastFile, Observations};
 use crate::verify::places::places;
@@ -66,9 +66,9 @@ pub struct ScoreArguments {
     /// Thresholds of events, a value at or above being one; default: 0.1, 1 and 5 mm/h, or 5, 10 and 15 m/s.
     #[arg(long, value_delimiter = ',', value_name = "VALUES")]
     pub(crate) thresholds: Option<Vec<f32>>,
-    /// Sides of the windows of FSS, neighbourhood CSI and pooled CRPS, in cells.
-    #[arg(long, value_delimiter = ',', value_name = "CELLS", default_values_t = [1, 9, 33])]
-    scales: Vec<usize>,
+    /// Sides of the windows of FSS, neighbourhood CSI and pooled CRPS, in cells; default: 1, 9 and 33.
+    #[arg(long, value_delimiter = ',', value_name = "CELLS")]
+    scales: Option<Vec<usize>>,
     #[command(flatten)]
     fss: FssArguments,
     /// Scores to compute; default: all that there are.
@@ -79,18 +79,18 @@ pub struct ScoreArguments {
 /// How the fractions skill score is taken.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct FssArguments {
-    /// Windows of FSS: one around every cell, with no event beyond the grid, or those inside the grid alone.
-    #[arg(long, value_name = "WINDOWS", default_value = Border::default().name(), value_parser = choice(&Border::NAMED))]
-    fss_border: Border,
-    /// Events of FSS: values at or above a threshold, or above it.
-    #[arg(long, value_name = "EVENTS", default_value = Operator::default().name(), value_parser = choice(&Operator::NAMED))]
-    fss_operator: Operator,
+    /// Windows of FSS: one around every cell, with no event beyond the grid, as by default, or those inside the grid alone.
+    #[arg(long, value_name = "WINDOWS", value_parser = choice(&Border::NAMED))]
+    fss_border: Option<Border>,
+    /// Events of FSS: values at or above a threshold, as by default, or above it.
+    #[arg(long, value_name = "EVENTS", value_parser = choice(&Operator::NAMED))]
+    fss_operator: Option<Operator>,
 }
 
 impl FssArguments {
     /// What was chosen.
     pub(crate) fn options(self) -> FssOptions {
-        FssOptions { border: self.fss_border, operator: self.fss_operator }
+        FssOptions { border: self.fss_border.unwrap_or_default(), operator: self.fss_operator.unwrap_or_default() }
     }
 }
 
@@ -102,21 +102,59 @@ fn choice<T: Copy + Default + Send + Sync + 'static>(
     PossibleValuesParser::new(named.iter().map(|(name, _)| *name)).map(of)
 }
 
+/// Sides of windows where nothing is said.
+const SCALES: [usize; 3] = [1, 9, 33];
+
 impl ScoreArguments {
+    /// The same with what a stream's verification says of what was not asked for. Scores that were asked for themselves have the
+    /// usual thresholds and windows where it names none.
+    pub(crate) fn or(self, of: &VerificationConfig) -> Self {
+        let is_asked = self.scores.is_some();
+        let thresholds = Some(of.thresholds.clone()).filter(|list| !is_asked || !list.is_empty());
+        let scales = Some(of.scales.clone()).filter(|list| !is_asked || !list.is_empty());
+        let FssArguments { fss_border, fss_operator } = self.fss;
+        Self {
+            thresholds: self.thresholds.or(thresholds),
+            scales: self.scales.or(scales),
+            fss: FssArguments {
+                fss_border: fss_border.or(Some(of.fss_border)),
+                fss_operator: fss_operator.or(Some(of.fss_operator)),
+            },
+            scores: self.scores.or_else(|| Some(of.scores.iter().map(|name| (*name).to_owned()).collect())),
+        }
+    }
+
+    /// A setting in which two verifications differ and which was not asked for, with the argument that decides it.
+    pub(crate) fn undecided(
+        &self,
+        one: &VerificationConfig,
+        other: &VerificationConfig,
+    ) -> Option<(&'static str, &'static str)> {
+        let FssArguments { fss_border, fss_operator } = self.fss;
+        let all = [
+            ("scores", "--scores", self.scores.is_none() && one.scores != other.scores),
+            ("thresholds", "--thresholds", self.thresholds.is_none() && one.thresholds != other.thresholds),
+            ("scales", "--scales", self.scales.is_none() && one.scales != other.scales),
+            ("fss_border", "--fss-border", fss_border.is_none() && one.fss_border != other.fss_border),
+            ("fss_operator", "--fss-operator", fss_operator.is_none() && one.fss_operator != other.fss_operator),
+        ];
+        all.into_iter().find(|(.., differ)| *differ).map(|(setting, argument, _)| (setting, argument))
+    }
+
     /// Empty sums of the wanted scores of a quantity with this unit; without a grid those of windows and spectra make no
     /// sense, and are left out unless they are asked for.
     ///
     /// # Errors
     /// A name, a threshold or a scale is none.
     pub(crate) fn start(&self, unit: Unit, is_gridded: bool) -> Result<Vec<Box<dyn AnyScore>>, Usage> {
-        if self.scales.contains(&0) {
+        let scales = self.scales.clone().unwrap_or_else(|| SCALES.to_vec());
+        if scales.contains(&0) {
             return Err(Usage("--scales: a window has at least one cell".to_owned()));
         }
         let of_fields = ["csi-nearby", "fss", "pooled-crps", "pooled-max-crps", "spectrum"];
         let all = || list::measures().filter(|name| is_gridded || !of_fields.contains(name)).map(str::to_owned);
         let names = self.scores.clone().unwrap_or_else(|| all().collect());
-        let (thresholds, scales) = (self.thresholds_of(unit)?, self.scales.clone());
-        let settings = Settings { thresholds, scales, fss: self.fss.options() };
+        let settings = Settings { thresholds: self.thresholds_of(unit)?, scales, fss: self.fss.options() };
         list::start(&names, &settings).map_err(|error| Usage(format!("--scores: {error}")))
     }
 

@@ -52,10 +52,16 @@ pub(super) fn source(section: &Section<'_>, source: &SourceConfig) {
     }
 }
 
+/// Most windows of a stream that may be open at once. Each takes 45 bytes of the stream's progress, which is one record
+/// of a megabyte at most: decisions and positions have the rest.
+pub(super) const MAX_WINDOWS: u64 = 5_000;
+
 /// What was readable of a stream.
 pub(super) struct StreamParts<'a> {
     pub(super) source: Option<&'a str>,
     pub(super) times: Option<(Duration, Duration)>,
+    /// The source itself, and how many of its frames make a window.
+    pub(super) windows: Option<(&'a SourceConfig, u64)>,
 }
 
 /// Checks one stream, as far as it was readable.
@@ -64,12 +70,30 @@ pub(super) fn stream(section: &Section<'_>, parts: &StreamParts<'_>) {
         let (patience, horizon) = (super::format_duration(patience), super::format_duration(horizon));
         section.fault("patience", format!("must not exceed the horizon: got {patience}, the horizon is {horizon}"));
     }
+    if let Some(((_, horizon), (source, frames))) = parts.times.zip(parts.windows) {
+        open_windows(section, horizon, source, frames);
+    }
     let sources = section.context.root().section("sources");
     let names = || sources.keys().into_iter();
     if let Some(source) = parts.source.filter(|source| !names().any(|name| name == *source)) {
         let near = suggestion(source, names());
         let near = if near.is_empty() { format!("; sources are {}", quoted(names())) } else { near };
         section.fault("source", format!("no source is named \"{source}\"{near}"));
+    }
+}
+
+/// Windows are open from those that the newest frame is part of, which may come before its time, back to the horizon.
+fn open_windows(section: &Section<'_>, horizon: Duration, source: &SourceConfig, frames: u64) {
+    let cadence = Duration::from_secs(source.cadence.step_seconds().unsigned_abs());
+    let open = horizon.saturating_add(source.future_tolerance).as_millis().div_ceil(cadence.as_millis());
+    let open = open.saturating_add(frames.into());
+    if open > u128::from(MAX_WINDOWS) {
+        let cadence = super::format_duration(cadence);
+        let fault = format!(
+            "with one every {cadence}, {open} windows could be open at once, and a progress record has room for \
+             {MAX_WINDOWS}: expected a shorter horizon, or a future_tolerance of the source that is shorter"
+        );
+        section.fault("horizon", fault);
     }
 }
 

@@ -1,13 +1,15 @@
 //! What a person reads when a configuration is wrong, and what a right one means.
 
 use squall_connectors::kafka::Property;
-use squall_fields::Quantity;
+use squall_fields::{IssueTime, Quantity};
 use squall_models::baselines::Baseline;
 use squall_models::scores::{Border, Operator};
 use squall_operators::products::{ENSEMBLE, MEAN, PROBABILITIES};
+use squall_operators::progress::{Issued, Progress, RECORDED_LATER};
 
+use super::check::MAX_WINDOWS;
 use super::{Config, Faults, Layers, LogKind, ModelConfig};
-use crate::graph::verification_settings;
+use crate::graph::{progress_settings, verification_settings};
 
 const RIGHT: &str = r#"
 name = "here"
@@ -297,6 +299,83 @@ fn the_usual_fractions_skill_score_has_the_progress_of_before_and_another_has_it
     assert_eq!(other.remove("verification.fss_border").as_deref(), Some("interior"));
     assert_eq!(other.remove("verification.fss_operator").as_deref(), Some("above"));
     assert_eq!(other, usual);
+}
+
+#[test]
+fn progress_rests_on_what_windows_hold_and_on_times_to_the_millisecond() {
+    let settings = |source: &str, stream: &str| {
+        let of_radar = |line: &str, more: &str| (line.to_owned(), format!("{line}{more}\n"));
+        let (from, to) = of_radar("[[sources]]\nname = \"radar\"\n", source);
+        let text = RIGHT.replace(&from, &to);
+        let (from, to) = of_radar("source = \"radar\"\n", stream);
+        let text = text.replace(&from, &to);
+        progress_settings(Layers::from_text("x.toml", &text).load().unwrap().stream("rain").unwrap())
+    };
+    let usual = settings("", "");
+    let progress = Progress { settings: usual.clone(), ..Default::default() };
+    let lines: Vec<_> = usual.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+horizon = 1800 s
+patience = 180 s
+source.cadence = 300 s
+source.future_tolerance = 600 s
+source.grid = of the first frame
+source.quality.max_missing = 1
+source.quality.range = 0 to 500
+source.quality.spikes = none
+source.quality.stale = none
+source.topic = obs.radar.v1
+source.variables = lwe_precipitation_rate
+source.z_relation = 200 R^1.6
+window_frames = 4
+"#);
+    for (source, stream, difference) in [
+        ("", "patience = \"200 ms\"", "patience was 180 s, is 200 ms"),
+        ("", "horizon = \"1800900 ms\"", "horizon was 1800 s, is 1800900 ms"),
+        ("future_tolerance = \"1 h\"", "", "source.future_tolerance was 600 s, is 3600 s"),
+        ("z_relation = { a = 223.0, b = 1.53 }", "", "source.z_relation was 200 R^1.6, is 223 R^1.53"),
+        ("quality.range = [0.1, 300.0]", "", "source.quality.range was 0 to 500, is 0.1 to 300"),
+        ("quality.max_missing = 0.9", "", "source.quality.max_missing was 1, is 0.9"),
+        ("quality.spikes = 20.0", "", "source.quality.spikes was none, is 20"),
+        ("quality.stale = 3", "", "source.quality.stale was none, is 3"),
+    ] {
+        assert_eq!(progress.differences(&settings(source, stream)), [difference]);
+    }
+    // What was committed before these were recorded is good.
+    let mut before = progress;
+    before.settings.retain(|name, _| !RECORDED_LATER.contains(&name.as_str()));
+    assert_eq!(before.settings.len(), usual.len() - RECORDED_LATER.len(), "each of them is a setting");
+    assert!(before.differences(&settings("quality.max_missing = 0.9", "")).is_empty());
+    assert_eq!(before.differences(&settings("", "window_frames = 3")), ["window_frames was 4, is 3"]);
+}
+
+#[test]
+fn more_open_windows_than_a_progress_record_has_room_for_are_refused() {
+    let said = |lines: &str, tolerance: &str| {
+        let text = format!(
+            "[[sources]]\nname = \"radar\"\nvariables = [\"rain_rate\"]\ncadence = \"5 min\"\n{tolerance}\n\
+             [[streams]]\nname = \"rain\"\nsource = \"radar\"\nthresholds = [1.0]\n\
+             model = {{ name = \"extrapolation\" }}\n{lines}\n"
+        );
+        faults(&text).join("\n")
+    };
+    // 4996 slots of the horizon and of ten minutes of tolerance, and the 4 frames of a window.
+    assert_eq!(said("horizon = \"1498200 s\"", ""), "");
+    insta::assert_snapshot!(
+        said("horizon = \"1498201 s\"", ""),
+        @"x.toml:11: streams.rain.horizon: with one every 5 min, 5001 windows could be open at once, and a progress record has room for 5000: expected a shorter horizon, or a future_tolerance of the source that is shorter"
+    );
+    assert!(said("horizon = \"1498200 s\"", "future_tolerance = \"11 min\"").contains("5001 windows"));
+    assert!(said("horizon = \"1498200 s\"\nwindow_frames = 5", "").contains("5001 windows"));
+    assert!(said("horizon = \"9000000 days\"", "").contains("horizon: with one every 5 min"));
+
+    let time = |n: u64| IssueTime::from_unix_seconds(1_900_000_000 + n as i64);
+    let issued = |n| Issued { issue_time: time(n), next_revision: 99 };
+    let mut progress = Progress::default();
+    let empty = serde_json::to_vec(&progress).unwrap().len();
+    progress.state.windows = (0..MAX_WINDOWS).map(issued).collect();
+    let room = 1_000_000 / 4;
+    assert!(serde_json::to_vec(&progress).unwrap().len() - empty < room, "they take a quarter of a record at most");
 }
 
 #[test]

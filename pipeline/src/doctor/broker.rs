@@ -138,7 +138,8 @@ mod tests {
     fn log(ahead_ms: i64) -> MemoryLog {
         let (log, name) = (MemoryLog::new(), "obs".to_owned());
         let (timestamps, retention) = (Timestamps::LogAppend, Retention::Forever);
-        log.create(&[TopicSpec { name, partitions: 1, timestamps, retention, max_record_bytes: 1 << 20 }]).unwrap();
+        let (partitions, max_record_bytes, unpacked) = (1, 1 << 20, true);
+        log.create(&[TopicSpec { name, partitions, timestamps, retention, max_record_bytes, unpacked }]).unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
         let timestamp_ms = Some(now + ahead_ms);
         let (topic, partition) = ("obs".into(), Some(0));

@@ -110,8 +110,8 @@ fn the_index_is_read_with_its_tombstones() {
     let log = MemoryLog::new();
     let (partitions, retention) = (1, Retention::Compact);
     let timestamps = Timestamps::Create;
-    log.create(&[TopicSpec { name: "index".into(), partitions, timestamps, retention, max_record_bytes: 1 << 20 }])
-        .unwrap();
+    let (name, max_record_bytes, unpacked) = ("index".into(), 1 << 20, false);
+    log.create(&[TopicSpec { name, partitions, timestamps, retention, max_record_bytes, unpacked }]).unwrap();
     let append = |key: &'static str, value: Option<String>| {
         let (key, value) = (Some(Bytes::from(key)), value.map(Bytes::from));
         log.append(Outgoing {

@@ -45,7 +45,9 @@ pub fn build_reading(
     worker.dataflow_named::<Tick, _, _>(&format!("reading {}", first.source.name), |scope| {
         let probe = ProbeHandle::new();
         let sources = 1 + steering.iter().flatten().count();
-        let reading = SourceConfig { sources, ..source_config(first, inputs, None) };
+        // What does no harm to the least patient does none to the others.
+        let least = streams.iter().min_by_key(|stream| stream.patience).unwrap_or(first);
+        let reading = SourceConfig { sources, ..source_config(least, inputs, None) };
         let records = source(scope, reading, None, connect.clone(), context.clone(), probe.clone());
         let decoded = decode(records, decoder.clone(), context.clone());
         for (number, (stream, steering)) in streams.iter().zip(steering).enumerate() {

@@ -34,8 +34,8 @@ use timely::dataflow::{ProbeHandle, StreamVec};
 use timely::worker::Worker;
 
 use super::{
-    BesidePlan, SLOTS_BELIEVED, again, alone, infer_config, passed_of, progress_settings, quality_config,
-    source_config, stale, window_config, winds_core,
+    BesidePlan, again, alone, infer_config, passed_of, progress_settings, quality_config, seconds, source_config,
+    stale, window_config, winds_core,
 };
 use crate::config::{SourceConfig, StationsConfig, StreamConfig, VerificationConfig};
 use crate::inputs::Inputs;
@@ -132,7 +132,7 @@ pub fn verification_settings(stream: &StreamConfig, config: &VerificationConfig)
         ("verification.thresholds", texts(&config.thresholds)),
         ("verification.scales", list(config.scales.iter().map(ToString::to_string).collect())),
         ("verification.regions", list(config.regions.iter().map(|(name, of)| format!("{name}={of:?}")).collect())),
-        ("verification.horizon", format!("{} s", config.horizon.as_secs())),
+        ("verification.horizon", seconds(config.horizon)),
     ];
     settings.extend(own.map(|(name, value)| (name.to_owned(), value)));
     // As they are by default they are left out: progress from before there was a choice is still good.
@@ -275,7 +275,7 @@ pub fn build_verification(worker: &mut Worker, plan: &VerificationPlan) {
                 ..(*stream.source).clone()
             };
             let reading = of(inputs, &StreamConfig { source: from.into(), ..stream.clone() });
-            let jump = reading.jump.max(REPORTS_APART * SLOTS_BELIEVED);
+            let jump = reading.jump.max(REPORTS_APART + reading.disorder);
             let records = more(SourceReading { jump, ..reading });
             beside.push(passed_of(&records, home));
             let taken = PlacesConfig {

@@ -17,6 +17,7 @@ use squall_operators::tile;
 
 mod failures;
 mod processes;
+mod repeats;
 
 use super::*;
 use crate::broker::DevBroker;

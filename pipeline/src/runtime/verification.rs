@@ -9,12 +9,14 @@ use squall_connectors::station::StationDecoder;
 use squall_fields::KnowledgeTime;
 use squall_models::scores::list;
 use squall_operators::decisions::Keeper;
+use squall_operators::events;
 use squall_operators::infer::device::Device;
 use squall_operators::infer::{Resumed, Rules};
 use squall_operators::kept;
-use squall_operators::offload::Service;
+use squall_operators::offload::{Aside, Service};
 use squall_operators::ports::{Ledger, LedgerError, ReportDecoder};
 use squall_operators::progress::{Progress, StreamState};
+use squall_operators::publish::Publisher;
 use squall_operators::source::Clock;
 use squall_operators::source::budget::Budget;
 use squall_operators::stations::ReportReader;
@@ -30,26 +32,29 @@ use crate::config::{Config, StreamConfig, VerificationConfig};
 use crate::devices::{self, Devices, ModelFactory};
 use crate::graph::{self, CompanionPlan, StationsPlan, StreamPlan, VerificationPlan};
 use crate::inputs::{self, Inputs};
+use crate::threads;
 use crate::topics::{STATION_BYTES, dead_letters};
 use crate::watch;
 
 /// Tasks that wait for the thread that scores.
 const WAITING: usize = 64;
 
-/// The models beside those of streams, on threads of their own.
-pub(super) struct Companions(Devices);
+/// The models beside those of streams, on threads of their own, on which forecasts are scored, too.
+pub(super) struct Companions(Devices, Aside);
 
 impl Companions {
     /// Starts those of streams.
     ///
     /// # Errors
-    /// As [`devices::start`].
+    /// As [`devices::start`], or the system gives no threads.
     pub(super) fn start(streams: &[&StreamConfig], factory: &ModelFactory) -> anyhow::Result<Self> {
         let of = |stream: &&StreamConfig| -> Vec<StreamConfig> {
             stream.companions.iter().map(|(name, companion)| stream.of_companion(name, companion)).collect()
         };
         let all: Vec<StreamConfig> = streams.iter().flat_map(of).collect();
-        Ok(Self(devices::start(&all.iter().collect::<Vec<_>>(), factory)?))
+        let is_verified = streams.iter().any(|stream| stream.verification.is_some() || !stream.companions.is_empty());
+        let aside = if is_verified { Aside::start(threads::give_way)? } else { Aside::default() };
+        Ok(Self(devices::start(&all.iter().collect::<Vec<_>>(), factory, &aside)?, aside))
     }
 }
 
@@ -138,7 +143,9 @@ pub(super) fn plan(
     let Opened { progress, inputs, is_new, truth, stations, steering } = opened;
     let (topic, instance, name) = (&config.topics.progress, &config.name, stream.scores_name());
     let context = StreamContext {
-        budget: Budget::new(budget(config, processes)).into(),
+        budget: Budget::new(budget(config, processes.count())).into(),
+        // What the stream has forecast is to be scored, wherever the verification was that is repeated.
+        until: of_stream.context.until,
         ..StreamContext::new(name.clone(), of_stream.context.home)
     };
     let empty: Arc<[_]> = list::start(&verification.scores, &verification.settings())?.into();
@@ -180,16 +187,16 @@ pub(super) fn plan(
             regions: verification.regions(),
         };
         let mut scorer = Scorer::new(tools, &context);
-        let thread = Service::each(&format!("scores {}", stream.name), WAITING, move |task| scorer.answer(task))?;
+        let (of_scores, aside) = (format!("scores {}", stream.name), companions.1.clone());
+        let thread = Service::each(&of_scores, WAITING, move |task| aside.run(|| scorer.answer(task)))?;
         thread.health().attach(&context.control);
         let patience = (verification.behind_after.as_secs() / 3600) as u32;
         let standings = standings.into_iter().map(|(_, standing)| standing);
-        judge = Some(Judge {
-            thread,
-            ledger: Sums::new(sums.into_iter().map(|(_, sums)| sums).collect()),
-            archive,
-            skill: Skill::new(measures, stream.baselines(), patience, standings),
-        });
+        let skill = Skill::new(measures, stream.baselines(), patience, standings);
+        // Metrics know nothing of before, and the next hour may be long in closing.
+        skill.at_start().iter().for_each(|standing| events::Stands { stream: &stream.name, standing }.emit());
+        judge =
+            Some(Judge { thread, ledger: Sums::new(sums.into_iter().map(|(_, sums)| sums).collect()), archive, skill });
         for (name, companion) in &stream.companions {
             let stream = stream.of_companion(name, companion);
             let thread = companions.0.threads.get(&stream.device).context("every companion has a device")?;
@@ -206,8 +213,11 @@ pub(super) fn plan(
             Some(_) => rules(base, &of_companion, &keeper, (inputs.clock, progress.frontier))?,
             None => Rules::Clean,
         };
-        let publish = || super::publisher(instance, &of_companion, parts.store.clone(), parts.encoder.clone());
-        let publisher = companion.topics.as_ref().map(|_| publish());
+        let publisher = |_| {
+            let publisher = super::publisher(instance, &of_companion, parts.store.clone(), parts.encoder.clone());
+            Publisher { aside: companions.1.clone(), ..publisher }
+        };
+        let publisher = companion.topics.as_ref().map(publisher);
         Ok(CompanionPlan { name: name.clone(), publisher, device, rules, keeper, stream: of_companion })
     });
     let beside_it: Vec<CompanionPlan> = beside_it.collect::<anyhow::Result<_>>()?;

@@ -72,6 +72,13 @@ const fn alike(retention: Retention) -> Retention {
     }
 }
 
+/// What is said of an input whose batches the broker does not unpack.
+pub(super) fn packed(spec: &TopicSpec, found: &TopicInfo) -> Option<String> {
+    let needs = TopicInfo::UNPACKED;
+    let codec = found.compression.as_deref().filter(|codec| spec.unpacked && *codec != needs)?;
+    Some(format!("compression.type is {codec}, would be made with {needs}: what a batch unpacks to has no bound"))
+}
+
 /// Every difference between a topic as it is and as it should be. What the broker does not say is taken to be right.
 pub fn differences(role: Role, spec: &TopicSpec, found: &TopicInfo) -> Vec<Difference> {
     let mut differences = Vec::new();
@@ -86,6 +93,10 @@ pub fn differences(role: Role, spec: &TopicSpec, found: &TopicInfo) -> Vec<Diffe
     if let Some(timestamps) = found.timestamps.filter(|found| role == Role::Input && *found != spec.timestamps) {
         let (has, needs) = (stamps(timestamps), stamps(spec.timestamps));
         note(false, format!("message.timestamp.type is {has}, this clock wants {needs}"));
+    }
+    if (role, spec.timestamps, found.timestamps) == (Role::Progress, Timestamps::LogAppend, Some(Timestamps::Create)) {
+        let needs = "would be made with LogAppendTime, which tells the broker's clock";
+        note(false, format!("message.timestamp.type is CreateTime, {needs}: this machine's counts in its place"));
     }
     if let Some(retention) = found.retention.filter(|found| alike(*found) != alike(spec.retention)) {
         match (role, alike(spec.retention)) {
@@ -116,6 +127,9 @@ pub fn differences(role: Role, spec: &TopicSpec, found: &TopicInfo) -> Vec<Diffe
             }
         }
     }
+    if let Some(what) = packed(spec, found) {
+        note(false, what);
+    }
     differences
 }
 
@@ -125,12 +139,13 @@ mod tests {
 
     fn spec(retention: Retention) -> TopicSpec {
         let (name, partitions, timestamps) = ("t".into(), 1, Timestamps::Create);
-        TopicSpec { name, partitions, timestamps, retention, max_record_bytes: 1_000_000 }
+        TopicSpec { name, partitions, timestamps, retention, max_record_bytes: 1_000_000, unpacked: false }
     }
 
     fn found(partitions: i32, retention: Retention, max_record_bytes: u64) -> TopicInfo {
         let (retention, max_record_bytes) = (Some(retention), Some(max_record_bytes));
-        TopicInfo { name: "t".into(), partitions, timestamps: Some(Timestamps::LogAppend), max_record_bytes, retention }
+        let (name, timestamps, compression) = ("t".into(), Some(Timestamps::LogAppend), Some("producer".into()));
+        TopicInfo { name, partitions, timestamps, max_record_bytes, retention, compression }
     }
 
     fn said(role: Role, spec: &TopicSpec, found: &TopicInfo) -> Vec<(bool, String)> {
@@ -150,6 +165,35 @@ mod tests {
         let unknown =
             TopicInfo { timestamps: None, max_record_bytes: None, retention: None, ..found(1, Retention::Broker, 0) };
         assert_eq!(said(Role::Progress, &spec(Retention::CompactSoon), &unknown), []);
+    }
+
+    #[test]
+    fn that_batches_stay_packed_is_said_of_what_others_write() {
+        let input = TopicSpec { unpacked: true, ..spec(Retention::Compact) };
+        let is = |codec: Option<&str>| {
+            let compression = codec.map(str::to_owned);
+            said(Role::Progress, &input, &TopicInfo { compression, ..found(1, Retention::Compact, 1_100_000) })
+        };
+        for codec in ["producer", "gzip"] {
+            let said = is(Some(codec));
+            assert!(matches!(&said[..], [(false, what)] if what.contains(codec)), "{said:?}");
+        }
+        assert_eq!(is(Some("uncompressed")), []);
+        assert_eq!(is(None), []);
+        let own = spec(Retention::Compact);
+        assert_eq!(said(Role::Progress, &own, &found(1, Retention::Compact, 1_100_000)), []);
+    }
+
+    #[test]
+    fn that_a_topic_of_progress_tells_nothing_of_the_brokers_clock_is_said() {
+        let stamped = |timestamps| TopicInfo { timestamps, ..found(1, Retention::CompactSoon, 1_100_000) };
+        let spec = TopicSpec { timestamps: Timestamps::LogAppend, ..spec(Retention::CompactSoon) };
+        let of = |role, timestamps| said(role, &spec, &stamped(timestamps));
+        let told = of(Role::Progress, Some(Timestamps::Create));
+        assert!(matches!(&told[..], [(false, what)] if what.contains("broker's clock")), "{told:?}");
+        assert_eq!(of(Role::Progress, Some(Timestamps::LogAppend)), []);
+        assert_eq!(of(Role::Progress, None), []);
+        assert_eq!(of(Role::Output, Some(Timestamps::Create)), []);
     }
 
     #[test]

@@ -13,6 +13,44 @@ use squall_models::training::Event;
 use crate::commands::Usage;
 use crate::config::quantity::as_optional_cadence;
 
+/// An event that weights were trained on, as their file names it: `STEM from TIME (COUNT frames)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learnt {
+    /// Name of the file, without its ending.
+    pub stem: String,
+    /// First frame and number of frames, where the name says them.
+    pub frames: Option<(ValidTime, usize)>,
+}
+
+impl Learnt {
+    /// The name of so many frames of a file.
+    pub fn name(stem: &str, first: ValidTime, count: usize) -> String {
+        format!("{stem} from {first} ({count} frames)")
+    }
+
+    /// Reads a name. One that was written otherwise stands for a whole file.
+    pub fn read(name: &str) -> Self {
+        let parts = || {
+            let (stem, rest) = name.rsplit_once(" from ")?;
+            let (first, count) = rest.strip_suffix(" frames)")?.split_once(" (")?;
+            Some((stem, ValidTime::parse_rfc3339(first)?, count.parse().ok()?))
+        };
+        match parts() {
+            Some((stem, first, count)) => Self { stem: stem.to_owned(), frames: Some((first, count)) },
+            None => Self { stem: name.to_owned(), frames: None },
+        }
+    }
+
+    /// Whether it has some time in common with a part of a file; frames of both lie this cadence apart.
+    pub fn meets(&self, stem: &str, from: ValidTime, until: ValidTime, cadence: Cadence) -> bool {
+        let meets = |(first, count): (ValidTime, usize)| {
+            let last = cadence.step(first, count.saturating_sub(1) as i64);
+            first <= until && from <= last
+        };
+        self.stem == stem && self.frames.is_none_or(meets)
+    }
+}
+
 /// A file, or a part of one in time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DataFile {
@@ -67,7 +105,7 @@ impl DataFile {
             .map(|run| {
                 let frames = run.iter().map(|(position, _)| archive.frame(*position).map(Arc::new));
                 let frames = frames.collect::<Result<Vec<Arc<Frame>>, _>>()?;
-                let name = format!("{stem} from {} ({} frames)", frames[0].slot, frames.len());
+                let name = Learnt::name(&stem, frames[0].slot, frames.len());
                 Ok(Event::new(&name, cadence, &frames)?.of_domain(self.domain.as_deref().unwrap_or_default()))
             })
             .collect()
@@ -86,5 +124,26 @@ impl DataFile {
             .ok_or_else(|| Usage(format!("{name} does not exist, and SQUALL_DATA names no folder to look in")))?;
         let path = PathBuf::from(folder).join(&self.file);
         if path.exists() { Ok(path) } else { Err(Usage(format!("{name} is neither here nor in SQUALL_DATA")).into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_weights_have_learnt_from_is_known_by_its_file_and_its_time() {
+        let at = |hour: i64| ValidTime::from_unix_seconds(3600 * hour);
+        let cadence = Cadence::every_seconds(3600).unwrap();
+        let learnt = Learnt::read(&Learnt::name("a from b", at(10), 5));
+        assert_eq!(learnt, Learnt { stem: "a from b".to_owned(), frames: Some((at(10), 5)) });
+        let meets = |stem: &str, from, until| learnt.meets(stem, at(from), at(until), cadence);
+        assert!(meets("a from b", 14, 20) && meets("a from b", 0, 10) && meets("a from b", 11, 12));
+        assert!(!meets("a from b", 15, 20) && !meets("a from b", 0, 9) && !meets("a", 11, 12));
+        // As the weights that come with the program have it.
+        let shipped = Learnt::read("radar_fmi_20160928 from 2016-09-28T14:45:00Z (40 frames)");
+        assert_eq!((shipped.stem.as_str(), shipped.frames.map(|(_, count)| count)), ("radar_fmi_20160928", Some(40)));
+        let whole = Learnt::read("a storm");
+        assert!(whole.meets("a storm", at(0), at(1), cadence) && !whole.meets("a", at(0), at(1), cadence));
     }
 }

@@ -5,8 +5,11 @@ use squall_tests::rain::Rain;
 use squall_tests::setting::LIMIT;
 use squall_tests::{Kafka, Sent, Setting, forecasts};
 
-/// (lead, score, value, count) of each row, in the order of leads.
-fn rows(json: &Value) -> Vec<(f64, String, f64, f64)> {
+/// (lead, score, value, count).
+type Row = (f64, String, f64, f64);
+
+/// Each row of a report or of `squall verify`, in the order of leads.
+fn rows(json: &Value) -> Vec<Row> {
     let row = |row: &Value| {
         let number = |key: &str| row[key].as_f64();
         Some((number("lead_minutes")?, row["score"].as_str()?.to_owned(), number("value")?, number("count")?))
@@ -14,6 +17,45 @@ fn rows(json: &Value) -> Vec<(f64, String, f64, f64)> {
     let mut rows: Vec<_> = json["scores"].as_array().expect("a list of scores").iter().filter_map(row).collect();
     rows.sort_by(|a, b| (&a.1, a.0).partial_cmp(&(&b.1, b.0)).expect("leads are numbers"));
     rows
+}
+
+/// Each row of one of the models.
+fn rows_of(json: &Value, model: &str) -> Vec<Row> {
+    let mut json = json.clone();
+    json["scores"].as_array_mut().expect("a list of scores").retain(|row| row["model"] == model);
+    rows(&json)
+}
+
+/// What the scores are that backtests and `squall verify` are compared by.
+const SCORES: [&str; 2] = ["--scores", "crps,spread-skill"];
+
+/// What `squall verify` says of the files of published forecasts.
+fn earned(setting: &Setting, published: &[forecasts::Published], observed: &str, model: &str) -> Vec<Row> {
+    let files: Vec<String> = published.iter().map(|p| p.file().display().to_string()).collect();
+    let mut verify = vec!["verify", "--format", "json", "--observation", observed, "--model", model, "--forecast"];
+    verify.extend(files.iter().map(String::as_str));
+    let said = setting.start(&[&verify[..], &SCORES].concat()).success(LIMIT);
+    // The last window has leads beyond the end of the event, which is said before.
+    let json = said.find("\n{").map_or(&*said, |at| &said[at..]);
+    rows(&serde_json::from_str(json).expect("scores as JSON"))
+}
+
+/// The report of a backtest of a configuration over a file.
+fn backtest(setting: &Setting, config: &str, input: &str, name: &str) -> Value {
+    let report = setting.folder().join(name);
+    let folder = report.display().to_string();
+    let arguments = ["backtest", config, "--input", input, "--report", &folder];
+    setting.start(&[&arguments[..], &SCORES].concat()).success(LIMIT);
+    let text = std::fs::read(report.join("report.json")).expect("a report");
+    serde_json::from_slice(&text).expect("a report as JSON")
+}
+
+fn is_same(live: &[Row], own: &[Row]) {
+    assert_eq!(live.len(), own.len());
+    for (live, own) in live.iter().zip(own) {
+        assert_eq!((live.0, &live.1, live.3), (own.0, &own.1, own.3), "the same cases");
+        assert!((live.2 - own.2).abs() < TOLERANCE, "{live:?} {own:?}");
+    }
 }
 
 /// Files hold rain in steps of 0.01 mm/h; the error of a mean over thousands of cells is far below one.
@@ -28,35 +70,66 @@ fn a_backtest_says_what_the_forecasts_earn_that_a_run_through_kafka_publishes() 
     setting.publish(&rain.file);
     setting.run();
     let (config, input) = (setting.config(), rain.file.display().to_string());
-    let files: Vec<String> = forecasts::published(&setting).iter().map(|p| p.file().display().to_string()).collect();
-    assert_eq!(files.len(), 13, "a forecast for each full window");
-    let scores = ["--scores", "crps,spread-skill"];
-    let mut verify = vec!["verify", "--format", "json", "--observation", &input, "--model", "rain", "--forecast"];
-    verify.extend(files.iter().map(String::as_str));
-    let live = setting.start(&[&verify[..], &scores].concat()).success(LIMIT);
-    // The last window has leads beyond the end of the event, which is said before.
-    let json = live.find("\n{").map_or(&*live, |at| &live[at..]);
-    let live = rows(&serde_json::from_str(json).expect("scores as JSON"));
-
-    let backtest = |config: &str, name: &str| {
-        let report = setting.folder().join(name);
-        let folder = report.display().to_string();
-        let arguments = ["backtest", config, "--input", &input, "--report", &folder];
-        setting.start(&[&arguments[..], &scores].concat()).success(LIMIT);
-        let text = std::fs::read(report.join("report.json")).expect("a report");
-        rows(&serde_json::from_slice(&text).expect("a report as JSON"))
-    };
-    let own = backtest(&config, "report");
-    assert_eq!(live.len(), own.len());
-    for (live, own) in live.iter().zip(&own) {
-        assert_eq!((live.0, &live.1, live.3), (own.0, &own.1, own.3), "the same cases");
-        assert!((live.2 - own.2).abs() < TOLERANCE, "{live:?} {own:?}");
-    }
+    let published = forecasts::published(&setting);
+    assert_eq!(published.len(), 13, "a forecast for each full window");
+    let live = earned(&setting, &published, &input, "rain");
+    is_same(&live, &rows(&backtest(&setting, &config, &input, "report")));
     let text = std::fs::read_to_string(&config).expect("a configuration");
     let other = setting.folder().join("other.toml");
     std::fs::write(&other, text.replace("name = \"rain\"", "name = \"other\"")).expect("a configuration");
-    let other = backtest(&other.display().to_string(), "other");
+    let other = rows(&backtest(&setting, &other.display().to_string(), &input, "other"));
     assert!(live.iter().zip(&other).any(|(live, other)| (live.2 - other.2).abs() > 3.0 * TOLERANCE), "{other:?}");
+}
+
+/// A part of a real event forecast by a stream for each model, in one run through Kafka and in one backtest.
+fn of_four_models(name: &str, event: &str, from: &str) {
+    let mut setting = Setting::new(name);
+    let storm = ["--frames", "12", "--size", "64x64", "--variables", "rain"];
+    let rain = Rain::part(setting.folder(), event, from, 12, 64, -1);
+    let rain = rain.unwrap_or_else(|| Rain::storm(setting.folder(), event, &storm));
+    let weights = squall_tests::program::root().join("models/weights/cogdpm-rain.safetensors");
+    let weights = format!("file = \"{}\"", weights.display());
+    let stream = |model: &str, members: usize| {
+        format!("model = {{ {model} }}\nwindow_frames = 4\nleads = 12\nmembers = {members}\n")
+    };
+    let others =
+        [("extrapolation", "name = \"extrapolation\"", 1), ("steps", "name = \"steps\"", 24), ("cogdpm", &weights, 2)];
+    for (name, model, members) in others {
+        let (stream, index) = (stream(model, members), setting.topic(&format!("{name}.index")));
+        let topics = format!("topics = {{ index = \"{index}\" }}");
+        setting.more += &format!("[[streams]]\nname = \"{name}\"\nsource = \"radar\"\n{stream}{topics}\n");
+    }
+    setting.stream = stream("name = \"persistence\"", 1);
+    setting.publish(&rain.file);
+    setting.run();
+    let (config, input) = (setting.config(), rain.file.display().to_string());
+    let text = std::fs::read_to_string(config).expect("a configuration");
+    let mut streams = text.split("[[streams]]");
+    let shared = streams.next().expect("what all share");
+    for (model, stream) in ["rain", "extrapolation", "steps", "cogdpm"].into_iter().zip(streams) {
+        let kind = if model == "rain" { "index".to_owned() } else { format!("{model}.index") };
+        let published = forecasts::published_on(&setting.topic(&kind));
+        let issue_times: Vec<_> = published.iter().map(|p| p.issue_time.clone()).collect();
+        assert_eq!(issue_times, rain.full_windows(4), "{model}");
+        let live = earned(&setting, &published, &input, model);
+        // Eight leads lie within the event.
+        assert!(live.iter().filter(|row| row.1.contains("crps")).count() >= 8, "{live:?}");
+        // By itself: of several, a backtest scores the cells that all of them have.
+        let alone = setting.folder().join(format!("{model}.toml"));
+        std::fs::write(&alone, format!("{shared}[[streams]]{stream}")).expect("a configuration");
+        let report = backtest(&setting, &alone.display().to_string(), &input, model);
+        is_same(&live, &rows_of(&report, model));
+    }
+}
+
+#[test]
+fn four_models_earn_live_what_a_backtest_says_of_the_finnish_event() {
+    of_four_models("finnish", "radar_fmi_20170509.nc", "2017-05-09T12:00");
+}
+
+#[test]
+fn four_models_earn_live_what_a_backtest_says_of_the_swiss_event() {
+    of_four_models("swiss", "radar_mch_20150515.nc", "2015-05-15T16:30");
 }
 
 /// The report of a backtest of a configuration, as it lies there.
@@ -158,4 +231,36 @@ fn a_backtest_of_files_whose_frames_overtake_each_other_is_that_of_the_topic_tha
     setting.start(&[&publish[..], &["--shuffle-within", "8 min"]].concat()).success(LIMIT);
     let late = ["--input", &file, "--delay", "1 min", "--jitter", "8 min", "--seed", "3"];
     assert_eq!(report(&setting, "topic", &[]), report(&setting, "files", &late), "to the byte");
+}
+
+#[test]
+fn a_companion_earns_live_to_the_last_bit_what_a_backtest_of_the_topic_says_of_it() {
+    let mut setting = crate::scores::verified("backtest-companion");
+    // Persistence has a value everywhere: what STEPS has none of counts for neither, live and in a backtest.
+    setting.stream = setting.stream.replace("extrapolation", "persistence");
+    setting.more = setting.more.replace("persistence", "steps").replace("members = 1", "members = 3");
+    let storm = ["--frames", "14", "--size", "64x64", "--variables", "rain"];
+    let rain = Rain::storm(setting.folder(), "radar.nc", &storm);
+    setting.publish(&rain.file);
+    setting.run();
+    let report = setting.folder().join("report");
+    let (config, folder) = (setting.config(), report.display().to_string());
+    setting.start(&["backtest", &config, "--report", &folder]).success(LIMIT);
+    let text = std::fs::read(report.join("report.json")).expect("a report");
+    let json: Value = serde_json::from_slice(&text).expect("a report as JSON");
+    let models: Vec<_> = json["models"].as_array().expect("models").iter().map(|model| model["name"].clone()).collect();
+    assert_eq!(models, ["rain/steps", "rain"]);
+    let of = |json: &Value| json.as_str().map_or_else(|| json.to_string(), str::to_owned);
+    let mut live = crate::scores::region(&setting, "domain");
+    live.retain(|(contestant, ..), _| contestant == "steps");
+    let rows = json["scores"].as_array().expect("a list of scores");
+    let own = rows.iter().filter(|row| row["model"] == "rain/steps" && row["event"] == "all").filter_map(|row| {
+        let lead = row["lead_minutes"].as_f64()? as u64;
+        let key = ("steps".to_owned(), lead, of(&row["score"]), of(&row["threshold"]));
+        Some((key, (row["value"].as_f64()?, row["count"].as_f64()?)))
+    });
+    let own: std::collections::BTreeMap<_, _> = own.collect();
+    // CRPS and its fair one, three errors, two of ranks, and two tables, at three leads.
+    assert!(live.len() >= 3 * 7, "{live:?}");
+    assert_eq!(own, live);
 }

@@ -1,8 +1,13 @@
 //! Bad records: each goes to the dead-letter topic with its bytes, its place and the reason, and the stream goes on.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+use sha2::{Digest as _, Sha512};
 use squall_tests::program::{python, root};
 use squall_tests::rain::Rain;
 use squall_tests::setting::LIMIT;
@@ -18,6 +23,8 @@ struct Case {
     name: &'static str,
     record: Sent,
     reasons: &'static [&'static str],
+    /// Words of the detail.
+    says: &'static str,
 }
 
 fn cases(good: &Seen, partition: i32, known_ms: i64, folder: &Path) -> Vec<Case> {
@@ -29,7 +36,7 @@ fn cases(good: &Seen, partition: i32, known_ms: i64, folder: &Path) -> Vec<Case>
     let bad = |name: &str| fs::read(folder.join(format!("{name}.nc"))).expect("bad_frames.py has made it");
     let again = Sent::again(good, partition, known_ms);
     let with = |value: Vec<u8>| Sent { value, ..again.clone() };
-    let case = |name, record, reasons| Case { name, record, reasons };
+    let case = |name, record, reasons| Case { name, record, reasons, says: "" };
     vec![
         case("truncated NetCDF", with(bad("truncated")), &["undecodable"]),
         case("hostile superblock", with(bad("hostile")), &["undecodable"]),
@@ -48,6 +55,42 @@ fn cases(good: &Seen, partition: i32, known_ms: i64, folder: &Path) -> Vec<Case>
     ]
 }
 
+/// A WIS2 notification in place of a frame: it says of the file where it points that it holds the frame's bytes.
+fn notification(frame: &Sent, content_type: &str, href: &str) -> Sent {
+    let (digest, length) = (STANDARD.encode(Sha512::digest(&frame.value)), frame.value.len());
+    let link = json!({ "href": href, "rel": "canonical", "type": content_type, "length": length });
+    let properties = json!({ "integrity": { "method": "sha512", "value": digest } });
+    let feature = json!({ "type": "Feature", "properties": properties, "links": [link] });
+    let value = feature.to_string().into_bytes();
+    Sent { value, ..frame.clone() }.with_header("content-type", "application/geo+json")
+}
+
+/// Notifications whose links leave the store, each in its own way. All but the first lead to a good frame, which would
+/// be a duplicate if it were read.
+fn links_that_lead_out(good: &Seen, known_ms: i64, folder: &Path, store: &Path) -> Vec<Case> {
+    let outside = folder.join("outside");
+    fs::create_dir(&outside).expect("a folder");
+    fs::write(outside.join("frame.nc"), &good.value).expect("a file");
+    symlink(outside.join("frame.nc"), store.join("link.nc")).expect("a symbolic link");
+    symlink(&outside, store.join("folder")).expect("a symbolic link");
+    let store = store.display();
+    let links = [
+        ("a file of the system", "file:///etc/passwd".to_owned()),
+        ("a path that leads up", format!("file://{store}/../outside/frame.nc")),
+        ("a path that leads up from below", format!("file://{store}/inbox/../../outside/frame.nc")),
+        ("a path that leads up by encoded dots", format!("file://{store}/inbox/%2e%2e/%2E%2E/outside/frame.nc")),
+        ("a path that leads up by encoded slashes", format!("file://{store}/inbox/..%2f..%2foutside/frame.nc")),
+        ("a symbolic link to a file outside", format!("file://{store}/link.nc")),
+        ("a symbolic link to a folder outside", format!("file://{store}/folder/frame.nc")),
+    ];
+    let (frame, content_type) = (Sent::again(good, 0, known_ms), good.header("content-type"));
+    let case = |(name, href): (&'static str, String)| {
+        let record = notification(&frame, &content_type, &href);
+        Case { name, record, reasons: &["fetch"], says: "may not be read" }
+    };
+    links.into_iter().map(case).collect()
+}
+
 #[test]
 fn each_bad_record_becomes_a_dead_letter_and_the_stream_goes_on() {
     let source = Setting::new("bad-source");
@@ -56,8 +99,17 @@ fn each_bad_record_becomes_a_dead_letter_and_the_stream_goes_on() {
     let known = |frame: usize| rain.slots[frame] * 1000 + 1000;
 
     let setting = Setting::new("bad");
-    let cases = cases(&good[4], 0, known(4) + 1000, setting.folder());
+    let inbox = setting.store().join("inbox");
+    fs::create_dir_all(&inbox).expect("a folder");
+    let store = setting.store().canonicalize().expect("the store");
+    let mut cases = cases(&good[4], 0, known(4) + 1000, setting.folder());
+    cases.extend(links_that_lead_out(&good[4], known(4) + 1000, setting.folder(), &store));
     let mut records: Vec<Sent> = good.iter().enumerate().map(|(i, s)| Sent::again(s, 0, known(i))).collect();
+    // A frame whose link stays in the store, behind those that do not.
+    let linked = 7;
+    fs::write(inbox.join("frame.nc"), &good[linked].value).expect("a file");
+    let href = format!("file://{}/inbox/frame.nc", store.display());
+    records[linked] = notification(&records[linked], &good[linked].header("content-type"), &href);
     let after = 5;
     records.splice(after..after, cases.iter().map(|case| case.record.clone()));
     let topic = setting.topic("observations");
@@ -81,7 +133,9 @@ fn each_bad_record_becomes_a_dead_letter_and_the_stream_goes_on() {
         assert_eq!(letter.header("dead-letter-topic"), topic, "{name}");
         assert_eq!(letter.header("dead-letter-partition"), "0", "{name}");
         assert_eq!(letter.header("dead-letter-bytes"), case.record.value.len().to_string(), "{name}");
-        assert!(!letter.header("dead-letter-detail").is_empty(), "{name}: says what was expected and what came");
+        let detail = letter.header("dead-letter-detail");
+        assert!(!detail.is_empty(), "{name}: says what was expected and what came");
+        assert!(detail.contains(case.says), "{name}: {detail}");
         let kept = case.record.value.len().min(KEPT);
         assert!(letter.value == case.record.value[..kept], "{name}: the beginning of its bytes, as they were");
     }

@@ -87,6 +87,27 @@ fn said(forecast: &Published) -> Value {
     squall
 }
 
+/// Issue time, revision and mask of each.
+fn identities(forecasts: &[Published]) -> Vec<(String, u64, Vec<bool>)> {
+    forecasts.iter().map(|f| (f.issue_time.clone(), f.revision, f.mask())).collect()
+}
+
+/// Each is the other, to the last bit of its file.
+fn assert_equal(left: &[Published], right: &[Published]) {
+    assert_eq!(identities(left), identities(right));
+    for (left, right) in left.iter().zip(right) {
+        assert_eq!(said(left), said(right));
+        assert_eq!(files::difference(&left.file(), &right.file()), Vec::<String>::new(), "{}", left.issue_time);
+    }
+}
+
+/// The forecasts of a replay, under a name of its own, of what is on the topic.
+fn replay(setting: &Setting, name: &str, (source, stream): (&str, &str), flag: &str) -> Vec<Published> {
+    let run = Run::new(setting, name);
+    setting.start(&["run", &run.config("log", source, stream), flag]).success(LIMIT);
+    run.forecasts()
+}
+
 fn send(setting: &Setting, frames: &[Seen]) {
     let records: Vec<_> = frames.iter().map(|frame| Sent::again(frame, 0, 0)).collect();
     Kafka::shared().write(&setting.topic("live"), &records);
@@ -148,6 +169,8 @@ fn a_replay_as_recorded_is_the_live_run_to_the_last_bit_and_a_clean_one_has_ever
     let decided = ["squall_windows_skipped_total", "squall_deadlines_foreseen_total"].map(metric);
     let output = stop(running);
     assert!(decided.iter().all(|count| *count >= 1.0), "{decided:?}\n{output}");
+    let said_skipped = output.matches("skipped: the window is old and a newer one waits").count();
+    assert_eq!(said_skipped, decided[0] as usize, "each skip is said\n{output}");
 
     let of_live = live.forecasts();
     let reasons: Vec<_> = of_live.iter().map(Published::reasons).collect();
@@ -155,18 +178,8 @@ fn a_replay_as_recorded_is_the_live_run_to_the_last_bit_and_a_clean_one_has_ever
     assert!(of_live.iter().any(is_foreseen), "{reasons:?}");
     assert!(of_live.len() < slots.len() - 1, "some windows were skipped: {} forecasts", of_live.len());
 
-    let replay = |name: &str, flag: &str| {
-        let run = Run::new(&setting, name);
-        let config = run.config("log", RAIN, &stream);
-        setting.start(&["run", &config, flag]).success(LIMIT);
-        run.forecasts()
-    };
-    let again = replay("again", &format!("--as-recorded={}", live.name));
-    assert_eq!(again.len(), of_live.len());
-    for (left, right) in of_live.iter().zip(&again) {
-        assert_eq!(said(left), said(right));
-        assert_eq!(files::difference(&left.file(), &right.file()), Vec::<String>::new(), "{}", left.issue_time);
-    }
+    let replay = |name: &str, flag: &str| replay(&setting, name, (RAIN, stream.as_str()), flag);
+    assert_equal(&of_live, &replay("again", &format!("--as-recorded={}", live.name)));
     let clean = replay("clean", "--clean");
     let issue_times: Vec<_> = clean.iter().map(|forecast| forecast.issue_time.clone()).collect();
     assert_eq!(issue_times, slots[1..].iter().map(|slot| rfc3339(*slot)).collect::<Vec<_>>());
@@ -216,23 +229,146 @@ fn a_replay_as_recorded_knows_late_records_when_the_live_run_did() {
         let last = if full { vec![of(4, 0, all)] } else { vec![of(4, 0, [true, false, true]), of(4, 1, all)] };
         [&before[..], &last].concat()
     };
-    let identities = |forecasts: &[Published]| {
-        forecasts.iter().map(|f| (f.issue_time.clone(), f.revision, f.mask())).collect::<Vec<_>>()
-    };
     let of_live = live.forecasts();
     assert_eq!(identities(&of_live), expected(true), "{output}");
-    let replay = |name: &str, flag: &str| {
-        let run = Run::new(&setting, name);
-        setting.start(&["run", &run.config("log", RAIN, stream), flag]).success(LIMIT);
-        run.forecasts()
-    };
-    let again = replay("again", &format!("--as-recorded={}", live.name));
-    assert_eq!(identities(&again), identities(&of_live));
-    for (left, right) in of_live.iter().zip(&again) {
-        assert_eq!(said(left), said(right));
-        assert_eq!(files::difference(&left.file(), &right.file()), Vec::<String>::new(), "{}", left.issue_time);
-    }
+    let replay = |name: &str, flag: &str| replay(&setting, name, (RAIN, stream), flag);
+    assert_equal(&of_live, &replay("again", &format!("--as-recorded={}", live.name)));
     assert_eq!(identities(&replay("clean", "--clean")), expected(false));
+}
+
+/// Two windows miss a frame until their patience ends. Then that of the first comes, with a timestamp that the clock has long
+/// passed; that of the second never does, and no record comes after its patience.
+#[test]
+fn a_replay_as_recorded_goes_on_to_where_the_live_run_had_come() {
+    const STEP: i64 = 8;
+    // For the start, and for all that is sent then, on a busy machine. Between the two windows there are 16 s.
+    const ROOM_MS: i64 = 20_000;
+    const LATE: usize = 3;
+    const WAIT: [usize; 2] = [4, 6];
+    let setting = Setting::new("patience-recorded");
+    let (source, cadence) = (format!("variables = [\"rain_rate\"]\ncadence = \"{STEP} s\""), format!("{STEP} s"));
+    let storm = ["--size", "32x32", "--variables", "rain", "--cadence", &cadence];
+    let (frames, slots) = frames(9, STEP, &source, &storm);
+    let (kafka, topic) = (Kafka::shared(), setting.topic("live"));
+    Topics::of(kafka.address()).create(&topic, 1, &REPLAY);
+    let patience_ms = now_ms() - slots[WAIT[0]] * 1000 + ROOM_MS;
+    let stream = format!(
+        "model = {{ name = \"extrapolation\" }}\nwindow_frames = 3\nleads = 2\nmembers = 2\n\
+         patience = \"{patience_ms} ms\""
+    );
+    let live = Run::new(&setting, "live");
+    let mut running = setting.start(&["run", &live.config("wall", &source, &stream), "--log-format", "json"]);
+    let address = models::address(&mut running);
+    let in_time = |window: usize| {
+        assert!(now_ms() < slots[window] * 1000 + patience_ms, "too slow for this test: the patience was over before");
+    };
+    let newest = || models::metric(&address, "squall_newest_issue_time_seconds", &[("stream", "now")]);
+    let sent_ms = now_ms();
+    // The last one waits when the run is stopped, and is to be forecast by nobody.
+    let sent: Vec<_> = [0, 1, 2, 4, 6, 8].map(|i: usize| Sent::again(&frames[i], 0, sent_ms)).into();
+    kafka.write(&topic, &sent);
+    in_time(WAIT[0]);
+    running.until(LIMIT, "a forecast after its patience", || newest() >= Some(slots[WAIT[0]] as f64));
+    kafka.write(&topic, &[Sent::again(&frames[LATE], 0, sent_ms)]);
+    in_time(WAIT[1]);
+    running.until(LIMIT, "one that no record fired", || newest() >= Some(slots[WAIT[1]] as f64));
+    let output = stop(running);
+    assert!(output.contains("record became visible late"), "{output}");
+
+    let of = |slot: usize, revision: u64, mask: [bool; 3]| (rfc3339(slots[slot]), revision, mask.to_vec());
+    let (all, gap) = ([true; 3], [true, false, true]);
+    let of_live = live.forecasts();
+    let expected = [of(2, 0, all), of(3, 0, all), of(4, 0, gap), of(4, 1, all), of(6, 0, gap)];
+    let first: Vec<_> = identities(&of_live).into_iter().take(expected.len()).collect();
+    assert_eq!(first, expected, "{output}");
+    let replay = |name: &str, flag: &str| replay(&setting, name, (source.as_str(), stream.as_str()), flag);
+    assert_equal(&of_live, &replay("again", &format!("--as-recorded={}", live.name)));
+    // Who decides nothing knows the late frame with the others, and ends with the newest of them.
+    assert_eq!(identities(&replay("clean", "--clean")), [of(2, 0, all), of(3, 0, all), of(4, 0, all)]);
+}
+
+/// A live run whose model was asked once and has answered, in time or not, and how long that took in seconds.
+fn measured(run: &Run<'_>, stream: &str, frames: &[Seen]) -> (Running, String, f64) {
+    let mut running = run.setting.start(&["run", &run.config("wall", RAIN, stream), "--log-format", "json"]);
+    let address = models::address(&mut running);
+    send(run.setting, frames);
+    let device = [("stream", "now"), ("device", "cpu")];
+    let metric = |name: &str| models::metric(&address, name, &device);
+    running.until(LIMIT, "a measurement", || metric("squall_inference_seconds_count") >= Some(1.0));
+    let seconds = metric("squall_inference_seconds_sum").expect("how long it took");
+    (running, address, seconds)
+}
+
+/// There is a fifth of the time that a model takes, and what must not be given up decides what is. That a forecast in full
+/// takes half as long in one run as in another, or three times, changes nothing.
+#[test]
+fn steps_are_given_up_before_members_and_members_before_the_model() {
+    const STEPS: usize = 20;
+    const MEMBERS: usize = 12;
+    let setting = Setting::new("in-steps");
+    let (frames, slots) = frames(8, 300, RAIN, &["--size", "48x48", "--variables", "rain"]);
+    let weights = models::small_model(setting.folder());
+    let stream = |more: &str| {
+        format!(
+            "model = {{ file = \"{}\", sampler.solver = {{ method = \"ddim\", grid = \"uniform-t\", steps = {STEPS} }} }}\n\
+             window_frames = 2\nleads = 3\nmembers = {MEMBERS}\nhorizon = \"2 d\"\n{more}",
+            weights.display()
+        )
+    };
+    let (running, _, seconds) = measured(&Run::new(&setting, "full"), &stream(""), &frames[..2]);
+    stop(running);
+    let deadline_ms = (seconds * 1000.0 / 5.0).ceil();
+
+    // With half of the steps and one member there is time enough, with half of the steps and all members there is not.
+    let few_steps = format!("FewerSteps {{ steps: {}, of: {STEPS} }}", STEPS / 2);
+    let all_members = format!("members: {MEMBERS}");
+    for (name, min_steps, min_members, reason) in [
+        ("steps", 1, 1, "fewer_steps"),
+        ("members", STEPS / 2, 1, "fewer_members"),
+        ("model", STEPS, MEMBERS, "deadline_foreseen"),
+    ] {
+        let setting = Setting::new(&format!("in-steps-{name}"));
+        let run = Run::new(&setting, "live");
+        let stream = stream(&format!(
+            "deadline = \"{deadline_ms} ms\"\ndegrade = [\"steps\", \"members\", \"extrapolation\", \"persistence\"]\n\
+             min_steps = {min_steps}\nmin_members = {min_members}"
+        ));
+        let (mut running, address, _) = measured(&run, &stream, &frames[..2]);
+        let is_there = |forecast: &Published| forecast.reasons().contains(reason);
+        let newest = || models::metric(&address, "squall_newest_issue_time_seconds", &[("stream", "now")]);
+        let waiting = || models::metric(&address, "squall_device_requests", &[("device", "cpu")]);
+        // Even what was foreseen may miss the deadline; how long it took is then known before the next.
+        let mut sent = 2;
+        while sent < frames.len() && !run.forecasts().iter().any(is_there) {
+            send(&setting, &frames[sent..=sent]);
+            running.until(LIMIT, "a forecast", || newest() >= Some(slots[sent] as f64));
+            until(Duration::from_secs(30), || waiting() == Some(0.0));
+            sent += 1;
+        }
+        let output = stop(running);
+        let forecasts = run.forecasts();
+        let reasons: Vec<_> = forecasts.iter().map(Published::reasons).collect();
+        let given = forecasts.iter().find(|forecast| is_there(forecast));
+        let given = given.unwrap_or_else(|| panic!("{name}: {reasons:?}\n{output}"));
+        let squall = &given.json["properties"]["squall"];
+        // The first was chosen by one measurement, with nothing else to do.
+        let log = models::log(&output);
+        let first = log.iter().find(|line| line["left_ms"].is_u64()).and_then(|line| line["step"].as_str());
+        let first = first.unwrap_or_else(|| panic!("{name}: nothing was foreseen\n{output}"));
+        match name {
+            "steps" => {
+                assert!(first.contains("steps: Some") && first.contains(&all_members), "{first}\n{output}");
+            }
+            "members" => {
+                assert!(first.contains(&few_steps) && !first.contains(&all_members), "{first}\n{output}");
+                assert!(given.reasons().contains("fewer_steps"), "{reasons:?}");
+            }
+            _ => {
+                assert_eq!(first, "StandIn(Extrapolation)", "{output}");
+                assert_eq!(squall["model"], "extrapolation", "before persistence");
+            }
+        }
+    }
 }
 
 /// The device never answers: what comes is what another model says when the deadline passes, neither before nor long after.
@@ -329,16 +465,14 @@ fn replay_frames() -> usize {
     std::env::var("SQUALL_REPLAY_FRAMES").ok().and_then(|text| text.parse().ok()).unwrap_or(1500)
 }
 
-#[test]
-fn memory_is_flat_over_a_long_replay_with_a_model_slower_than_the_log() {
+/// Replays a long storm with a stream, and compares the memory of its first fifth with the most that it has later.
+fn memory_is_flat(setting: &Setting, stream: &str) {
     let frames = replay_frames();
     let limit = LIMIT + Duration::from_millis(100) * frames as u32;
-    let setting = Setting::new("long-replay");
     let number = frames.to_string();
     let storm =
         Rain::storm(setting.folder(), "long.nc", &["--frames", &number, "--size", "32x32", "--variables", "rain"]);
-    let run = Run::new(&setting, "replay");
-    let stream = "model = { name = \"extrapolation\" }\nwindow_frames = 2\nleads = 1\nmembers = 1";
+    let run = Run::new(setting, "replay");
     let config = run.config("log", RAIN, stream);
     let file = storm.file.display().to_string();
     setting.start(&["publish", &file, "--config", &config, "--speed", "max"]).success(limit);
@@ -359,6 +493,27 @@ fn memory_is_flat_over_a_long_replay_with_a_model_slower_than_the_log() {
     eprintln!("{} bytes after {} forecasts, then at most {most}", warm.1, warm.0);
     assert!(most <= warm.1 + warm.1 / 10, "{seen:?}");
     running.success(limit);
+}
+
+#[test]
+fn memory_is_flat_over_a_long_replay_with_a_model_slower_than_the_log() {
+    let stream = "model = { name = \"extrapolation\" }\nwindow_frames = 2\nleads = 1\nmembers = 1";
+    memory_is_flat(&Setting::new("long-replay"), stream);
+}
+
+#[test]
+fn memory_is_flat_over_a_long_replay_that_is_scored() {
+    let setting = Setting::new("long-scored-replay");
+    let [scores, statistics] = ["scores", "statistics"].map(|kind| setting.topic(kind));
+    // The windows of a day are full after 288 frames, before the first fifth is over.
+    let stream = format!(
+        "model = {{ name = \"extrapolation\" }}\nwindow_frames = 2\nleads = 6\nmembers = 2\nthresholds = [1.0]\n\
+         companions.persistence = {{ model = {{ name = \"persistence\" }}, members = 1 }}\n\
+         verification = {{ topics = {{ scores = \"{scores}\", statistics = \"{statistics}\" }} }}"
+    );
+    memory_is_flat(&setting, &stream);
+    let scored = judged(&statistics).into_keys().filter(|key| key.contains("persistence")).count();
+    assert!(scored >= replay_frames(), "{scored}");
 }
 
 /// Contestant, lead, valid time and sums of each record of raw statistics that counts.

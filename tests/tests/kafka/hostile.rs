@@ -1,6 +1,13 @@
 //! Nothing that a record holds ends the program: whatever its headers are, its dead letter is one that the topic takes.
+//! And what a batch unpacks to is bounded before it comes: the broker takes none that is larger than a record may be.
 
+use std::sync::{Mutex, PoisonError};
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::{ClientConfig, ClientContext};
 use squall_tests::rain::Rain;
+use squall_tests::setting::LIMIT;
 use squall_tests::topics::Topics;
 use squall_tests::{Kafka, Seen, Sent, Setting, forecasts};
 
@@ -75,4 +82,71 @@ fn a_dead_letter_topic_of_small_records_gets_small_dead_letters() {
     // Together they make one batch of the client, which has the same limit: they have to go one by one.
     let letters = goes_on_with(&setting, bad, 20_000);
     assert!(letters[3].header("dead-letter-headers-cut").ends_with(" more"));
+}
+
+/// Why each record was refused; nothing for one that was taken.
+#[derive(Default)]
+struct Answers(Mutex<Vec<Option<KafkaError>>>);
+
+impl ClientContext for Answers {}
+
+impl ProducerContext for Answers {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, _opaque: ()) {
+        let refused = result.as_ref().err().map(|(error, _)| error.clone());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(refused);
+    }
+}
+
+/// Sends records, known at a time, as one batch that is packed with gzip, and tells what the broker answers of each.
+fn send_packed(topic: &str, known_ms: i64, values: &[Vec<u8>]) -> Vec<Option<KafkaError>> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", Kafka::shared().address()).set("compression.type", "gzip");
+    // Long enough for all to be there, and room for them.
+    config.set("linger.ms", "5000").set("batch.size", "268435456").set("message.max.bytes", "268435456");
+    let producer: BaseProducer<Answers> = config.create_with_context(Answers::default()).expect("a producer");
+    for value in values {
+        let next = BaseRecord::<(), Vec<u8>>::to(topic).partition(0).timestamp(known_ms).payload(value);
+        let sent = producer.send(next);
+        assert!(sent.is_ok(), "{topic}: {:?}", sent.err().map(|(error, _)| error));
+    }
+    producer.flush(LIMIT).unwrap_or_else(|error| panic!("{topic}: {error}"));
+    let mut answers = producer.context().0.lock().unwrap_or_else(PoisonError::into_inner);
+    std::mem::take(&mut *answers)
+}
+
+#[test]
+fn a_batch_that_unpacks_to_more_than_its_topic_takes_is_refused_and_all_else_is_as_if_it_had_not_been() {
+    const MIB: usize = 1 << 20;
+    let mut setting = Setting::new("hostile-packed");
+    setting.source = "max_record_bytes = \"4 MiB\"\n".to_owned();
+    let (rain, records) = Rain::observed(setting.prefix(), 6);
+    let (early, late) = records.split_at(4);
+    let known_ms = early[3].timestamp_ms;
+    setting.start(&["topics", "create", &setting.config()]).success(LIMIT);
+    let (kafka, topics) = (Kafka::shared(), Topics::of(Kafka::shared().address()));
+    let topic = setting.topic("observations");
+
+    // Some 30 kB as it is sent: what bounds it so alone takes it.
+    let (zeros, taken) = (vec![vec![0; MIB]; 32], vec![None; 32]);
+    let (as_sent, most) = (setting.topic("as-sent"), topics.setting(&topic, "max.message.bytes"));
+    topics.create(&as_sent, 1, &[("max.message.bytes", most.as_str())]);
+    assert_eq!(send_packed(&as_sent, known_ms, &zeros), taken);
+
+    kafka.write(&topic, early);
+    let refused = KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
+    assert_eq!(send_packed(&topic, known_ms, &zeros), vec![Some(refused); 32], "its sender is told");
+    // The largest record that may be is still one that can be sent.
+    assert_eq!(send_packed(&topic, known_ms, &[vec![0; 4 * MIB]]), [None]);
+    kafka.write(&topic, late);
+    assert_eq!(kafka.read(&topic).len(), records.len() + 1);
+
+    let said = setting.run();
+    assert!(!said.contains("compression.type"), "{said}");
+    let issue_times: Vec<_> = forecasts::published(&setting).into_iter().map(|p| p.issue_time).collect();
+    assert_eq!(issue_times, rain.full_windows(3));
+    let letters = kafka.read(&setting.topic("dead-letters"));
+    let bytes: Vec<_> = letters.iter().map(|letter| letter.header("dead-letter-bytes")).collect();
+    assert_eq!(bytes, [(4 * MIB).to_string()], "and of what is no frame the dead letter");
 }

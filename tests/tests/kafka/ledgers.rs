@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::producer::Producer;
+use serde_json::Value;
 use squall_tests::forecasts::published_by;
 use squall_tests::program::{number, until};
 use squall_tests::rain::Rain;
 use squall_tests::setting::LIMIT;
 use squall_tests::topics::Topics;
-use squall_tests::{Kafka, Proxy, Running, Setting, models};
+use squall_tests::{Kafka, Proxy, Running, Seen, Sent, Setting, models};
 
 /// Short, so that what must outlast it does not take long.
 const TIMEOUT: &str = "log.transaction_timeout=3 s";
@@ -48,23 +49,94 @@ fn run(setting: &Setting, more: &[&str]) -> Running {
     setting.start(&[&["run", &setting.config()][..], more].concat())
 }
 
+/// Frames to be sent once more, known when they were known before.
+fn again(frames: &[Seen]) -> Vec<Sent> {
+    frames.iter().map(|frame| Sent::again(frame, 0, frame.timestamp_ms)).collect()
+}
+
+/// What a committed progress record says of who wrote it and how far the stream has come.
+#[derive(Debug)]
+struct Step {
+    /// Generation of the claim, and the commits since.
+    claim: (u64, u64),
+    /// Knowledge time before which everything is committed.
+    frontier: u64,
+    /// First offset of partition 0 that was not known by then; none before the first commit.
+    next: Option<i64>,
+}
+
+/// The committed progress of the stream, oldest first.
+fn steps(kafka: &Kafka, setting: &Setting) -> Vec<Step> {
+    let ledger = format!("{}/rain", setting.prefix());
+    let step = |record: &Seen| {
+        let json: Value = serde_json::from_slice(&record.value).expect("a progress record is JSON");
+        let of_claim = |name: &str| json["claim"][name].as_u64().expect("a claim");
+        Step {
+            claim: (of_claim("generation"), of_claim("commits")),
+            frontier: json["frontier"].as_u64().expect("a time"),
+            next: json["positions"][0]["next"].as_i64(),
+        }
+    };
+    let records = kafka.read(&setting.topic("progress"));
+    records.iter().filter(|record| record.key == ledger.as_bytes()).map(step).collect()
+}
+
+/// Cut off for many times the time-out of its transactions, and back while its successor is still at work.
 #[test]
 fn a_predecessor_that_comes_back_after_a_cut_stops_without_writing() {
+    const CUT: Duration = Duration::from_secs(25);
+    /// Frames that come once the network is mended, and of these those that come while the predecessor is still there.
+    const LATE: usize = 6;
+    const AT_ONCE: usize = 3;
     let proxy = Proxy::new();
     let kafka = Kafka::behind(&proxy);
     let (setting, _) = own("zombie", &kafka, 3);
     let rain = Rain::event(setting.folder()); // which takes long enough to be cut off in its middle
-    publish(&setting, &rain, &["--end"]);
+    publish(&setting, &rain, &[]);
+    let mut early = kafka.read(&setting.topic("observations"));
+    let late = early.split_off(early.len() - LATE);
+    let live = format!("{}.live", setting.prefix());
+    kafka.create(&live, 1);
+    kafka.write(&live, &again(&early));
+    let topic = format!("sources.radar.topic={live}");
     let through = format!("log.bootstrap_servers=127.0.0.1:{}", proxy.port());
-    let mut old = run(&setting, &["--set", MARKER, "--set", TIMEOUT, "--set", &through]);
+    // All windows but the newest, which fires once the log has gone on.
+    let of_frames = |frames: usize| frames - 3;
+    let published = || counts(&kafka, &setting).len();
+
+    let mut old = run(&setting, &["--set", MARKER, "--set", &topic, "--set", TIMEOUT, "--set", &through]);
     old.until_said(LIMIT, "forecasts", |said| said.matches("forecast stream=").count() >= 2);
-    proxy.cut(); // with forecasts under way, which it will want to commit
-    let new = run(&setting, &["--set", MARKER, "--set", TIMEOUT]);
-    new.success(LIMIT);
+    proxy.cut();
+    let cut = Instant::now();
+    let mut new = run(&setting, &["--set", MARKER, "--set", &topic]);
+    old.until_said(LIMIT, "it has forecasts to commit", |said| said.contains("committing failed"));
+    new.until(LIMIT, "it has taken over", || published() >= of_frames(early.len()));
+    std::thread::sleep(CUT.saturating_sub(cut.elapsed())); // the cut is the situation
+    assert!(!old.has_ended(), "it waits for its broker:\n{}", old.output());
     proxy.mend();
+    kafka.write(&live, &again(&late[..AT_ONCE]));
     let said = old.failure(6, LIMIT);
     assert!(said.contains("another instance has taken it over"), "{said}");
+
+    new.until(LIMIT, "it goes on", || published() >= of_frames(early.len() + AT_ONCE));
+    let mut rest = again(&late[AT_ONCE..]);
+    let last = rest.last().expect("frames").clone();
+    rest.push(last.end_of_log());
+    kafka.write(&live, &rest);
+    let said = new.success(LIMIT);
     assert_each_once(&kafka, &setting, &rain);
+    assert_eq!(said.matches("claiming the ledger").count(), 1, "it claimed once:\n{said}");
+    for trouble in ["opening a ledger failed", "committing failed", "another instance", "fenced"] {
+        assert!(!said.to_lowercase().contains(trouble), "{trouble}: nobody disturbs the successor:\n{said}");
+    }
+    let steps = steps(&kafka, &setting);
+    for pair in steps.windows(2) {
+        let [old, new] = pair else { continue };
+        let goes_on = new.claim > old.claim && new.frontier >= old.frontier && new.next >= old.next;
+        assert!(goes_on, "{old:?}, then {new:?}");
+    }
+    let claims = |step: Option<&Step>| step.map(|step| step.claim.0);
+    assert_eq!((claims(steps.first()), claims(steps.last())), (Some(1), Some(2)), "{steps:?}");
 }
 
 #[test]
@@ -151,7 +223,7 @@ fn what_the_broker_refuses_is_left_out_and_told() {
     let counted = models::metric(&address, "squall_refused_records_total", &[("topic", quantiles.as_str())]);
     assert!(told > 0 && counted == Some(told as f64), "{counted:?}\n{}", running.output());
     let last = kafka.read(&setting.topic("observations")).pop().expect("frames");
-    let end = squall_tests::Sent::again(&last, 0, last.timestamp_ms).end_of_log();
+    let end = Sent::again(&last, 0, last.timestamp_ms).end_of_log();
     kafka.write(&setting.topic("observations"), &[end]);
     running.success(LIMIT);
     assert_each_once(kafka, &setting, &rain);
@@ -173,10 +245,7 @@ fn commits_go_on_soon_after_the_broker_is_back() {
     let late = frames.split_off(frames.len() - 2);
     let live = format!("{}.live", setting.prefix());
     kafka.create(&live, 1);
-    let sent = |frames: &[squall_tests::Seen]| -> Vec<_> {
-        frames.iter().map(|frame| squall_tests::Sent::again(frame, 0, frame.timestamp_ms)).collect()
-    };
-    kafka.write(&live, &sent(&frames));
+    kafka.write(&live, &again(&frames));
     let topic = format!("sources.radar.topic={live}");
     let mut running = run(&setting, &["--set", MARKER, "--set", &topic]);
     let published = |kafka: &Kafka| counts(kafka, &setting).len();
@@ -187,7 +256,7 @@ fn commits_go_on_soon_after_the_broker_is_back() {
     std::thread::sleep(away); // the outage is the situation
     kafka.broker().restart().expect("a broker that comes back");
     let back = Instant::now();
-    kafka.write(&live, &sent(&late));
+    kafka.write(&live, &again(&late));
     running.until(LIMIT, "forecasts again", || published(&kafka) >= 9);
     let took = back.elapsed();
     let (away, took_seconds) = (away.as_secs(), took.as_secs_f64());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use squall_tests::rain::Rain;
+use squall_tests::rain::{Rain, rfc3339};
 use squall_tests::setting::LIMIT;
 use squall_tests::topics::{REPLAY, Topics};
 use squall_tests::{Kafka, Running, Seen, Sent, Setting, forecasts, models};
@@ -11,6 +11,17 @@ fn frames(name: &str, count: usize) -> (Vec<Seen>, Vec<i64>) {
     let source = Setting::new(name);
     let rain = Rain::small(source.folder(), count);
     (source.published(&rain.file), rain.slots)
+}
+
+/// Frames that are minutes old.
+fn frames_of_now(name: &str, count: usize) -> (Vec<Seen>, Vec<i64>) {
+    const CADENCE: i64 = 300;
+    let source = Setting::new(name);
+    let first = chrono::Utc::now().timestamp() / CADENCE * CADENCE - count as i64 * CADENCE;
+    let (start, number) = (rfc3339(first), count.to_string());
+    let arguments = ["--frames", &number, "--size", "32x32", "--variables", "rain", "--start", &start];
+    let storm = Rain::storm(source.folder(), "storm.nc", &arguments);
+    (source.published(&storm.file), storm.slots)
 }
 
 fn records(seen: &[Seen], slots: &[i64], range: std::ops::Range<usize>) -> Vec<Sent> {
@@ -98,7 +109,7 @@ fn a_topic_that_ends_before_a_position_stops_the_stream_unless_it_may_go_on() {
     assert_eq!(counted, Some(1.0), "{}", running.output());
     kafka.write(&topic, &records(&seen, &slots, 5..9));
     // Of frames that came after the cut alone.
-    let full = squall_tests::rain::rfc3339(slots[7]);
+    let full = rfc3339(slots[7]);
     let new = || published(&kafka).into_iter().find(|forecast| forecast.issue_time == full);
     running.until(LIMIT, "a new forecast", || new().is_some());
     assert_eq!(new().map(|forecast| (forecast.revision, forecast.mask())), Some((0, vec![true; 3])));
@@ -126,11 +137,11 @@ fn a_topic_that_is_made_again_under_a_running_stream_stops_it() {
 #[test]
 fn a_partition_that_is_added_is_read_without_a_restart() {
     let topics = Topics::of(Kafka::shared().address());
-    let (seen, slots) = frames("grows-source", 3);
+    let (seen, slots) = frames_of_now("grows-source", 3);
     let mut setting = Setting::new("grows");
     setting.clock = "wall";
-    // The frames are old: far behind the horizon, but for this.
-    setting.stream += "horizon = \"9000 d\"\n";
+    // However long the start takes.
+    setting.stream += "horizon = \"2 d\"\n";
     let topic = setting.topic("observations");
     topics.create(&topic, 1, &[("message.timestamp.type", "LogAppendTime")]);
     let send = |i: usize, partition: i32| {

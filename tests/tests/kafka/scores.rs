@@ -1,7 +1,7 @@
 //! Forecasts are scored as they come true, on a real broker.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use squall_tests::rain::{Rain, rfc3339};
@@ -12,7 +12,7 @@ use crate::clients::script;
 use crate::processes::start;
 
 /// A setting whose stream is verified, with persistence beside it, which is published, too.
-fn verified(name: &str) -> Setting {
+pub(crate) fn verified(name: &str) -> Setting {
     let mut setting = Setting::new(name);
     let (scores, statistics) = (setting.topic("scores"), setting.topic("statistics"));
     setting.more = format!(
@@ -47,7 +47,7 @@ fn overall(setting: &Setting) -> BTreeMap<(String, u64, String, String), (f64, f
 }
 
 /// The same of a region.
-fn region(setting: &Setting, region: &str) -> BTreeMap<(String, u64, String, String), (f64, f64)> {
+pub(crate) fn region(setting: &Setting, region: &str) -> BTreeMap<(String, u64, String, String), (f64, f64)> {
     let mut all = BTreeMap::new();
     for json in newest(&Kafka::shared().read(&setting.topic("scores"))).values() {
         if json["window"]["name"] != "all" || json["region"] != region {
@@ -79,39 +79,58 @@ const SMALL: [&str; 4] = ["--frames", "14", "--size", "48x48"];
 /// The scores of rain, by the names that they are asked for.
 const OF_RAIN: &str = "crps,mae,csi,rank";
 
-/// Compares what was scored with what `squall verify` says of the files and an observation: so many numbers at least.
-fn is_scored_like_its_files(setting: &Setting, observed: &Path, scores: &str, at_least: usize) {
-    let live = overall(setting);
-    let files: Vec<String> = forecasts::published(setting).iter().map(|p| p.file().display().to_string()).collect();
+/// Compares what was scored with what `squall verify` says of the files and of what was observed, with more arguments for
+/// it: so many numbers at least, in each of the regions.
+fn is_scored_like_its_files(setting: &Setting, observed: &[PathBuf], more: &[&str], at_least: &[(&str, usize)]) {
+    // Of a forecast that was revised, the newest revision counts.
+    let published = forecasts::published(setting);
+    let files: BTreeMap<&str, String> =
+        published.iter().map(|p| (p.issue_time.as_str(), p.file().display().to_string())).collect();
     assert_eq!(files.len(), 12);
-    let observed = observed.display().to_string();
-    let mut arguments = vec!["verify", "--format", "json", "--observation", &observed, "--model", "published"];
-    arguments.extend(["--scores", scores, "--thresholds", "0.1,1", "--forecast"]);
-    arguments.extend(files.iter().map(String::as_str));
+    let observed: Vec<String> = observed.iter().map(|path| path.display().to_string()).collect();
+    let mut arguments = vec!["verify", "--format", "json", "--model", "published", "--thresholds", "0.1,1"];
+    arguments.extend(more.iter().copied());
+    arguments.push("--observation");
+    arguments.extend(observed.iter().map(String::as_str));
+    arguments.push("--forecast");
+    arguments.extend(files.values().map(String::as_str));
     let said = setting.start(&arguments).success(LIMIT);
     let json: Value = serde_json::from_str(said.find("\n{").map_or(&*said, |at| &said[at..])).expect("scores as JSON");
-    let mut compared = 0;
-    for row in json["scores"].as_array().expect("a list") {
-        let Some(value) = row["value"].as_f64() else { continue };
-        let of = |json: &Value| json.as_str().map_or_else(|| json.to_string(), str::to_owned);
-        let lead = row["lead_minutes"].as_f64().expect("a lead") as u64;
-        let key = ("published".to_owned(), lead, of(&row["score"]), of(&row["threshold"]));
-        let count = row["count"].as_f64().expect("a count");
-        assert_eq!(live.get(&key), Some(&(value, count)), "{key:?}");
-        compared += 1;
+    let rows = json["scores"].as_array().expect("a list");
+    for (name, at_least) in at_least {
+        let live = region(setting, name);
+        let mut compared = 0;
+        for row in rows.iter().filter(|row| row["region"] == *name) {
+            let Some(value) = row["value"].as_f64() else { continue };
+            let of = |json: &Value| json.as_str().map_or_else(|| json.to_string(), str::to_owned);
+            let lead = row["lead_minutes"].as_f64().expect("a lead") as u64;
+            let key = ("published".to_owned(), lead, of(&row["score"]), of(&row["threshold"]));
+            let count = row["count"].as_f64().expect("a count");
+            assert_eq!(live.get(&key), Some(&(value, count)), "{name}: {key:?}");
+            compared += 1;
+        }
+        assert!(compared >= *at_least, "{name}: {compared} numbers were compared");
+        let persistence: BTreeSet<_> = live.keys().filter(|key| key.0 == "persistence").map(|key| key.1).collect();
+        assert_eq!(persistence, BTreeSet::from([5, 10, 15]), "{name}: the companion is scored, too");
     }
-    assert!(compared >= at_least, "{compared} numbers were compared");
-    let persistence: BTreeSet<_> = live.keys().filter(|key| key.0 == "persistence").map(|key| key.1).collect();
-    assert_eq!(persistence, BTreeSet::from([5, 10, 15]), "the companion is scored, too");
+    let regions: BTreeSet<&str> = rows.iter().filter_map(|row| row["region"].as_str()).collect();
+    assert_eq!(regions, at_least.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>());
 }
 
 #[test]
 fn what_a_stream_scores_is_what_its_files_score_afterwards() {
-    let setting = verified("scores-batch");
+    let mut setting = verified("scores-batch");
+    // The northern half of the grid, whose middle is at 60 degrees.
+    setting.more += "regions = { north = [20, 60, 30, 66] }\n";
     let (rain, records) = storm(setting.folder(), "1", &SMALL);
     write(&setting, 1, &records);
     setting.run();
-    is_scored_like_its_files(&setting, &rain.file, OF_RAIN, 31);
+    let more = ["--scores", OF_RAIN, "--region", "north=20,60,30,66"];
+    is_scored_like_its_files(&setting, &[rain.file], &more, &[("domain", 31), ("north", 15)]);
+    let whole = overall(&setting);
+    for (key, (_, count)) in region(&setting, "north") {
+        assert!(0.0 < count && count < whole[&key].1, "{key:?}: {count}");
+    }
     // The companion is published beside it, on topics of its own.
     let beside = forecasts::published_on(&companion(&setting, "index"));
     let issue_times = |all: &[forecasts::Published]| all.iter().map(|p| p.issue_time.clone()).collect::<Vec<_>>();
@@ -145,7 +164,8 @@ fn a_wind_and_its_companion_are_scored_as_vectors_and_compared_by_the_energy_sco
     setting.start(&publish).success(LIMIT);
     setting.start(&["run", &config]).success(LIMIT);
     // Two energy scores and the error of the mean vector, at three leads.
-    is_scored_like_its_files(&setting, &wind.file, "energy,vector", 3 * 3);
+    let observed = [wind.file.clone()];
+    is_scored_like_its_files(&setting, &observed, &["--scores", "energy,vector"], &[("domain", 3 * 3)]);
     let all = newest(&Kafka::shared().read(&setting.topic("scores")));
     assert!(all.values().all(|json| json["variable"] == "wind"), "{:?}", all.keys());
     // The first hour is closed five minutes after its end.
@@ -153,6 +173,30 @@ fn a_wind_and_its_companion_are_scored_as_vectors_and_compared_by_the_energy_sco
     assert!(skill["score"] == "energy" && skill["window"]["from"] == rfc3339(wind.slots[0]), "{skill}");
     let of = |name: &str| skill[name].as_f64().expect("a number");
     assert!(of("published") > 0.0 && of("skill") == 1.0 - of("published") / of("of_baseline"), "{skill}");
+}
+
+/// The RMSE of what was published, 5 minutes ahead, over the whole domain and a window: as a metric, and in the newest
+/// record.
+fn rmse(setting: &Setting, address: &str, window: &str) -> (Option<f64>, Option<f64>) {
+    let labels = [
+        ("stream", "rain"),
+        ("contestant", "published"),
+        ("region", "domain"),
+        ("window", window),
+        ("lead_minutes", "5"),
+        ("score", "rmse"),
+    ];
+    let all = newest(&Kafka::shared().read(&setting.topic("scores")));
+    let is_asked_for = |json: &&Value| {
+        let is_same = |name: &str, value: &str| json[name] == value;
+        let is_of_it = is_same("contestant", "published") && is_same("region", "domain");
+        is_of_it && json["window"]["name"] == window && json["lead_minutes"] == 5.0
+    };
+    let from = |json: &&Value| json["window"]["from"].as_str().map(str::to_owned);
+    let record = all.values().filter(is_asked_for).max_by_key(from);
+    let rows = record.and_then(|json| json["scores"].as_array()).into_iter().flatten();
+    let value = rows.filter(|row| row["score"] == "rmse").find_map(|row| row["value"].as_f64());
+    (models::metric(address, "squall_score", &labels), value)
 }
 
 #[test]
@@ -168,15 +212,15 @@ fn a_model_that_is_worse_than_its_baseline_is_behind_after_so_many_hours_and_say
     let arguments = ["run", &config, "--set", more[0], "--set", more[1], "--log-format", "json"];
     let mut running = setting.start(&arguments);
     let address = models::address(&mut running);
-    let metric = |name: &str| models::metric(&address, name, &[("stream", "rain"), ("baseline", "extrapolation")]);
-    let are = |hours: f64, behind: f64| {
-        let both = ["squall_hours_behind_baseline", "squall_behind_baseline"].map(metric);
-        both == [Some(hours), Some(behind)]
+    let labels = [("stream", "rain"), ("baseline", "extrapolation")];
+    let are = |address: &str, hours: f64, behind: f64| {
+        let names = ["squall_hours_behind_baseline", "squall_behind_baseline"];
+        names.map(|name| models::metric(address, name, &labels)) == [Some(hours), Some(behind)]
     };
-    running.until(LIMIT, "an hour is closed, which is too few", || are(1.0, 0.0));
+    running.until(LIMIT, "an hour is closed, which is too few", || are(&address, 1.0, 0.0));
     Kafka::shared().write(&setting.topic("observations"), second);
-    running.until(LIMIT, "two hours in a row are too many", || are(2.0, 1.0));
-    assert!(metric("squall_skill").is_some_and(|skill| skill < 0.0));
+    running.until(LIMIT, "two hours in a row are too many", || are(&address, 2.0, 1.0));
+    assert!(models::metric(&address, "squall_skill", &labels).is_some_and(|skill| skill < 0.0));
     let scores = setting.topic("scores");
     let skill = || newest(&Kafka::shared().read(&scores)).remove("rain|skill|extrapolation|rain_rate|domain");
     running.until(LIMIT, "and so says the record", || skill().is_some_and(|json| json["is_behind"] == true));
@@ -184,6 +228,22 @@ fn a_model_that_is_worse_than_its_baseline_is_behind_after_so_many_hours_and_say
     let of = |name: &str| json[name].as_f64().expect("a number");
     assert_eq!((of("hours_behind"), json["score"].as_str()), (2.0, Some("crps")), "{json}");
     assert!(of("published") > of("of_baseline") && of("skill") < 0.0, "{json}");
+    // The metrics of all windows are what the topic says.
+    let are_shown = |address: &str| {
+        ["1h", "24h", "all"].into_iter().all(|window| {
+            let both = rmse(&setting, address, window);
+            matches!(both, (Some(metric), Some(record)) if (metric - record).abs() <= 1e-12 * record)
+        })
+    };
+    running.until(LIMIT, "the metrics are what the topic says", || are_shown(&address));
+    assert_ne!(rmse(&setting, &address, "1h").0, rmse(&setting, &address, "all").0, "of one hour, and of all three");
+    running.terminate();
+    running.success(LIMIT);
+    // Started again, with nothing new to read, it says so still.
+    let mut running = setting.start(&arguments);
+    let address = models::address(&mut running);
+    running.until(LIMIT, "what was known is told again", || are(&address, 2.0, 1.0));
+    running.until(LIMIT, "and so are the scores", || are_shown(&address));
     running.terminate();
     running.success(LIMIT);
 }
@@ -203,7 +263,7 @@ fn another_source_can_be_the_truth_and_keeps_its_own_dead_letters() {
     Kafka::shared().create(&topic, 1);
     Kafka::shared().write(&topic, &others);
     setting.run();
-    is_scored_like_its_files(&setting, &adjusted.file, OF_RAIN, 31);
+    is_scored_like_its_files(&setting, &[adjusted.file], &["--scores", OF_RAIN], &[("domain", 31)]);
     let dead = Kafka::shared().read(&setting.topic("dead-letters"));
     assert_eq!(dead.iter().map(|letter| letter.header("dead-letter-topic")).collect::<Vec<_>>(), [topic]);
 }
@@ -286,6 +346,15 @@ fn a_corrected_frame_changes_exactly_what_rested_on_it() {
     };
     let all_windows: BTreeSet<Subject> = expected.iter().flat_map(windows).collect();
     assert_eq!(changed("scores"), all_windows);
+    // And it is what the revised files score against what is known now.
+    let known = |(frame, sent): (usize, &Sent)| {
+        let value = if frame == wrong { &other[wrong].value } else { &sent.value };
+        let path = setting.folder().join(format!("frame-{frame}.nc"));
+        std::fs::write(&path, value).expect("a file");
+        path
+    };
+    let known: Vec<PathBuf> = records.iter().enumerate().map(known).collect();
+    is_scored_like_its_files(&setting, &known, &["--scores", OF_RAIN], &[("domain", 31)]);
 }
 
 /// A report of one station at one time.

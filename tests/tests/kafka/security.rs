@@ -74,7 +74,8 @@ fn with_tls_and_a_password_everything_works_and_no_secret_is_printed() {
     let environment = [password(PASSWORD), "RUST_LOG=trace".to_owned()];
     let flag = ["--set", "log.properties.ssl.key.password=s3cret-of-a-flag"];
     let debug = ["--set", "log.properties.debug=security,broker,conf"];
-    let commands: [&[&str]; 7] = [
+    let stations = format!("streams.rain.inputs.stations.topic={}", client.setting.topic("stations"));
+    let commands: [&[&str]; 10] = [
         &["inspect", "config", config],
         &["topics", "create", config],
         &["publish", &rain, "--config", config],
@@ -82,6 +83,9 @@ fn with_tls_and_a_password_everything_works_and_no_secret_is_printed() {
         &["inspect", "topics", config],
         &["store", "gc", config],
         &["doctor", config],
+        &["supervise", config, "--processes", "2"],
+        &["topics", "create", config, "--set", &stations],
+        &["inspect", "stations", "--config", config, "--set", &stations],
     ];
     let mut said = Vec::new();
     for command in commands {
@@ -98,6 +102,9 @@ fn with_tls_and_a_password_everything_works_and_no_secret_is_printed() {
     assert!(said[3].contains("rdkafka") || said[3].contains("squall::kafka"), "it says all that it can");
     assert!(said[4].contains(&format!("{}: ", topic("index"))) && !said[4].contains("missing"), "{}", said[4]);
     assert!(said[6].lines().any(|line| line.starts_with("ok       broker")), "{}", said[6]);
+    assert!(said[7].contains("a process starts") && said[7].contains("going on from what is committed"), "{}", said[7]);
+    assert!(said[8].contains(&format!("created  {}", topic("stations"))), "{}", said[8]);
+    assert!(said[9].contains("0 readings of 0 stations"), "{}", said[9]);
     assert_eq!(files::below(&client.setting.store(), "nc").len(), 3, "forecasts come out");
     // Nor does a running program tell one to those who ask.
     let wait = ["--set", "runtime.until_marker=true", "--set", "metrics.listen=127.0.0.1:0", "--log-format", "json"];
@@ -106,6 +113,12 @@ fn with_tls_and_a_password_everything_works_and_no_secret_is_printed() {
     for (path, holds) in [("/metrics", "squall_"), ("/frontiers", "rain"), ("/live", ""), ("/ready", "")] {
         let (_, text) = get_text(&address, path).expect("an answer");
         assert!(text.contains(holds) && !text.contains("s3cret"), "{path}:\n{text}");
+    }
+    let frontiers = ["inspect", "frontiers", "--address", address.as_str()];
+    for arguments in [frontiers.to_vec(), [&frontiers[..], &["--json"]].concat()] {
+        let text = client.start(&environment, &arguments).success(LIMIT);
+        assert!(text.contains("rain") && text.contains("committed"), "{text}");
+        assert!(!text.contains("s3cret"), "{arguments:?} tells a secret:\n{text}");
     }
     running.terminate();
     running.success(LIMIT);

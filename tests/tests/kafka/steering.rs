@@ -114,7 +114,9 @@ fn earned_by(setting: &Setting, backtest: bool) -> BTreeMap<String, (f64, f64)> 
     let (config, report) = (setting.config(), setting.folder().join("report"));
     let folder = report.display().to_string();
     let json = if backtest {
-        setting.start(&["backtest", &config, "--report", &folder, "--scores", "crps"]).success(LIMIT);
+        // The companion has no value where other cells flow in, and models beside each other are judged where all have one.
+        let alone = ["--scores", "crps", "--without-companions"];
+        setting.start(&[&["backtest", &config, "--report", &folder][..], &alone].concat()).success(LIMIT);
         std::fs::read_to_string(report.join("report.json")).expect("a report")
     } else {
         let arguments = [

@@ -5,6 +5,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use squall_tests::rain::{Rain, rfc3339};
 use squall_tests::setting::LIMIT;
 use squall_tests::topics::Topics;
@@ -62,6 +65,7 @@ fn junk_of_the_far_future_does_not_silence_a_replay() {
     let ahead = |minutes: i64| slots[4] * 1000 + minutes * MINUTE;
     for (name, junk_ms) in [
         ("junk-replay", 4_102_444_800_000), // 2100
+        ("junk-of-ten-minutes", ahead(10)),
         ("junk-of-minutes", ahead(50)),
         ("junk-of-hours", ahead(300)),
     ] {
@@ -191,8 +195,8 @@ fn a_busy_partition_does_not_hold_up_an_idle_one() {
     running.success(LIMIT);
 }
 
-/// A library that sets the machine's clock five seconds ahead for one process.
-fn shifted_clock(folder: &Path) -> Option<String> {
+/// A library that sets the machine's clock so many seconds ahead for one process.
+fn shifted_clock(folder: &Path, seconds: i64) -> String {
     const SOURCE: &str = r#"
         #define _GNU_SOURCE
         #include <dlfcn.h>
@@ -204,7 +208,7 @@ fn shifted_clock(folder: &Path) -> Option<String> {
         #include <unistd.h>
         int clock_gettime(clockid_t id, struct timespec *at) {
             int result = syscall(SYS_clock_gettime, id, at);
-            if (result == 0 && id == CLOCK_REALTIME) at->tv_sec += 5;
+            if (result == 0 && id == CLOCK_REALTIME) at->tv_sec += SECONDS;
             return result;
         }
         int gettimeofday(struct timeval *at, void *zone) {
@@ -217,7 +221,7 @@ fn shifted_clock(folder: &Path) -> Option<String> {
         /* Who waits until an instant of the shifted clock is woken by the true one. */
         static struct timespec back(const struct timespec *until) {
             struct timespec at = *until;
-            if (at.tv_sec > 1000000000) at.tv_sec -= 5;
+            if (at.tv_sec > 1000000000) at.tv_sec -= SECONDS;
             return at;
         }
         int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *until) {
@@ -233,15 +237,21 @@ fn shifted_clock(folder: &Path) -> Option<String> {
     "#;
     let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
     std::fs::write(&source, SOURCE).expect("a file");
-    let made = Command::new("gcc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
-    match made {
-        Ok(status) => assert!(status.success(), "gcc: {status}"),
-        Err(error) => {
-            eprintln!("no gcc ({error}): skipped");
-            return None;
-        }
-    }
-    Some(library.display().to_string())
+    let shift = format!("-DSECONDS=({seconds})");
+    let made = Command::new("gcc").args(["-shared", "-fPIC", &shift, "-o"]).arg(&library).arg(&source).status();
+    let status = made.unwrap_or_else(|error| panic!("gcc ({error}): run `make setup` first"));
+    assert!(status.success(), "gcc: {status}");
+    library.display().to_string()
+}
+
+/// Runs a live instance on a machine whose clock is so many seconds ahead.
+fn start_shifted(setting: &Setting, seconds: i64) -> Running {
+    let preload = format!("LD_PRELOAD={}", shifted_clock(setting.folder(), seconds));
+    let program = squall_tests::squall().display().to_string();
+    let mut running =
+        Running::start(setting.folder(), Path::new("env"), &[&preload, &program, "run", &setting.config()]);
+    running.until_said(LIMIT, "running", |text| text.contains("running"));
+    running
 }
 
 #[test]
@@ -249,12 +259,8 @@ fn a_machine_that_is_ahead_of_the_broker_does_not_make_every_record_late() {
     const LIVE: usize = 8;
     let (seen, slots) = frames(LIVE);
     let setting = live("shifted", 1, "LogAppendTime");
-    let Some(library) = shifted_clock(setting.folder()) else { return };
-    let (topic, program) = (setting.topic("observations"), squall_tests::squall().display().to_string());
-    let preload = format!("LD_PRELOAD={library}");
-    let mut running =
-        Running::start(setting.folder(), Path::new("env"), &[&preload, &program, "run", &setting.config()]);
-    running.until_said(LIMIT, "running", |text| text.contains("running"));
+    let topic = setting.topic("observations");
+    let mut running = start_shifted(&setting, 5);
     for (i, frame) in seen.iter().enumerate() {
         Kafka::shared().write(&topic, &[Sent::again(frame, 0, now_ms())]);
         // The first tells how the clocks differ; time that had run ahead by then is waited for.
@@ -266,4 +272,38 @@ fn a_machine_that_is_ahead_of_the_broker_does_not_make_every_record_late() {
     let said = running.success(LIMIT);
     let late = said.matches("became visible late").count();
     assert!(late <= 1, "{late} of {LIVE} records were late");
+}
+
+/// Producers stamp the records, by clocks that go with the broker's: nothing that is read tells how the machine's differs.
+#[test]
+fn a_machine_ahead_of_the_broker_or_behind_it_decides_nothing_about_what_producers_stamp() {
+    const LIVE: usize = 8;
+    let (seen, slots) = frames(LIVE);
+    // Connected before a record is stamped, so that it is there within the margin of 100 ms.
+    let address = Kafka::shared().address();
+    let producer = ClientConfig::new().set("bootstrap.servers", address).set("linger.ms", "0").create();
+    let producer: BaseProducer = producer.expect("a producer");
+    for seconds in [5, -5] {
+        let setting = live(&format!("stamped-by-producers{seconds}"), 1, "CreateTime");
+        let topic = setting.topic("observations");
+        let mut running = start_shifted(&setting, seconds);
+        producer.client().fetch_metadata(Some(topic.as_str()), LIMIT).expect("metadata");
+        for frame in &seen {
+            let headers = frame
+                .headers
+                .iter()
+                .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+            let record = BaseRecord::to(&topic).partition(0).timestamp(now_ms()).key(&frame.key).payload(&frame.value);
+            assert!(producer.send(record.headers(headers)).is_ok(), "room for a record");
+            producer.flush(LIMIT).expect("an acknowledgement");
+            std::thread::sleep(Duration::from_millis(400)); // time passes where nothing comes
+        }
+        let last = rfc3339(slots[LIVE - 1]);
+        running.until(LIMIT, "forecasts", || issued(&setting).iter().any(|i| i.0 == last));
+        running.terminate();
+        let said = running.success(LIMIT);
+        let [late, doubted] = ["became visible late", "timestamp not believed"].map(|what| said.matches(what).count());
+        // The first may wait for a connection.
+        assert!(late <= 1 && doubted == 0, "{seconds} s ahead: {late} of {LIVE} late, {doubted} not believed\n{said}");
+    }
 }

@@ -30,9 +30,31 @@ fn missing_topics_are_created_and_unusable_ones_are_named() {
     assert!(progress.starts_with("unusable ") && progress.contains("3 partitions, must have 1"), "{said}");
     assert!(progress.contains("must be compacted"), "{said}");
     assert!(line("index").starts_with("differs  ") && line("index").contains("would be made compacted"), "{said}");
-    assert!(line("observations").starts_with("exists   "), "{said}");
+    let observations = line("observations");
+    assert!(observations.starts_with("differs  ") && observations.contains("compression.type is producer"), "{said}");
     assert!(line("dead-letters").starts_with("created  "), "{said}");
     assert!(said.contains("error: 1 topic cannot be used"), "{said}");
+}
+
+#[test]
+fn observations_whose_batches_stay_packed_are_named_also_at_the_start() {
+    for (codec, is_named) in [("producer", true), ("gzip", true), ("uncompressed", false)] {
+        let mut setting = Setting::new("topics-packed");
+        setting.clock = "wall";
+        let (config, observations) = (setting.config(), setting.topic("observations"));
+        let settings = [("compression.type", codec), ("message.timestamp.type", "LogAppendTime")];
+        Topics::of(setting.address()).create(&observations, 1, &settings);
+        let told = format!("compression.type is {codec}");
+        let said = setting.start(&["topics", "create", &config]).success(LIMIT);
+        let line = said.lines().find(|line| line.contains(&observations)).expect("its line");
+        let word = if is_named { "differs  " } else { "exists   " };
+        assert!(line.starts_with(word) && line.contains(&told) == is_named, "{said}");
+        let mut running = setting.start(&["run", &config]);
+        running.until_said(LIMIT, "running", |said| said.contains("running"));
+        running.terminate();
+        let said = running.success(LIMIT);
+        assert_eq!(said.matches(&told).count(), usize::from(is_named), "{said}");
+    }
 }
 
 #[test]

@@ -166,7 +166,7 @@ impl Twin {
 
 fn spec(name: &str, partitions: i32) -> TopicSpec {
     let (timestamps, retention) = (Timestamps::Create, Retention::Forever);
-    TopicSpec { name: name.to_owned(), partitions, timestamps, retention, max_record_bytes: MOST }
+    TopicSpec { name: name.to_owned(), partitions, timestamps, retention, max_record_bytes: MOST, unpacked: false }
 }
 
 fn record(topic: &str, partition: i32, text: &str) -> Outgoing {

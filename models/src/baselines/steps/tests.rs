@@ -96,9 +96,9 @@ fn little_rain_and_large_gaps_are_forecast() {
     let first = |t: usize| if t < 2 { Some(frame(&[Variable::RainRate], (40, 50), |_, _, _| 0.0)) } else { speck(t) };
     for frames in [(0..3).map(speck).collect(), (0..3).map(first).collect()] {
         let forecast = run(frames, 4, 3);
-        assert!(
-            forecast.values.iter().all(|v| !v.is_nan() || !v.is_finite()) || forecast.values.iter().any(|v| *v >= 0.0)
-        );
+        // No more than was observed. No member's motion is so far off that something from outside comes to the middle.
+        assert!(forecast.values.iter().all(|v| v.is_nan() || (0.0..1.001).contains(v)));
+        assert!(forecast.values.slice(s![.., .., 12..28, 14..36]).iter().all(|v| v.is_finite()));
         assert!(forecast.values.iter().filter(|v| **v > 0.0).count() > 0);
     }
     let holes = |t: usize| {

@@ -234,6 +234,31 @@ fn any_size_of_domain_and_missing_stays_missing() {
 }
 
 #[test]
+fn around_a_domain_that_fills_no_tile_a_missing_first_guess_is_dry() {
+    for (missing_guess, mm_h) in [(MissingGuess::Zero, 10.36), (MissingGuess::Dry, 0.0), (MissingGuess::Masked, 0.0)] {
+        let mut metadata = metadata();
+        metadata.spec.missing_guess = missing_guess;
+        metadata.spec.network.in_channels += i64::from(missing_guess == MissingGuess::Masked);
+        assert_eq!(metadata.spec.faults(), Vec::<String>::new());
+        let model = forecaster(&metadata, &Options::default());
+        let request = request(5, 7, 1, true);
+        let prepared = model.prepare(&request, model.frames(&request.window).unwrap()).unwrap();
+        assert_eq!(prepared.domain, (6, 8), "a row and a column more");
+        // Of a future frame: the first guess, two masks, and whether the first guess is known.
+        let seen = model.start(&prepared, 0).condition.channels.narrow(1, 2, 3);
+        for (lead, y, x) in (0..3).flat_map(|lead| (0..48).map(move |cell| (lead, cell / 8, cell % 8))) {
+            let is_known = y < 5 && x < 7 && !(y < 3 && x < 3);
+            let rain = metadata.spec.transforms[0].inverse(seen.double_value(&[0, lead, 0, y, x]) as f32);
+            let is_right = if is_known { rain > 0.1 } else { (rain - mm_h).abs() < 0.02 };
+            assert!(is_right, "{missing_guess:?} {lead} {y} {x}: {rain} mm/h");
+            if missing_guess == MissingGuess::Masked {
+                assert_eq!(seen.double_value(&[0, lead, 3, y, x]), f64::from(u8::from(is_known)), "{lead} {y} {x}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_missing_frame_is_tolerated_and_a_missing_window_refused() {
     let mut forecaster = forecaster(&metadata(), &Options::default());
     let mut one = request(16, 16, 1, true);

@@ -8,6 +8,7 @@ use squall_fields::{Axis, Cadence, Frame, Grid, InputRef, ValidTime, Variable};
 use super::*;
 use crate::diffusion::ProcessConfig;
 use crate::training::Event;
+use crate::training::tuning::TuningConfig;
 
 /// Showers that move east, a frame every 5 minutes.
 fn event(frames: usize) -> Event {
@@ -107,6 +108,57 @@ fn gradients_of_sixteen_bits_are_summed_in_thirty_two() {
         finer |= *sum != sum.to_kind(Kind::BFloat16).to_kind(Kind::Float);
     }
     assert!(finer, "the sums have no more digits than bf16");
+}
+
+/// The loss of a batch as it is written in a publication: the mean of weighted squares, value by value.
+fn by_hand(trainer: &Trainer, batch: &Batch) -> f64 {
+    let output = trainer.networks.denoiser.forward(&batch.input, &step_tensor(&batch.steps, Device::Cpu));
+    let flat = |x: &Tensor| Vec::<f32>::try_from(x.contiguous().reshape([-1])).unwrap();
+    let (output, target) = (flat(&output), flat(&batch.target));
+    let weight = flat(&batch.weight.expand_as(&batch.target));
+    let values = output.iter().zip(&target).zip(&weight);
+    let (sum, total) = values.fold((0.0, 0.0), |(sum, total), ((output, target), weight)| {
+        let (error, weight) = (f64::from(output - target), f64::from(*weight));
+        (sum + weight * error * error, total + weight)
+    });
+    sum / total
+}
+
+#[test]
+fn the_loss_of_tuning_is_the_mean_of_the_data_and_a_share_of_the_mean_of_the_bank() {
+    let mut task = task("f32");
+    (task.training.batch, task.training.accumulate) = (5, 1);
+    task.training.tuning = Some(TuningConfig { bank: 3, share: 0.4, weight: 0.3, power: 1.0 });
+    let archive = Archive::new(vec![event(12)], &task, 1).unwrap();
+    let mut trainer = Trainer::new(task, &archive, Device::Cpu).unwrap();
+    let (task, weights) = (trainer.task().clone(), trainer.averaged());
+    trainer.start_from(&weights).unwrap();
+    // A few steps, so that no layer is zero.
+    for _ in 0..3 {
+        trainer.step(&archive).unwrap();
+    }
+    for index in 3..6 {
+        let (data, bank) = tch::no_grad(|| {
+            let data = batch::assemble(&task, &trainer.process, &trainer.networks, &archive, index, Device::Cpu);
+            let bank = tuning::batch_of(&task, &trainer.process, trainer.bank.as_ref().unwrap(), index).unwrap();
+            ((data.steps.len(), by_hand(&trainer, &data)), (bank.steps.clone(), by_hand(&trainer, &bank), bank))
+        });
+        assert_eq!((data.0, bank.0.len()), (3, 2));
+        // Behind the noise the bank is the bank, and it is seen without a condition.
+        let batch = &bank.2;
+        assert_eq!(batch.input.narrow(2, 1, 3).abs().max().double_value(&[]), 0.0);
+        for (i, step) in bank.0.iter().enumerate() {
+            let (at, i) = (trainer.process.schedule.at(*step), i as i64);
+            let clean =
+                batch.input.narrow(0, i, 1).narrow(2, 0, 1) * at.alpha - batch.target.narrow(0, i, 1) * at.sigma;
+            let nearest = (trainer.bank.as_ref().unwrap() - clean).abs().amax([1i64, 2, 3, 4].as_slice(), false).min();
+            let nearest = nearest.double_value(&[]);
+            assert!(nearest < 1e-4, "{step}: {nearest}");
+        }
+        let expected = data.1 + 0.3 * bank.1;
+        let found = trainer.step(&archive).unwrap().loss;
+        assert!((found - expected).abs() < 1e-4 * expected, "{found} for {} and {}", data.1, bank.1);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is scored where.
 
 use bytes::Bytes;
-use squall_fields::InputRef;
+use squall_fields::{Axis, InputRef};
 use squall_models::scores::list::{Settings, start};
 use squall_models::scores::numbers;
 
@@ -41,8 +41,7 @@ impl ForecastDecoder for InMemory {
     }
 }
 
-#[test]
-fn what_was_published_and_a_rival_are_compared_where_both_have_a_value() {
+fn scorer(regions: Vec<Region>) -> Scorer {
     let empty = |names: &[&str]| -> Arc<[Box<dyn AnyScore>]> { start(names, &Settings::default()).unwrap().into() };
     let tools = Tools {
         scratch: Arc::new(InMemory),
@@ -51,24 +50,17 @@ fn what_was_published_and_a_rival_are_compared_where_both_have_a_value() {
         max_bytes: 0,
         empty: empty(&["mae", "crps"]),
         measures: empty(&["crps"]),
-        regions: Vec::new(),
+        regions,
     };
-    let mut scorer = Scorer::new(tools, &StreamContext::new("rain", 0));
-    // The rain of all members by cell: what was published has the first two cells, the rival the last two.
-    let mut hold = |handle: Handle, rain: [f32; 3]| {
-        let mut forecast = forecast(300, 0);
-        let rain = [rain[0], rain[1], rain[2], f32::NAN];
-        for ((_, _, y, x), value) in forecast.ensembles[0].values.indexed_iter_mut() {
-            *value = rain[2 * y + x];
-        }
-        let grid = forecast.grid.clone();
-        let permit = Permits::new(1, None).take().unwrap();
-        let held = scorer.answer(Task::Forecast(handle, Source::Made(Arc::new(forecast), Arc::new(permit))));
-        assert_eq!(held, Done::Held(true));
-        grid
-    };
-    let grid = hold(1, [1.0, 2.0, f32::NAN]);
-    hold(2, [f32::NAN, 5.0, 7.0]);
+    Scorer::new(tools, &StreamContext::new("rain", 0))
+}
+
+fn made(forecast: Forecast) -> Source {
+    Source::Made(Arc::new(forecast), Arc::new(Permits::new(1, None).take().unwrap()))
+}
+
+/// An observation without any rain.
+fn dry(grid: Arc<Grid>) -> Arc<Frame> {
     let (rows, columns) = grid.shape();
     let frame = Frame {
         grid,
@@ -78,7 +70,26 @@ fn what_was_published_and_a_rival_are_compared_where_both_have_a_value() {
         quality: None,
         input: InputRef { topic: "obs".into(), partition: 0, offset: 0, digest: "".into() },
     };
-    assert_eq!(scorer.answer(Task::Observation(3, frame.into())), Done::Held(true));
+    frame.into()
+}
+
+#[test]
+fn what_was_published_and_a_rival_are_compared_where_both_have_a_value() {
+    let mut scorer = scorer(Vec::new());
+    // The rain of all members by cell: what was published has the first two cells, the rival the last two.
+    let mut hold = |handle: Handle, rain: [f32; 3]| {
+        let mut forecast = forecast(300, 0);
+        let rain = [rain[0], rain[1], rain[2], f32::NAN];
+        for ((_, _, y, x), value) in forecast.ensembles[0].values.indexed_iter_mut() {
+            *value = rain[2 * y + x];
+        }
+        let grid = forecast.grid.clone();
+        assert_eq!(scorer.answer(Task::Forecast(handle, made(forecast))), Done::Held(true));
+        grid
+    };
+    let grid = hold(1, [1.0, 2.0, f32::NAN]);
+    hold(2, [f32::NAN, 5.0, 7.0]);
+    assert_eq!(scorer.answer(Task::Observation(3, dry(grid))), Done::Held(true));
 
     let alone =
         Match { lead: 0, truth: Truth::Field, valid: 600, contestant: 1, rival: None, forecast: 2, observation: 3 };
@@ -96,4 +107,46 @@ fn what_was_published_and_a_rival_are_compared_where_both_have_a_value() {
 
     scorer.answer(Task::Forget(vec![1]));
     assert_eq!(scorer.answer(Task::Score(together)), Done::Scored(Vec::new()), "it is forgotten");
+}
+
+#[test]
+fn a_region_is_scored_by_itself_and_a_rival_in_it_where_both_have_a_value() {
+    let region = |name: &str, north: f64| Region { name: name.into(), west: 9.5, south: 59.5, east: 11.5, north };
+    let mut scorer = scorer(vec![region("south", 60.5), region("nowhere", 59.6)]);
+    let axis = |first, step| Axis { first, step, len: 2 };
+    let grid: Arc<Grid> =
+        Grid { proj: "+proj=longlat".into(), wkt: None, x: axis(10.0, 1.0), y: axis(61.0, -1.0) }.into();
+    // What each forecast is wrong by in the north, and in the two cells of the south.
+    let mut hold = |handle: Handle, north: f32, south: [f32; 2]| {
+        let mut forecast = Forecast { grid: grid.clone(), ..forecast(300, 0) };
+        for ((_, _, y, x), value) in forecast.ensembles[0].values.indexed_iter_mut() {
+            *value = if y == 0 { north } else { south[x] };
+        }
+        assert_eq!(scorer.answer(Task::Forecast(handle, made(forecast))), Done::Held(true));
+    };
+    hold(1, 1.0, [2.0, 4.0]);
+    hold(2, 8.0, [6.0, f32::NAN]);
+    assert_eq!(scorer.answer(Task::Observation(3, dry(grid))), Done::Held(true));
+
+    // By region: the CRPS, which is the error of members that are all the same, and how many cells counted.
+    let crps = |scorer: &Scorer, all: &[Scored], measures: bool| -> Vec<(String, f64, f64)> {
+        let empty = if measures { &scorer.tools.measures } else { &scorer.tools.empty };
+        let of = |scored: &Scored| {
+            let found = numbers(empty, &scored.statistics).into_iter().find(|number| number.score == "crps").unwrap();
+            (scored.region.to_string(), found.value.unwrap(), found.count)
+        };
+        all.iter().map(of).collect()
+    };
+    // Where there is no cell, there is nothing to tell.
+    let by_region = |whole: (f64, f64), south: (f64, f64)| {
+        [("domain", whole), ("south", south)].map(|(region, (crps, count))| (region.to_owned(), crps, count))
+    };
+    let alone =
+        Match { lead: 0, truth: Truth::Field, valid: 600, contestant: 0, rival: None, forecast: 1, observation: 3 };
+    let Done::Scored(all) = scorer.answer(Task::Score(alone)) else { panic!("it has no rival") };
+    assert_eq!(crps(&scorer, &all, false), by_region((2.0, 4.0), (3.0, 2.0)));
+    let together = Match { contestant: 1, rival: Some(1), forecast: 2, ..alone };
+    let Done::Compared { published, rival } = scorer.answer(Task::Score(together)) else { panic!("it has one") };
+    assert_eq!(crps(&scorer, &published, true), by_region((4.0 / 3.0, 3.0), (2.0, 1.0)));
+    assert_eq!(crps(&scorer, &rival, true), by_region((22.0 / 3.0, 3.0), (6.0, 1.0)));
 }

@@ -146,18 +146,29 @@ pub(super) fn events(report: &Report, looks: &Looks<'_>) -> Option<Section> {
     let y = y_axis(subject, &report.unit, &lines);
     let title = subject.title(report);
     let has_bands = lines.iter().any(|line| line.band.iter().any(|(_, interval)| interval.is_some()));
-    let bands = if has_bands { " Bands are 95 % intervals; an event of few hours has none." } else { "" };
+    let has_short = has_bands && names.iter().any(|name| is_short(report, name));
+    let bands = if has_bands { " Bands are 95 % intervals; an event of few forecasts has none." } else { "" };
+    let short = match has_short {
+        true => " Those of an event of few hours are of blocks of half an hour, and narrower than they should be.",
+        false => "",
+    };
     let better = subject.meaning.better.words();
-    let mut body = format!("<p class=\"remark\">{}, {better}.{bands}</p>\n", escape(&title));
+    let mut body = format!("<p class=\"remark\">{}, {better}.{bands}{short}</p>\n", escape(&title));
     if each.len() <= EVENT_CHARTS {
         let figures = each.iter().filter_map(|(name, rows, series)| {
             let chart = chart(&format!("{title} of {name}"), subject, y.clone(), series.clone(), rows)?;
-            Some(figure(&escape(name), "", &chart))
+            let remark = if is_short(report, name) { "blocks of half an hour" } else { "" };
+            Some(figure(&escape(name), remark, &chart))
         });
         body.push_str(&side_by_side(&figures.collect::<String>()));
     }
     body.push_str(&event_table(&each, &rows));
     (!each.is_empty()).then_some(Section { id: "by-event", title: heading, body })
+}
+
+/// Whether the intervals of an event are of blocks shorter than an hour.
+fn is_short(report: &Report, event: &str) -> bool {
+    report.intervals.iter().any(|interval| interval.event == event && interval.is_of_short_blocks())
 }
 
 fn is_titled(score: &str, title: &str) -> bool {

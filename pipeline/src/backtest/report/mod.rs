@@ -80,6 +80,10 @@ pub struct Model {
     pub digest: String,
     /// Size of its ensemble.
     pub members: usize,
+    /// Issue times at which its fallback answered in its place, and is scored.
+    pub fallbacks: usize,
+    /// Issue times at which there was no forecast at all, and which count for no model.
+    pub failures: usize,
 }
 
 /// A stretch of time that was forecast.
@@ -141,6 +145,15 @@ pub struct Interval {
     pub low: f64,
     /// 2.5 % of the samples are above.
     pub high: f64,
+    /// How long the blocks of the bootstrap are, in minutes: 60, or 30 of an event of few hours.
+    pub block_minutes: i64,
+}
+
+impl Interval {
+    /// Whether its blocks are shorter than an hour.
+    fn is_of_short_blocks(&self) -> bool {
+        (1..60).contains(&self.block_minutes)
+    }
 }
 
 /// Whether a model is better than another one.

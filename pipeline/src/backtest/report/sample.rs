@@ -36,7 +36,7 @@ pub(crate) fn report() -> Report {
 
 fn model(name: &str, description: &str, members: usize) -> Model {
     let digest = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned();
-    Model { name: name.to_owned(), description: description.to_owned(), digest, members }
+    Model { name: name.to_owned(), description: description.to_owned(), digest, members, ..Model::default() }
 }
 
 fn event(name: &str) -> Event {

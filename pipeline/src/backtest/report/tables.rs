@@ -20,10 +20,13 @@ pub(super) fn models(report: &Report, looks: &Looks<'_>) -> Option<Section> {
             format!("<div class=\"wide\">{}</div>", escape(&model.description)),
             format!("<code>{}</code>", escape(&model.digest)),
             count(model.members),
+            count(model.fallbacks),
+            count(model.failures),
         ]
     };
     let rows: Vec<_> = report.models.iter().map(row).collect();
-    let body = format::table(3, &heads(&["model", "description", "digest", "members"]), &rows);
+    let names = ["model", "description", "digest", "members", "by its fallback", "without forecast"];
+    let body = format::table(3, &heads(&names), &rows);
     (!rows.is_empty()).then_some(Section { id: "models", title: "Models", body })
 }
 

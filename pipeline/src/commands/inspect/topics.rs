@@ -99,6 +99,7 @@ mod tests {
             timestamps: Timestamps::Create,
             retention: Retention::Forever,
             max_record_bytes: 1 << 20,
+            unpacked: true,
         };
         log.create(&[spec]).unwrap();
         for timestamp_ms in [5_000, 3_000] {

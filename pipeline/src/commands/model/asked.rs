@@ -6,17 +6,18 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use squall_fields::{Cadence, ValidTime};
-use squall_models::Forecaster;
 use squall_models::device::Precision;
 use squall_models::training::validate::{self, Case};
+use squall_models::{Forecaster, weights};
 
 use crate::backtest::Contestants;
 use crate::backtest::contestants::Asked;
 use crate::commands::{Usage, time};
 use crate::config::ModelConfig;
 use crate::devices;
-use crate::event_list::EventArguments;
+use crate::event_list::{EventArguments, Split};
 use crate::training::DataFile;
+use crate::training::archive::Learnt;
 use crate::verify::stem;
 
 /// What a network computes in.
@@ -123,6 +124,19 @@ impl DataArguments {
         Ok(Gathered { contestants, cases, leads })
     }
 
+    /// Refuses test events, for what is fitted to events.
+    ///
+    /// # Errors
+    /// They are asked for, or the list cannot be read.
+    pub(super) fn without_test(&self) -> anyhow::Result<()> {
+        match self.listed.load()? {
+            Some((_, Split::Test)) => {
+                Err(Usage("--split test: nothing is fitted to test events; use train or tune".to_owned()).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn on_device(&self, model: &mut ModelConfig) {
         match model {
             ModelConfig::File { options, .. } => {
@@ -152,6 +166,29 @@ impl Gathered {
             Ok(Ready { name: stream.name.to_string(), model, members: stream.members })
         };
         self.contestants.streams().iter().map(ready).collect()
+    }
+
+    /// What weights among the models have learnt from, of the events that they are asked to forecast: one sentence for each
+    /// model and event.
+    ///
+    /// # Errors
+    /// A weights file cannot be read.
+    pub(super) fn leaks(&self) -> anyhow::Result<Vec<String>> {
+        let mut leaks = Vec::new();
+        for stream in self.contestants.streams() {
+            let ModelConfig::File { file, .. } = stream.model.base() else { continue };
+            let learnt: Vec<Learnt> =
+                weights::describe(file)?.metadata.training_data.iter().map(|name| Learnt::read(name)).collect();
+            for EventCase { event, case } in &self.cases {
+                let window = &case.window;
+                let until = window.cadence.step(window.issue_time.slot(), self.leads as i64);
+                if learnt.iter().any(|learnt| learnt.meets(event, window.slot(0), until, window.cadence)) {
+                    leaks.push(format!("{} was trained on {event}: its scores there are no evidence", stream.name));
+                }
+            }
+        }
+        leaks.dedup();
+        Ok(leaks)
     }
 
     /// The names of the events, each once.

@@ -70,6 +70,7 @@ impl Arguments {
             print(&format!("{told}{}\n", self.output.display()));
             return Ok(());
         };
+        self.data.without_test()?;
         let gathered = self.data.gather(std::slice::from_ref(name))?;
         let stream = gathered.contestants.streams().first().context("there is a model")?;
         let is_damped = matches!(&stream.model, ModelConfig::Named(model) if model.kind() == Kind::DampedPersistence);

@@ -45,7 +45,8 @@ pub(super) fn stream(section: &Section<'_>, name: &str, sources: &[Arc<SourceCon
         verification
     });
     section.finish();
-    let parts = check::StreamParts { source: source.as_deref(), times: patience.zip(horizon) };
+    let windows = known.map(|source| &**source).zip(window_frames);
+    let parts = check::StreamParts { source: source.as_deref(), times: patience.zip(horizon), windows };
     check::stream(section, &parts);
     let stream = StreamConfig {
         name: own?,

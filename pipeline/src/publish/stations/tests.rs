@@ -40,6 +40,7 @@ fn what_is_published_is_read_back_from_the_log() {
         timestamps: Timestamps::Create,
         retention: Retention::Forever,
         max_record_bytes: 1 << 20,
+        unpacked: true,
     };
     log.create(&[spec]).unwrap();
     let sent = reports(40, "name");

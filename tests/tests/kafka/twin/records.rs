@@ -196,7 +196,7 @@ pub(super) fn a_topic_that_is_not_there_is_told(twin: &Twin) {
 }
 
 pub(super) fn a_topic_is_described_as_it_was_created_first(twin: &Twin) {
-    let live = TopicSpec { timestamps: Timestamps::LogAppend, ..spec(&twin.name("live"), 3) };
+    let live = TopicSpec { timestamps: Timestamps::LogAppend, unpacked: true, ..spec(&twin.name("live"), 3) };
     let compacted = TopicSpec { retention: Retention::Compact, ..spec(&twin.name("compacted"), 1) };
     let soon = TopicSpec { retention: Retention::CompactSoon, ..spec(&twin.name("soon"), 2) };
     let specs = [live, compacted, soon];
@@ -212,6 +212,9 @@ pub(super) fn a_topic_is_described_as_it_was_created_first(twin: &Twin) {
         assert_eq!((info.timestamps, info.retention), (Some(spec.timestamps), Some(spec.retention)));
         // Kafka bounds a whole batch.
         assert!(info.max_record_bytes.is_some_and(|bytes| bytes >= spec.max_record_bytes), "{info:?}");
+        // In memory nothing is packed, and nothing said of it.
+        let is_unpacked = info.compression.as_deref().map(|codec| codec == TopicInfo::UNPACKED);
+        assert!(is_unpacked.is_none_or(|is_unpacked| is_unpacked == spec.unpacked), "{info:?}");
     }
     let others: Vec<_> = names.iter().map(|name| spec(name, 5)).collect();
     twin.log.create(&others).expect("nothing to do");

@@ -110,6 +110,7 @@ impl Arguments {
             |names: &[String]| list::start(names, &settings).map_err(|error| Usage(format!("--scores: {error}")));
         let asked = self.scores.as_deref().map(start).transpose()?;
         let gathered = self.data.gather(&self.names()?)?;
+        gathered.leaks()?.iter().for_each(|leak| eprintln!("warning: {leak}"));
         let variables = &gathered.contestants.streams()[0].source.variables;
         let scores = asked.map_or_else(|| start(&usual(variables)), Ok)?;
         let scored = score(&gathered, &Scoreboard::new(scores))?;
