@@ -24,6 +24,7 @@ use squall_connectors::options::Limits;
 use squall_connectors::progress::read_progress;
 use squall_connectors::store::ScratchFiles;
 use squall_fields::{Chain, ErrorKind, Failure, KnowledgeTime};
+use squall_operators::dead_letter::DeadLetters;
 use squall_operators::decisions::{Keeper, Recorded};
 use squall_operators::decode::{Decoder, SharedFrames};
 use squall_operators::infer::device::Device;
@@ -298,10 +299,11 @@ fn plan(
     let may_stand_in = may_stand_in && device.is_some();
     let stand_ins = if may_stand_in { devices::start_stand_ins(stream)? } else { BTreeMap::new() };
     let decoder = decoder(stream, parts, shared);
+    let dead_letters = dead_letters(config, parts, *deadline)?;
     Ok(StreamPlan {
         stream: stream.clone(),
         instance: config.name.clone(),
-        dead_letters: topics::dead_letters(config, &*parts.connect)?,
+        dead_letters,
         keeps_dead: writes_dead,
         inputs,
         progress: Some(progress),
@@ -473,6 +475,12 @@ fn open(
     };
     let steering = stream.inputs.steering.as_ref().map(look).transpose()?;
     Ok((Opened { progress, inputs, is_new, truth: None, stations: None, steering }, ledger))
+}
+
+/// The topic of dead letters, and how large they may be.
+fn dead_letters(config: &Config, parts: &Parts, deadline: Instant) -> anyhow::Result<DeadLetters> {
+    let ask = || Ok(topics::dead_letters(config, &*parts.connect)?);
+    retry(parts, deadline, "asking for the topic of dead letters", ask)
 }
 
 /// The name of a stream's ledger: instances may share a broker, a progress topic, and the names of their streams.

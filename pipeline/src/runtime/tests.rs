@@ -18,6 +18,7 @@ use squall_operators::tile;
 mod failures;
 mod processes;
 mod repeats;
+mod stumbles;
 
 use super::*;
 use crate::broker::DevBroker;

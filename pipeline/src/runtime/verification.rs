@@ -26,14 +26,15 @@ use squall_operators::verify::{
 };
 
 use super::{
-    Base, Claim, LARGEST_FILE, Opened, Parts, Role, STOP_WITHIN, beside, budget, decided, decoder, recorded, retry,
+    Base, Claim, LARGEST_FILE, Opened, Parts, Role, STOP_WITHIN, beside, budget, dead_letters, decided, decoder,
+    recorded, retry,
 };
 use crate::config::{Config, StreamConfig, VerificationConfig};
 use crate::devices::{self, Devices, ModelFactory};
 use crate::graph::{self, CompanionPlan, StationsPlan, StreamPlan, VerificationPlan};
 use crate::inputs::{self, Inputs};
 use crate::threads;
-use crate::topics::{STATION_BYTES, dead_letters};
+use crate::topics::STATION_BYTES;
 use crate::watch;
 
 /// Tasks that wait for the thread that scores.
@@ -231,7 +232,7 @@ pub(super) fn plan(
         StationsPlan { config: of, inputs, reader: ReportReader::new(decoders(), STATION_BYTES), keeps_dead }
     });
     Ok(VerificationPlan {
-        dead_letters: if judge.is_some() { Some(dead_letters(config, &*parts.connect)?) } else { None },
+        dead_letters: judge.is_some().then(|| dead_letters(config, parts, *deadline)).transpose()?,
         truth,
         stations,
         steering,

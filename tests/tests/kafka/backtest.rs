@@ -90,7 +90,7 @@ fn of_four_models(name: &str, event: &str, from: &str) {
     let weights = squall_tests::program::root().join("models/weights/cogdpm-rain.safetensors");
     let weights = format!("file = \"{}\"", weights.display());
     let stream = |model: &str, members: usize| {
-        format!("model = {{ {model} }}\nwindow_frames = 4\nleads = 12\nmembers = {members}\n")
+        format!("model = {{ {model} }}\nwindow_frames = 4\nleads = 12\nmembers = {members}\nthresholds = [1.0]\n")
     };
     let others =
         [("extrapolation", "name = \"extrapolation\"", 1), ("steps", "name = \"steps\"", 24), ("cogdpm", &weights, 2)];
