@@ -240,9 +240,9 @@ fn a_replay_as_recorded_knows_late_records_when_the_live_run_did() {
 /// passed; that of the second never does, and no record comes after its patience.
 #[test]
 fn a_replay_as_recorded_goes_on_to_where_the_live_run_had_come() {
-    const STEP: i64 = 8;
-    // For the start, and for all that is sent then, on a busy machine. Between the two windows there are 16 s.
-    const ROOM_MS: i64 = 20_000;
+    const STEP: i64 = 10;
+    // For the start, and for all that is sent then, on a busy machine. Between the two windows there are 20 s.
+    const ROOM_MS: i64 = 30_000;
     const LATE: usize = 3;
     const WAIT: [usize; 2] = [4, 6];
     let setting = Setting::new("patience-recorded");
