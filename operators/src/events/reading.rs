@@ -89,7 +89,7 @@ impl TimestampDoubted<'_> {
     /// Logs and counts it.
     pub fn emit(self) {
         let Self { stream, partition, offset, timestamp_ms, known_at } = self;
-        tracing::warn!(stream, %partition, offset, timestamp_ms, %known_at, "timestamp not believed; the record is known when the one before it is");
+        tracing::warn!(stream, %partition, offset, timestamp_ms, %known_at, "timestamp not believed; the record counts as known at another time");
         counter!("squall_doubted_timestamps_total", "stream" => stream.to_owned()).increment(1);
     }
 }

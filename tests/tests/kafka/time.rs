@@ -303,10 +303,7 @@ fn a_machine_ahead_of_the_broker_or_behind_it_decides_nothing_about_what_produce
         running.terminate();
         let said = running.success(LIMIT);
         let [late, doubted] = ["became visible late", "timestamp not believed"].map(|what| said.matches(what).count());
-        // The first may wait for a connection, and others for a busy machine; by the machine's own clock all but one were.
-        assert!(
-            late <= LIVE / 2 && doubted == 0,
-            "{seconds} s ahead: {late} of {LIVE} late, {doubted} not believed\n{said}"
-        );
+        // The first may wait for a connection.
+        assert!(late <= 1 && doubted == 0, "{seconds} s ahead: {late} of {LIVE} late, {doubted} not believed\n{said}");
     }
 }
