@@ -280,6 +280,24 @@ impl Place {
     }
 }
 
+/// The folder that the URL of a store means, if it means one.
+///
+/// ```
+/// use std::path::PathBuf;
+/// use squall_connectors::store::folder_of;
+/// assert_eq!(folder_of("out/fields"), Some(PathBuf::from("out/fields")));
+/// assert_eq!(folder_of("file:///srv/a%20b"), Some(PathBuf::from("/srv/a b")));
+/// assert_eq!(folder_of("s3://bucket/prefix"), None);
+/// ```
+pub fn folder_of(url: &str) -> Option<PathBuf> {
+    match Url::parse(url) {
+        Ok(parsed) if parsed.scheme() == "file" => parsed.to_file_path().ok(),
+        // A single letter is a drive, not a scheme.
+        Ok(parsed) if parsed.scheme().len() > 1 => None,
+        _ => Some(PathBuf::from(url)),
+    }
+}
+
 fn open_place(url: &str, create: bool) -> Result<Place, StoreError> {
     match Url::parse(url) {
         Ok(parsed) if parsed.scheme() == "file" => {

@@ -36,6 +36,11 @@ impl Philox {
         Self::new(key, stream ^ u64::from(member).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
+    /// Key and stream, each low word first: with a position, all that [`Philox::block`] is a function of.
+    pub const fn words(&self) -> [u32; 4] {
+        [self.key[0], self.key[1], self.stream[0], self.stream[1]]
+    }
+
     /// Four independent 32-bit numbers at a position.
     ///
     /// ```

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
-use tch::{Cuda, Device, Kind};
+use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::ModelError;
 
@@ -75,6 +75,24 @@ impl ComputeDevice {
             _ => format!("cpu {} {precision}", cpu_name()),
         }
     }
+}
+
+/// A tensor of the CPU on a device. To a GPU it goes from pinned memory, behind what is queued there and without waiting: else each
+/// transfer would wait until the GPU has done all that it was given before.
+pub(crate) fn sent(tensor: &Tensor, device: Device) -> Tensor {
+    if !device.is_cuda() || tensor.device() != Device::Cpu {
+        return tensor.to_device(device);
+    }
+    pinned(tensor, device).to_device_(device, tensor.kind(), true, false)
+}
+
+/// A tensor of the CPU in pinned memory, from which a GPU takes it; itself for any other device, or where there is no such memory.
+pub(crate) fn pinned(tensor: &Tensor, device: Device) -> Tensor {
+    if !device.is_cuda() {
+        return tensor.shallow_clone();
+    }
+    // Without it a transfer is slower, and that is all.
+    tensor.f_pin_memory(device).unwrap_or_else(|_| tensor.shallow_clone())
 }
 
 /// A CUDA device, after its library has been loaded: nothing links to it, so it must be opened by hand.

@@ -186,6 +186,9 @@ pub trait Forecaster: Send {
         self.coordinates().check(self.name(), context)
     }
 
+    /// Says what a stream will ask, before [`Forecaster::warm_up`]: no forecast is another for it.
+    fn prepare_for(&mut self, _context: &Context) {}
+
     /// Does what the first request would otherwise wait for. Called on the thread that will call the model.
     fn warm_up(&mut self) {}
 

@@ -1,8 +1,8 @@
 //! Forecast models: arrays in, ensembles out.
 //!
 //! Everything that forecasts is a [`Forecaster`]: the [`baselines`], which need no learning, and the models of
-//! [`diffusion`], whose [`weights`] come from [`training`]. [`scores`] say how good they are. None of it knows where frames come
-//! from or where forecasts go.
+//! [`diffusion`], whose [`weights`] come from [`training`]. [`series`] has models of stations' series, which are no frames.
+//! [`scores`] say how good they are. None of it knows where frames come from or where forecasts go.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -52,6 +52,7 @@ pub mod diffusion;
 pub mod forecaster;
 pub mod network;
 pub mod scores;
+pub mod series;
 pub mod simulate;
 mod spec;
 pub mod training;

@@ -77,6 +77,9 @@ pub enum Command {
     /// Trains a diffusion model on archives.
     #[command(after_help = commands::train::EXAMPLES)]
     Train(commands::train::Arguments),
+    /// Trains and uses models of series at a place, such as the wind of stations.
+    #[command(subcommand)]
+    Series(commands::series::Series),
     /// Looks at and converts weights files; scores and calibrates models.
     #[command(subcommand)]
     Model(commands::model::Model),
@@ -131,6 +134,7 @@ impl Command {
             Self::Verify(arguments) => arguments.run(),
             Self::Backtest(arguments) => arguments.run(),
             Self::Train(arguments) => arguments.run(),
+            Self::Series(series) => series.run(),
             Self::Model(model) => model.run(),
             Self::Simulate(arguments) => arguments.run(),
             Self::Inspect(inspect) => inspect.run(),

@@ -64,8 +64,9 @@ fn fallback(stream: &StreamConfig) -> Option<Box<dyn Forecaster>> {
 /// The model cannot be made, or does not fit the stream.
 pub fn slot(stream: &StreamConfig, factory: &ModelFactory) -> anyhow::Result<ModelSlot> {
     let context = stream.context();
-    let model = factory(stream).with_context(|| format!("the model of stream {}", stream.name))?;
+    let mut model = factory(stream).with_context(|| format!("the model of stream {}", stream.name))?;
     model.check(&context)?;
+    model.prepare_for(&context);
     Ok(ModelSlot::new(model, fallback(stream)))
 }
 

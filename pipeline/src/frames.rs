@@ -2,13 +2,17 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use anyhow::Context;
 use ndarray::Array3;
+use sha2::{Digest, Sha256};
+use squall_connectors::store::ScratchFiles;
 use squall_fields::Frame;
 use squall_operators::verify::{pack, unpack};
 
 use crate::archive::Archive;
+use crate::scratch;
 
 /// Frames by number.
 pub trait Frames: Send + Sync {
@@ -40,15 +44,23 @@ struct Kept {
     shape: (usize, usize, usize),
     from: u64,
     length: usize,
+    /// SHA-256 of what lies there.
+    digest: [u8; 32],
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 impl FrameFile {
-    /// An empty one, in the system's folder for temporary files.
+    /// An empty one, in a folder that is made if it is not there.
     ///
     /// # Errors
-    /// There is no such folder, or no room.
-    pub fn new() -> anyhow::Result<Self> {
-        let file = tempfile::tempfile().context("cannot make a temporary file (TMPDIR)")?;
+    /// The folder cannot be made, or not be written to.
+    pub fn new(folder: &Path) -> anyhow::Result<Self> {
+        scratch::warn_of_memory(folder);
+        let file = ScratchFiles::made(folder).file();
+        let file = file.with_context(|| format!("cannot make a file in {} (store.scratch)", folder.display()))?;
         Ok(Self { file, end: 0, kept: Vec::new() })
     }
 
@@ -64,9 +76,9 @@ impl FrameFile {
                 None => pack(&values.iter().copied().collect::<Vec<_>>())?,
             };
             self.file.write_all_at(&packed, self.end)?;
-            Ok::<usize, std::io::Error>(packed.len())
+            Ok::<_, std::io::Error>((packed.len(), digest(&packed)))
         };
-        let length = write().context("cannot write a temporary file (TMPDIR)")?;
+        let (length, digest) = write().context("cannot write what waits on disk (store.scratch)")?;
         let head = Frame {
             grid: grid.clone(),
             slot: *slot,
@@ -75,7 +87,7 @@ impl FrameFile {
             quality: None,
             input: input.clone(),
         };
-        self.kept.push(Kept { head, shape: values.dim(), from: self.end, length });
+        self.kept.push(Kept { head, shape: values.dim(), from: self.end, length, digest });
         self.end += length as u64;
         Ok(self.kept.len() - 1)
     }
@@ -83,14 +95,18 @@ impl FrameFile {
 
 impl Frames for FrameFile {
     fn frame(&self, place: usize) -> anyhow::Result<Frame> {
-        let Kept { head, shape, from, length } = self.kept.get(place).context("no such frame was kept")?;
+        let Kept { head, shape, from, length, digest: kept } =
+            self.kept.get(place).context("no such frame was kept")?;
         let read = || {
             let mut packed = vec![0; *length];
             self.file.read_exact_at(&mut packed, *from)?;
+            if digest(&packed) != *kept {
+                return Err(std::io::Error::other("it is not what was written there: its digest differs"));
+            }
             let values = unpack(&packed, shape.0 * shape.1 * shape.2)?;
             Array3::from_shape_vec(*shape, values).map_err(std::io::Error::other)
         };
-        let values = read().context("cannot read a temporary file")?;
+        let values = read().context("cannot read what waited on disk")?;
         Ok(Frame { values, ..head.clone() })
     }
 }
@@ -108,7 +124,8 @@ mod tests {
         let settings = StormSettings { rows: 32, columns: 40, ..StormSettings::default() };
         let mut all = frames(settings, 3, &[Variable::RainRate]);
         all[1].values[[0, 3, 4]] = f32::NAN;
-        let mut kept = FrameFile::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut kept = FrameFile::new(&folder.path().join("scratch")).unwrap();
         let places: Vec<usize> = all.iter().map(|frame| kept.keep(frame).unwrap()).collect();
         for place in [2, 0, 1] {
             let (was, is) = (&all[place], kept.frame(places[place]).unwrap());
@@ -116,5 +133,15 @@ mod tests {
             assert!(is.values.iter().zip(&was.values).all(|(a, b)| a.to_bits() == b.to_bits()));
         }
         assert!(kept.frame(3).is_err());
+        // Another frame of the same size in place of the last one, and then only a part of a frame.
+        let (first, last) = (&kept.kept[0], &kept.kept[2]);
+        let mut other = vec![0; last.length];
+        kept.file.read_exact_at(&mut other[..first.length.min(last.length)], first.from).unwrap();
+        kept.file.write_all_at(&other, last.from).unwrap();
+        let reason = |place: usize| format!("{:#}", kept.frame(place).unwrap_err());
+        assert!(reason(2).contains("not what was written"), "{}", reason(2));
+        kept.file.set_len(kept.kept[1].from + 1).unwrap();
+        assert!(reason(1).contains("cannot read what waited on disk"), "{}", reason(1));
+        assert!(kept.frame(0).is_ok());
     }
 }

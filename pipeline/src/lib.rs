@@ -90,6 +90,8 @@ pub mod memory;
 pub mod once;
 pub mod publish;
 pub mod runtime;
+pub mod scratch;
+pub mod series;
 pub mod signals;
 pub mod supervise;
 pub mod threads;

@@ -47,7 +47,7 @@ use crate::config::{Config, SourceConfig, SteeringConfig, StreamConfig};
 use crate::devices::{self, Devices, ModelFactory};
 use crate::graph::{self, BesidePlan, StreamPlan};
 use crate::inputs::{self, Inputs};
-use crate::{topics, watch};
+use crate::{scratch, topics, watch};
 
 use self::processes::Processes;
 use self::room::{budget, shared_frames};
@@ -101,7 +101,7 @@ impl Parts {
             decoders: Box::new(decoders),
             encoder: encoder(config),
             forecasts: forecasts(),
-            scratch: Arc::new(ScratchFiles::default()),
+            scratch: Arc::new(ScratchFiles::made(config.store.scratch_folder())),
             models: Box::new(devices::model),
             reset: BTreeSet::new(),
             as_recorded: None,
@@ -204,6 +204,9 @@ fn start(
         }
         ledgers.insert(stream.name.clone(), (opened, ledger));
         ledgers.extend(verified);
+    }
+    if config.streams.iter().any(|stream| stream.verification.is_some()) {
+        scratch::warn_of_memory(&config.store.scratch_folder());
     }
     let shared = shared_frames(config);
     let (mut plans, mut verifications) = (Vec::new(), Vec::new());

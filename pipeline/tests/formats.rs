@@ -438,7 +438,9 @@ verification = { scores = ["crps", "csi", "fss"], scales = [3] }
 /// What is scored of an hour and ten minutes of rain: the records of the scores, and of the statistics.
 static SCORED: LazyLock<[Vec<Record>; 2]> = LazyLock::new(|| {
     let store = tempfile::tempdir().unwrap();
+    let scratch = store.path().join("own/scratch");
     let layers = Layers::from_text("t.toml", SCORED_CONFIG).set(format!("store.url={}", store.path().display()));
+    let layers = layers.set(format!("store.scratch={}", scratch.display()));
     let config = layers.load().unwrap_or_else(|faults| panic!("{faults}"));
     let log = MemoryLog::new();
     topics::ensure(&config, &log).unwrap();
@@ -455,6 +457,7 @@ static SCORED: LazyLock<[Vec<Record>; 2]> = LazyLock::new(|| {
     writer.flush(Duration::from_secs(10)).unwrap();
     let parts = Parts::new(&config, Arc::new(log.clone()), connect::store(&config).unwrap());
     Runtime::start_with(&config, parts).unwrap().join().unwrap();
+    assert!(scratch.read_dir().unwrap().next().is_none(), "fields have waited there, and nothing is left");
     let topics = &config.streams[0].verification.as_ref().unwrap().topics;
     [&topics.scores, &topics.statistics].map(|topic| read(&log, topic))
 });

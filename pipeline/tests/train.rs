@@ -1,27 +1,24 @@
 //! `squall train` as a person uses it: a small model from a simulated storm, runs that are stopped and go on, and what
 //! is said when something is wrong.
 
+#[path = "support/training.rs"]
+mod support;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use squall_models::device::has_native_bf16;
 use squall_models::training::Checkpoint;
 use squall_pipeline::config::Layers;
 use squall_pipeline::training::RunConfig;
+use support::{column, inspected, rows, squall, storm, told};
 
 /// Steps of the small configuration, and from one validation to the next.
 const STEPS: usize = 60;
 const EVERY: usize = 20;
 /// How long one condition may take to hold on a busy machine.
 const LIMIT: Duration = Duration::from_secs(180);
-
-fn squall() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_squall"));
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    command.current_dir(root).env_remove("RUST_LOG").env_remove("SQUALL_LOG_FORMAT");
-    command
-}
 
 /// Two simulated storms in a folder, and configurations of runs that learn from the first and are judged by the second.
 struct Setting {
@@ -32,10 +29,7 @@ impl Setting {
     fn new() -> Self {
         let setting = Self { folder: tempfile::tempdir().unwrap() };
         for (name, frames, size, seed) in [("storm.nc", "14", "64x64", "1"), ("validation.nc", "8", "48x48", "2")] {
-            let path = setting.path(name).display().to_string();
-            let arguments = ["simulate", "-o", &path, "--frames", frames, "--size", size, "--seed", seed];
-            let made = squall().args(arguments).args(["--variables", "rain"]).output().unwrap();
-            assert!(made.status.success(), "{made:?}");
+            storm(&setting.path(name), frames, size, seed);
         }
         setting
     }
@@ -64,11 +58,6 @@ impl Setting {
     }
 }
 
-/// Exit code and what was printed on stderr.
-fn told(output: &Output) -> (Option<i32>, String) {
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
 fn train(arguments: &[&str]) -> (Option<i32>, String) {
     told(&squall().arg("train").args(arguments).output().unwrap())
 }
@@ -77,16 +66,6 @@ fn train(arguments: &[&str]) -> (Option<i32>, String) {
 fn steps_done(config: &str, checkpoint: &str) -> usize {
     let run = RunConfig::load(&Layers::from_file(Path::new(config)).unwrap()).unwrap();
     Checkpoint::load(Path::new(checkpoint), &run.model).expect("a whole checkpoint").step as usize
-}
-
-/// The rows of a table, without its header.
-fn rows(path: &Path) -> Vec<String> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().skip(1).map(str::to_owned).collect()
-}
-
-fn column(rows: &[String], index: usize) -> Vec<f64> {
-    rows.iter().filter_map(|row| row.split(',').nth(index)?.parse().ok()).collect()
 }
 
 /// A training on its way. Dropping it kills it.
@@ -318,8 +297,7 @@ fn what_a_model_has_learnt_from_is_handed_down_and_scores_there_are_no_evidence(
     for start in [["--from", &weights("first")], ["--resume", &checkpoint]] {
         let (code, said) = train(&[&[second.as_str()], &beta[..], &start].concat());
         assert_eq!(code, Some(0), "{said}");
-        let inspected = squall().args(["model", "inspect", "--json", &weights("second")]).output().unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+        let json = inspected(Path::new(&weights("second")));
         let learnt: Vec<&str> = json["training_data"].as_array().unwrap().iter().filter_map(|e| e.as_str()).collect();
         let is_of = |index: usize, stem: &str| learnt.get(index).is_some_and(|name| name.starts_with(stem));
         assert!(learnt.len() == 2 && is_of(0, "storm from ") && is_of(1, "validation from "), "{learnt:?}");

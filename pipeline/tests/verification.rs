@@ -860,3 +860,67 @@ fn a_model_that_fails_at_a_gap_is_scored_by_its_fallback_and_the_report_counts_i
     let digest = json["models"][1]["digest"].as_str().unwrap();
     assert!(!digest.is_empty() && done[0]["models"][1]["digest"] == digest, "of the model, not of its fallback");
 }
+
+/// The difference, the ends of its interval and the number of blocks in a sentence of the page.
+fn numbers(sentence: &str) -> Vec<f64> {
+    let (_, numbers) = sentence.split_once(" at all leads together: ").unwrap();
+    let (difference, rest) = numbers.split_once(" (95 % interval ").unwrap();
+    let (low, rest) = rest.split_once(" to ").unwrap();
+    let (high, rest) = rest.split_once(", ").unwrap();
+    let texts = [difference, low, high, rest].map(|text| text.split(' ').next().unwrap());
+    texts.into_iter().map(|text| text.parse().unwrap_or_else(|_| panic!("{text} in {sentence}"))).collect()
+}
+
+#[test]
+fn the_page_of_a_backtest_stands_alone_fits_screen_and_paper_and_says_what_its_json_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (input, size) = (at("days.nc"), ["--size", "64x64", "--variables", "rain"]);
+    stdout(&[&["simulate", "--output", &input, "--frames", "24", "--cadence", "30 min"][..], &size].concat());
+    let models = ["--models", "persistence,extrapolation,steps:2", "--leads", "2", "--thresholds", "0.5"];
+    let scored = ["--scores", "crps,csi,probability,rank", "--report", &at("b")];
+    stdout(&[&["backtest", "--input", &input][..], &models, &scored].concat());
+    let (json, page) = (read(&folder.path().join("b")), std::fs::read_to_string(at("b/report.html")).unwrap());
+
+    for outside in ["http:", "https:", "<link", "<script", "<iframe", "<object", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    let values = |attribute: &str| -> Vec<&str> {
+        page.split(attribute).skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
+    };
+    let (pictures, links) = (values(" src=\""), values(" href=\""));
+    assert!(!pictures.is_empty() && pictures.iter().all(|src| src.starts_with("data:image/png;base64,")));
+    assert!(!links.is_empty());
+    for link in links {
+        let target = link.strip_prefix('#').unwrap_or_else(|| panic!("{link} leads elsewhere"));
+        assert!(page.contains(&format!(" id=\"{target}\"")), "{link} leads nowhere");
+    }
+    let meta = "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">";
+    for part in [meta, "@media (max-width: 600px)", "@media print"] {
+        assert!(page.contains(part), "{part}");
+    }
+    for tag in ["svg", "section", "figure", "table", "tr", "td", "ul", "li", "details", "text", "div", "span", "p"] {
+        let opened = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
+        assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{tag}");
+    }
+    assert!(page.matches("<svg ").count() > 5);
+
+    // On the page stand the verdicts over all leads, those of each pair of models together.
+    let all = json["verdicts"].as_array().unwrap();
+    let mut verdicts: Vec<&Value> = all.iter().filter(|verdict| verdict["lead_minutes"].is_null()).collect();
+    let pair = |verdict: &Value| (verdict["model"].to_string(), verdict["against"].to_string());
+    let pairs: Vec<(String, String)> = verdicts.iter().map(|verdict| pair(verdict)).collect();
+    verdicts.sort_by_key(|verdict| pairs.iter().position(|other| *other == pair(verdict)));
+    let items: Vec<&str> = page.split("<li class=\"").skip(1).map(|item| item.split("</li>").next().unwrap()).collect();
+    assert!(items.len() == verdicts.len() && items.len() >= 3, "{} of {}", items.len(), verdicts.len());
+    for (item, verdict) in items.into_iter().zip(verdicts) {
+        let of = |key: &str| verdict[key].as_str().unwrap();
+        let is_said = item.starts_with(of("verdict")) && item.contains(of("model")) && item.contains(of("against"));
+        assert!(is_said, "{item}: {verdict}");
+        for (said, key) in numbers(item).into_iter().zip(["difference", "low", "high", "blocks"]) {
+            let value = verdict[key].as_f64().unwrap();
+            // Three digits, the last of them rounded.
+            assert!((said - value).abs() <= 0.005 * value.abs(), "{key} {said}: {verdict}");
+        }
+    }
+}

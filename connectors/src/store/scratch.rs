@@ -1,6 +1,6 @@
 //! Files without a name, gone with the process.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
@@ -19,12 +19,29 @@ use squall_operators::ports::{Kept, Scratch, StoreError};
 #[derive(Clone, Debug)]
 pub struct ScratchFiles {
     folder: PathBuf,
+    is_made: bool,
 }
 
 impl ScratchFiles {
     /// In a folder, which must be there.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self { folder: folder.into(), is_made: false }
+    }
+
+    /// In a folder that is made, with those above it, once there is something to keep.
+    pub fn made(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), is_made: true }
+    }
+
+    /// A file without a name, empty.
+    ///
+    /// # Errors
+    /// There is no such folder, or it cannot be written to.
+    pub fn file(&self) -> io::Result<File> {
+        if self.is_made {
+            fs::create_dir_all(&self.folder)?;
+        }
+        tempfile::tempfile_in(&self.folder)
     }
 
     fn fails(&self, error: io::Error) -> StoreError {
@@ -42,7 +59,7 @@ impl Default for ScratchFiles {
 impl Scratch for ScratchFiles {
     fn keep(&self, parts: &[Vec<u8>]) -> Result<Box<dyn Kept>, StoreError> {
         let write = || {
-            let mut file = tempfile::tempfile_in(&self.folder)?;
+            let mut file = self.file()?;
             parts.iter().try_for_each(|part| file.write_all(part))?;
             Ok(file)
         };
@@ -85,5 +102,20 @@ mod tests {
         let mut kept = ScratchFiles::new(folder.path()).keep(&[vec![1]]).unwrap();
         assert!(matches!(kept.part(1), Err(StoreError::Missing { .. })));
         assert_eq!(folder.path().read_dir().unwrap().count(), 0, "no name leads to it");
+    }
+
+    #[test]
+    fn a_folder_is_made_when_it_is_needed_and_the_files_lie_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b");
+        let scratch = ScratchFiles::made(&deep);
+        assert!(!deep.exists());
+        let mut kept = scratch.keep(&[vec![1, 2]]).unwrap();
+        assert!(deep.is_dir());
+        fs::remove_dir(&deep).unwrap();
+        assert_eq!(kept.part(0).unwrap(), [1, 2]);
+        // Where the folder cannot be, nothing is kept elsewhere.
+        fs::write(&deep, b"a file").unwrap();
+        assert!(scratch.keep(&[vec![1]]).err().is_some_and(|error| error.is_retriable()));
     }
 }

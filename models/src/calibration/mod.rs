@@ -244,6 +244,10 @@ impl Forecaster for Calibrated {
         self.inner.check(context)
     }
 
+    fn prepare_for(&mut self, context: &Context) {
+        self.inner.prepare_for(context);
+    }
+
     fn warm_up(&mut self) {
         self.inner.warm_up();
     }

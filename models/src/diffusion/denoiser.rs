@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 use super::first_guess::MissingGuess;
 use super::process::{Process, step_tensor};
 use super::schedule::Instant;
+use crate::device;
 use crate::network::VideoUNet;
 
 /// How the network sees the frames of the past.
@@ -78,7 +79,7 @@ impl Guess<'_> {
         if self.missing == MissingGuess::Zero {
             return self.fields.nan_to_num(0.0, None, None);
         }
-        let dry = Tensor::from_slice(self.dry).to_device(self.fields.device()).reshape([1, 1, -1, 1, 1]);
+        let dry = device::sent(&Tensor::from_slice(self.dry), self.fields.device()).reshape([1, 1, -1, 1, 1]);
         self.fields.where_self(&self.fields.isnan().logical_not(), &dry)
     }
 
@@ -134,7 +135,7 @@ impl Condition {
 
     /// Each sample's condition or, where `keep` (one number a sample) is 0, the null condition.
     pub fn dropped(&self, keep: &Tensor) -> Self {
-        let keep = keep.to_kind(Kind::Float).to_device(self.channels.device()).reshape([-1, 1, 1, 1, 1]);
+        let keep = device::sent(&keep.to_kind(Kind::Float), self.channels.device()).reshape([-1, 1, 1, 1, 1]);
         Self { channels: &self.channels * keep }
     }
 

@@ -16,7 +16,7 @@ use tch::Tensor;
 
 use super::denoiser::{Condition, NetworkDenoiser};
 use super::foresight;
-use super::guidance::{Fields, Undo};
+use super::guidance::{Fields, Guidance, Undo};
 use super::noise;
 use super::process::Process;
 use super::sampler::{Sample, Sampler, SamplerConfig};
@@ -24,7 +24,7 @@ use super::tiles::{Tiled, Tiling};
 use crate::baselines::Steps;
 use crate::device::{ComputeDevice, Precision};
 use crate::weights::{Metadata, Model};
-use crate::{Coordinates, Forecaster, ModelError, ModelSpec, Prediction, Request};
+use crate::{Context, Coordinates, Forecaster, ModelError, ModelSpec, Prediction, Request};
 
 mod conditioning;
 
@@ -73,6 +73,8 @@ pub struct DiffusionForecaster {
     digest: String,
     /// Whether members of several requests share batches, where their domains have one shape.
     mixes: bool,
+    /// Sides of domains that it will be asked about, as far as streams have said.
+    expected: Vec<(usize, usize)>,
     warm: bool,
 }
 
@@ -143,7 +145,8 @@ impl DiffusionForecaster {
         };
         let tiling = options.tiling.unwrap_or(spec.tiling);
         let mixes = device.device.is_cuda();
-        Self { sampler: Sampler { process, config }, tiling, batch, device, digest, model, mixes, warm: false }
+        let (sampler, expected) = (Sampler { process, config }, Vec::new());
+        Self { sampler, tiling, batch, device, digest, model, mixes, expected, warm: false }
     }
 
     /// What its file says about it.
@@ -158,6 +161,36 @@ impl DiffusionForecaster {
     /// The tiles of a domain.
     fn tiles(&self, (rows, columns): (usize, usize)) -> Tiling {
         self.tiling.fitted(rows, columns, self.spec().stride())
+    }
+
+    /// Rows and columns of the tiles that the network will see: those of domains that it knows of, and a whole one.
+    fn tile_sizes(&self) -> Vec<(usize, usize)> {
+        let cell = self.model.autoencoder.as_ref().map_or(1, |autoencoder| autoencoder.config().stride());
+        let cells = |(rows, columns): &(usize, usize)| (rows.div_ceil(cell), columns.div_ceil(cell));
+        let mut sizes: Vec<_> = self.expected.iter().map(|shape| self.tiles(cells(shape)).tile).collect();
+        sizes.push(self.tiling.tile);
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
+    }
+
+    /// Passes zeros through the networks as a forecast would, in tiles of that size.
+    fn pass(&self, (rows, columns): (usize, usize)) {
+        let (spec, config, device) = (self.spec(), &self.sampler.config, self.device.device);
+        let zeros = |samples: usize, channels: i64| {
+            let size = [samples as i64, spec.diffused() as i64, channels, rows as i64, columns as i64];
+            Tensor::zeros(size, (tch::Kind::Float, device))
+        };
+        if let Some(predictor) = &self.model.predictor {
+            let channels = zeros(self.batch, predictor.config().in_channels);
+            let _ = foresight::of(predictor, &Condition { channels });
+        }
+        // A guided step asks with and without the condition at once.
+        let pairs = matches!(config.guidance, Guidance::Precision(_)).then_some(2 * self.batch);
+        for samples in [self.batch].into_iter().chain(pairs).filter(|_| !config.mean) {
+            let steps = super::process::step_tensor(&vec![981; samples], device);
+            let _ = self.model.network.forward(&zeros(samples, spec.network.in_channels), &steps);
+        }
     }
 
     /// Answers requests together.
@@ -258,12 +291,12 @@ impl DiffusionForecaster {
             let (rows, columns) = prepared.domain;
             let size = Philox::of_member(&self.digest, &request.stream, issue_time, member.number, "noise-factor");
             let factor = self.sampler.process.noise_factor(&size, 0);
-            let noise = noise::field(&random, spec.diffused(), channels, rows, columns);
+            let noise = noise::field_on(&random, [spec.diffused(), channels, rows, columns], self.device.device);
             let noise = if factor == 1.0 { noise } else { noise * factor };
             Some((noise, prepared.domain))
         };
         let (noise, domains): (Vec<Tensor>, Vec<_>) = members.iter().filter_map(noise_of).unzip();
-        let noise = Tensor::stack(&noise, 0).to_device(self.device.device);
+        let noise = Tensor::stack(&noise, 0);
         let denoiser = NetworkDenoiser { network: &self.model.network, process: &sampler.process };
         let denoiser = Tiled::new(denoiser, self.tiles(domains[0]), self.batch);
         sampler.sample_fields(&denoiser, &condition, &noise, &self.fields(plans, members, starts))
@@ -371,17 +404,17 @@ impl Forecaster for DiffusionForecaster {
         (!self.sampler.config.mean).then_some(self.sampler.config.solver.steps)
     }
 
-    /// Passes zeros through the network once, so that the first request does not wait for kernels to be chosen.
+    fn prepare_for(&mut self, context: &Context) {
+        self.expected.extend(context.grid.as_ref().map(|grid| grid.shape()));
+    }
+
+    /// Passes zeros through the networks once for each shape of tile, so that the first request does not wait for kernels to be
+    /// chosen.
     fn warm_up(&mut self) {
         if std::mem::replace(&mut self.warm, true) {
             return;
         }
-        let (rows, columns) = self.tiling.tile;
-        let size =
-            |channels: i64| [self.batch as i64, self.spec().diffused() as i64, channels, rows as i64, columns as i64];
-        let input = Tensor::zeros(size(self.spec().network.in_channels), (tch::Kind::Float, self.device.device));
-        let steps = super::process::step_tensor(&vec![981; self.batch], self.device.device);
-        let _ = tch::no_grad(|| self.model.network.forward(&input, &steps));
+        tch::no_grad(|| self.tile_sizes().into_iter().for_each(|tile| self.pass(tile)));
     }
 
     fn forecast(&mut self, requests: &[Request]) -> Vec<Result<Prediction, ModelError>> {

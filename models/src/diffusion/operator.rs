@@ -5,6 +5,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::device;
+
 /// D for one g: `x` is `[sample, frame, ...]`.
 pub fn apply(x: &Tensor, g: f64) -> Tensor {
     if g == 1.0 { x.shallow_clone() } else { apply_each(x, &vec![g; x.size()[0].max(1) as usize]) }
@@ -15,7 +17,7 @@ pub fn apply_each(x: &Tensor, g: &[f64]) -> Tensor {
     let size = x.size();
     let (samples, frames) = (size[0], size[1]);
     let entries: Vec<f32> = g.iter().flat_map(|g| matrix(*g, frames)).collect();
-    let matrix = Tensor::from_slice(&entries).to_device(x.device()).reshape([samples, frames, frames]);
+    let matrix = device::sent(&Tensor::from_slice(&entries), x.device()).reshape([samples, frames, frames]);
     matrix.bmm(&x.to_kind(Kind::Float).reshape([samples, frames, -1])).reshape(&size)
 }
 

@@ -10,6 +10,7 @@ use tch::{Kind, Tensor};
 
 use super::operator;
 use super::schedule::{Instant, Path, Schedule};
+use crate::device;
 
 /// What the network's output means, in x-space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,7 +146,7 @@ impl Process {
         let g: Vec<f64> = at.iter().map(|i| i.g).collect();
         let column = |f: fn(&Instant) -> f64| {
             let values: Vec<f32> = at.iter().map(|i| f(i) as f32).collect();
-            Tensor::from_slice(&values).to_device(clean.device()).reshape([-1, 1, 1, 1, 1])
+            device::sent(&Tensor::from_slice(&values), clean.device()).reshape([-1, 1, 1, 1, 1])
         };
         let (alpha, sigma) = (column(|i| i.alpha), column(|i| i.sigma));
         let through = |x: &Tensor| match self.config {
@@ -197,7 +198,7 @@ impl Process {
 /// The indices of a batch as the network takes them.
 pub fn step_tensor(steps: &[usize], device: tch::Device) -> Tensor {
     let steps: Vec<i64> = steps.iter().map(|k| *k as i64).collect();
-    Tensor::from_slice(&steps).to_kind(Kind::Int64).to_device(device)
+    device::sent(&Tensor::from_slice(&steps).to_kind(Kind::Int64), device)
 }
 
 #[cfg(test)]

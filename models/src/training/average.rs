@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
+use super::flat::Flat;
+
 /// What each step counts in the average.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {
@@ -27,28 +29,21 @@ pub enum Rule {
 #[derive(Debug)]
 pub struct Average {
     rule: Rule,
-    average: BTreeMap<String, Tensor>,
+    average: Flat,
     /// Of [`Rule::Beta`]: the weights of so many steps, and their sum.
     so_far: (u64, f64),
 }
 
 impl Average {
     /// Starts at the weights.
-    pub fn new(rule: Rule, weights: &BTreeMap<String, Tensor>) -> Self {
-        let average = weights.iter().map(|(name, w)| (name.clone(), w.detach().copy())).collect();
-        Self { rule, average, so_far: (0, 0.0) }
+    pub fn new(rule: Rule, weights: &Flat) -> Self {
+        Self { rule, average: weights.copied(), so_far: (0, 0.0) }
     }
 
-    /// Takes in the weights after a step (from 0). Takes no gradients.
-    pub fn update(&mut self, weights: &BTreeMap<String, Tensor>, step: u64) {
+    /// Takes in the weights after a step (from 0), those that it was made for. Takes no gradients.
+    pub fn update(&mut self, weights: &Flat, step: u64) {
         let share = self.share(step);
-        tch::no_grad(|| {
-            for (name, average) in &mut self.average {
-                if let Some(weight) = weights.get(name) {
-                    let _ = average.lerp_(weight, share);
-                }
-            }
-        });
+        self.average.approach(weights, share);
     }
 
     /// What the weights after a step (from 0) count for.
@@ -71,12 +66,12 @@ impl Average {
 
     /// The averages, by name.
     pub fn weights(&self) -> &BTreeMap<String, Tensor> {
-        &self.average
+        self.average.named()
     }
 
     /// The averages, to be set from a checkpoint.
     pub(super) fn weights_mut(&mut self) -> &mut BTreeMap<String, Tensor> {
-        &mut self.average
+        self.average.named_mut()
     }
 }
 
@@ -84,8 +79,8 @@ impl Average {
 mod tests {
     use super::*;
 
-    fn weights(value: f64) -> BTreeMap<String, Tensor> {
-        BTreeMap::from([("w".to_owned(), Tensor::from(value as f32).reshape([1]))])
+    fn weights(value: f64) -> Flat {
+        Flat::of(&BTreeMap::from([("w".to_owned(), Tensor::from(value as f32).reshape([1]))]))
     }
 
     #[test]
@@ -102,7 +97,7 @@ mod tests {
         let mut average = Average::new(rule, &weights(of(0)));
         for step in 0..STEPS {
             if step == 5 {
-                average = Average::new(rule, average.weights());
+                average = Average::new(rule, &average.average);
             }
             average.update(&weights(of(step + 1)), step);
         }

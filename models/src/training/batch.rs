@@ -4,15 +4,17 @@ use squall_fields::random::Philox;
 use tch::{Device, Kind, Tensor};
 
 use super::augment::{Reading, Symmetry};
-use super::config::Task;
+use super::config::{Task, TrainingConfig};
 use super::data::{Archive, Crop};
-use super::domains;
+use super::spectrum::Wanted;
 use super::stages::Networks;
+use super::{distill, domains};
+use crate::device;
 use crate::diffusion::denoiser::{Condition, ConditionParts, Guess};
-use crate::diffusion::extra;
 use crate::diffusion::latent::Space;
 use crate::diffusion::process::Process;
 use crate::diffusion::schedule::STEPS;
+use crate::diffusion::{extra, noise};
 
 /// A noised batch; tensors are `[sample, frame, channel, y, x]` in f32.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct Batch {
     pub target: Tensor,
     /// Weight of each pixel in the loss; 0 where missing.
     pub weight: Tensor,
+    /// The fields that it is about, where the loss sees their spectrum.
+    pub(super) wanted: Option<Wanted>,
 }
 
 /// Positions in a sample's stream of random numbers.
@@ -37,9 +41,16 @@ pub(super) const NOISE: u64 = 16;
 /// Far beyond all noise.
 pub(super) const FACTOR: u64 = 1 << 60;
 
+/// By what the crops of a batch are drawn: a domain, if they are of one, and the random numbers of each sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    pub(super) domain: Option<usize>,
+    pub(super) random: Vec<Philox>,
+}
+
 /// Crops for one batch, before noise: each `[sample, frame, channel, y, x]`.
 #[derive(Debug)]
-pub(super) struct Crops {
+pub struct Crops {
     pub(super) history: Tensor,
     pub(super) future: Tensor,
     /// None, one for all members, or one each.
@@ -51,6 +62,18 @@ pub(super) struct Crops {
 }
 
 impl Crops {
+    /// The same with each of its tensors by way of a function.
+    pub(super) fn map(&self, of: impl Fn(&Tensor) -> Tensor) -> Self {
+        Self {
+            history: of(&self.history),
+            future: of(&self.future),
+            guesses: self.guesses.iter().map(&of).collect(),
+            beside: of(&self.beside),
+            moved: self.moved.as_ref().map(&of),
+            density: self.density.clone(),
+        }
+    }
+
     /// In the space that is diffused. Takes no gradients.
     pub(super) fn encoded(self, space: Space<'_>) -> Self {
         tch::no_grad(|| Self {
@@ -76,31 +99,39 @@ pub fn assemble(
     index: u64,
     device: Device,
 ) -> Batch {
-    let mut random = random(task, index);
-    if let Some(tuning) = &task.training.tuning {
-        // The others are of the bank.
-        random.truncate(random.len() - tuning.of_bank(random.len()).min(random.len() - 1));
-    }
-    let clean = draw(task, archive, domains::of_batch(task, archive, index), &random, device);
+    let Order { domain, random } = order(task, archive, index);
+    let clean = draw(task, archive, domain, &random, device);
     let clean = clean.encoded(networks.space());
     // Stratified over the batch, which lowers the variance of the gradient.
     let shift = Philox::new(!task.training.seed, index).uniform(0);
     let share = |i: usize| (shift + i as f64 / random.len() as f64).fract();
-    let step = |share: f64| match &task.training.tuning {
-        Some(tuning) => tuning.noisy_step(share),
-        None => ((share * STEPS as f64) as usize).min(STEPS - 1),
+    let step = |share: f64| match (&task.training.tuning, &task.training.distill) {
+        (Some(tuning), _) => tuning.noisy_step(share),
+        (None, Some(_)) => distill::step(task, process, share),
+        (None, None) => ((share * STEPS as f64) as usize).min(STEPS - 1),
     };
     let steps: Vec<usize> = (0..random.len()).map(|i| step(share(i))).collect();
 
     let x = frames_to_diffuse(task, &clean);
     let weight = weights(task, &clean, &x);
+    let wanted = Wanted::of(task, &clean);
     let x = x.nan_to_num(0.0, None, None);
     let noised = process.noised(&x, &noise(process, &x, &random, NOISE), &steps);
     let condition = networks.foreseen(condition(task, &clean, 0));
     let keep: Vec<f32> =
         random.iter().map(|r| if r.uniform(DROPOUT) < task.training.condition_dropout { 0.0 } else { 1.0 }).collect();
     let condition = condition.dropped(&Tensor::from_slice(&keep));
-    Batch { input: condition.join(&noised.x), steps, target: noised.target, weight }
+    Batch { input: condition.join(&noised.x), steps, target: noised.target, weight, wanted }
+}
+
+/// How the crops of batch number `index` of a run are drawn.
+pub fn order(task: &Task, archive: &Archive, index: u64) -> Order {
+    let mut random = random(task, index);
+    if let Some(tuning) = &task.training.tuning {
+        // The others are of the bank.
+        random.truncate(random.len() - tuning.of_bank(random.len()).min(random.len() - 1));
+    }
+    Order { domain: domains::of_batch(task, archive, index), random }
 }
 
 /// The random numbers of each sample of a batch.
@@ -119,14 +150,21 @@ pub fn pairs(task: &Task, archive: &Archive, count: u64) -> Vec<(Tensor, Tensor)
         .collect()
 }
 
-/// The crops of a batch, of one domain or of any.
+/// The crops of a batch, of one domain or of any, on a device: those that the archive has at hand, or drawn here and now.
 pub(super) fn draw(task: &Task, archive: &Archive, domain: Option<usize>, random: &[Philox], device: Device) -> Crops {
-    let crops: Vec<(Crop, Symmetry)> = random
+    let order = Order { domain, random: random.to_vec() };
+    let crops = archive.at_hand(&order).unwrap_or_else(|| drawn(&task.training, archive, &order));
+    crops.map(|part| device::sent(part, device))
+}
+
+/// Draws the crops of a batch, on the CPU.
+pub fn drawn(training: &TrainingConfig, archive: &Archive, order: &Order) -> Crops {
+    let crops: Vec<(Crop, Symmetry)> = order
+        .random
         .iter()
         .map(|r| {
-            let symmetry =
-                if task.training.augment { Symmetry::numbered(r.block(SYMMETRY)[0]) } else { Symmetry::IDENTITY };
-            let mut crop = archive.draw(domain, r.uniform(CROP), Reading::drawn(&task.training.crop, r, READING));
+            let symmetry = if training.augment { Symmetry::numbered(r.block(SYMMETRY)[0]) } else { Symmetry::IDENTITY };
+            let mut crop = archive.draw(order.domain, r.uniform(CROP), Reading::drawn(&training.crop, r, READING));
             // Where members have first guesses of their own and one is trained, each has its turn.
             let turn = r.block(SYMMETRY)[1] as usize % crop.guesses.len().max(1);
             crop.guesses.rotate_left(turn);
@@ -135,7 +173,7 @@ pub(super) fn draw(task: &Task, archive: &Archive, domain: Option<usize>, random
         .collect();
     let stack = |part: &dyn Fn(&Crop) -> Tensor| {
         let parts: Vec<Tensor> = crops.iter().map(|(crop, symmetry)| symmetry.apply(&part(crop))).collect();
-        Tensor::stack(&parts, 0).to_device(device)
+        Tensor::stack(&parts, 0)
     };
     let guesses = crops.iter().map(|(crop, _)| crop.guesses.len()).min().unwrap_or(0);
     let moved = crops.iter().all(|(crop, _)| crop.moved.is_some());
@@ -177,7 +215,7 @@ pub(super) fn weights(task: &Task, clean: &Crops, x: &Tensor) -> Tensor {
 /// One number a sample, to be multiplied with its values.
 pub(super) fn per_sample(numbers: impl Iterator<Item = f64>, device: Device) -> Tensor {
     let numbers: Vec<f32> = numbers.map(|number| number as f32).collect();
-    Tensor::from_slice(&numbers).to_device(device).reshape([-1, 1, 1, 1, 1])
+    device::sent(&Tensor::from_slice(&numbers), device).reshape([-1, 1, 1, 1, 1])
 }
 
 /// Standard normal noise for so many members of each crop, `[member * sample, frame, channel, y, x]`.
@@ -209,16 +247,13 @@ pub(super) fn condition(task: &Task, clean: &Crops, member: usize) -> Condition 
 
 /// Noise of the shape of a batch, as the process has it, from a position in each sample's stream.
 pub(super) fn noise(process: &Process, like: &Tensor, random: &[Philox], from: u64) -> Tensor {
-    let numel = like.numel() / random.len().max(1);
-    let mut values = vec![0f32; like.numel()];
-    for (chunk, random) in values.chunks_mut(numel.max(1)).zip(random) {
-        random.fill_normal(from, chunk);
-        let factor = process.noise_factor(random, FACTOR + from) as f32;
-        if factor != 1.0 {
-            chunk.iter_mut().for_each(|value| *value *= factor);
-        }
+    let noise = noise::of_streams(random, from, like.numel() / random.len().max(1), like.device());
+    let factors: Vec<f64> = random.iter().map(|random| process.noise_factor(random, FACTOR + from)).collect();
+    let noise = noise.reshape(like.size());
+    if factors.iter().all(|factor| *factor == 1.0) {
+        return noise;
     }
-    Tensor::from_slice(&values).to_device(like.device()).reshape(like.size())
+    noise * per_sample(factors.into_iter(), like.device())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::average::Rule;
+use super::distill::DistillConfig;
 use super::domains::DomainsConfig;
 use super::ensemble::EnsembleLoss;
 use super::stages::StagesConfig;
@@ -55,6 +56,20 @@ impl Default for OptimizerConfig {
     }
 }
 
+impl OptimizerConfig {
+    /// Learning rate of a step (from 0) of so many.
+    ///
+    /// Rises linearly over the warm-up, then falls along half a cosine to `final_share`.
+    pub fn rate(&self, step: u64, steps: u64) -> f64 {
+        if step < self.warm_up {
+            return self.learning_rate * (step + 1) as f64 / self.warm_up as f64;
+        }
+        let done = (step - self.warm_up) as f64 / steps.saturating_sub(self.warm_up).max(1) as f64;
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos());
+        self.learning_rate * (self.final_share + (1.0 - self.final_share) * cosine)
+    }
+}
+
 /// How crops are drawn: with probability in proportion to `floor + mean(1 - exp(-rate))` for rain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -81,7 +96,7 @@ impl Default for CropConfig {
     }
 }
 
-/// Weights of pixels in the loss.
+/// What the loss sees, and weights of pixels in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LossConfig {
@@ -90,6 +105,11 @@ pub struct LossConfig {
     pub scale_power: f64,
     /// Divide by the probability with which the crop was drawn, so that the loss estimates that of uniform crops.
     pub unbiased: bool,
+    /// Of a denoiser's loss: sides of the squares of cells whose means are judged, 1 for the cells.
+    pub scales: Vec<usize>,
+    /// What the mean square difference of the logarithms of power spectra, of predicted fields or of each member from
+    /// what came, counts beside the rest.
+    pub spectrum: f64,
     /// Train a network that forecasts in one step, by the CRPS of its members, instead of a denoiser.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ensemble: Option<EnsembleLoss>,
@@ -97,7 +117,7 @@ pub struct LossConfig {
 
 impl Default for LossConfig {
     fn default() -> Self {
-        Self { scale_power: 0.0, unbiased: false, ensemble: None }
+        Self { scale_power: 0.0, unbiased: false, scales: vec![1], spectrum: 0.0, ensemble: None }
     }
 }
 
@@ -132,6 +152,9 @@ pub struct TrainingConfig {
     /// Adapt a trained model, whose weights it starts from, to other data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<TuningConfig>,
+    /// Train a student of few steps to do what a trained model, whose weights it starts from, does in many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<DistillConfig>,
     /// One backbone for several domains, a head for each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domains: Option<DomainsConfig>,
@@ -226,6 +249,10 @@ impl Task {
         if training.domains.is_some() && training.tuning.is_some() {
             faults.push("tuning has one head, not domains".to_owned());
         }
+        if let Some(distill) = &training.distill {
+            faults.extend(distill.faults(self));
+        }
+        faults.extend(self.loss_faults());
         if let Some(ensemble) = &training.loss.ensemble {
             faults.extend(ensemble.faults(crop.size));
             if model.sampler.solver.steps != 1 || model.sampler.guidance != Guidance::None {
@@ -242,6 +269,28 @@ impl Task {
         }
         faults
     }
+
+    /// What is wrong with what the loss sees.
+    fn loss_faults(&self) -> Vec<String> {
+        let Self { model, training } = self;
+        let (mut faults, loss, crop) = (Vec::new(), &training.loss, training.crop.size);
+        if loss.scales.is_empty() || loss.scales.iter().any(|side| *side == 0 || *side > crop) {
+            faults.push(format!("loss.scales lie in 1 to the crop's {crop}, at least one"));
+        }
+        if !(loss.spectrum >= 0.0 && loss.spectrum.is_finite()) {
+            faults.push("loss.spectrum is at least 0".to_owned());
+        }
+        if loss.spectrum > 0.0 && crop < 4 {
+            faults.push(format!("loss.spectrum needs crops of at least 4 cells, not {crop}"));
+        }
+        if loss.scales != [1] && loss.ensemble.is_some() {
+            faults.push("loss.scales are of the denoiser's loss; loss.ensemble has scales of its own".to_owned());
+        }
+        if model.autoencoder.is_some() && (loss.scales != [1] || loss.spectrum > 0.0) {
+            faults.push("loss.scales and loss.spectrum judge pixels, not those of an autoencoder".to_owned());
+        }
+        faults
+    }
 }
 
 impl TrainingConfig {
@@ -254,15 +303,7 @@ impl TrainingConfig {
     }
 
     /// Learning rate of a step (from 0).
-    ///
-    /// Rises linearly over the warm-up, then falls along half a cosine to `final_share`.
     pub fn learning_rate(&self, step: u64) -> f64 {
-        let o = &self.optimizer;
-        if step < o.warm_up {
-            return o.learning_rate * (step + 1) as f64 / o.warm_up as f64;
-        }
-        let done = (step - o.warm_up) as f64 / self.steps.saturating_sub(o.warm_up).max(1) as f64;
-        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos());
-        o.learning_rate * (o.final_share + (1.0 - o.final_share) * cosine)
+        self.optimizer.rate(step, self.steps)
     }
 }

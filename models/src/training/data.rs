@@ -4,7 +4,7 @@
 //! five minutes apart are nearly the same weather. Rain is rare, so crops are drawn more often where there is more of it;
 //! the probability of each crop is kept, for whoever wants the loss of uniform crops.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use half::f16;
 use ndarray::Array4;
@@ -14,6 +14,7 @@ use tch::Tensor;
 
 use super::TrainingError;
 use super::augment::Reading;
+use super::batch::{Crops, Order};
 use super::config::Task;
 use super::event::Event;
 use crate::ModelSpec;
@@ -62,6 +63,14 @@ pub struct Crop {
 /// Events ready to be drawn from.
 #[derive(Debug)]
 pub struct Archive {
+    held: Arc<Held>,
+    /// Of one batch, drawn ahead.
+    ready: Mutex<Option<(Order, Crops)>>,
+}
+
+/// What an archive holds, shared by those who draw from it.
+#[derive(Debug)]
+struct Held {
     events: Vec<Event>,
     clips: Vec<Clip>,
     places: Vec<Place>,
@@ -108,7 +117,7 @@ impl Archive {
                 Ok(Clip { event: *event, start: *start, guesses, moved })
             })
             .collect::<Result<Vec<_>, TrainingError>>()?;
-        let mut archive = Self {
+        let mut held = Held {
             places: Vec::new(),
             domains: Vec::new(),
             model: task.model.clone(),
@@ -118,29 +127,59 @@ impl Archive {
             events,
             clips,
         };
-        archive.weigh(task);
-        if archive.places.is_empty() {
+        held.weigh(task);
+        if held.places.is_empty() {
             let need = format!("{} frames of {1} x {1} cells", task.model.frames(), task.training.crop.size);
             return Err(TrainingError::Data(format!("no event holds a crop of {need} with few missing cells")));
         }
-        Ok(archive)
+        Ok(Self { held: Arc::new(held), ready: Mutex::default() })
     }
 
     /// Places that crops are cut from.
     pub fn places(&self) -> usize {
-        self.places.len()
+        self.held.places.len()
     }
 
     /// The domains of its events that crops are cut from.
     pub fn domains(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
-        self.domains.iter().map(|(domain, _)| domain)
+        self.held.domains.iter().map(|(domain, _)| domain)
     }
 
     /// Its events.
     pub fn events(&self) -> &[Event] {
-        &self.events
+        &self.held.events
     }
 
+    /// The crop of a domain, by its number, or of any at a uniform number in [0, 1), read in some way. Where its event is too small for a coarser one, it is not
+    /// coarser.
+    pub fn draw(&self, domain: Option<usize>, uniform: f64, reading: Reading) -> Crop {
+        self.held.draw(domain, uniform, reading)
+    }
+
+    /// The same archive with the crops of a batch at hand, or with none.
+    pub(super) fn with(&self, ready: Option<(Order, Crops)>) -> Self {
+        Self { held: self.held.clone(), ready: Mutex::new(ready) }
+    }
+
+    /// The crops of a batch, on the CPU, if they are those that were drawn ahead.
+    pub(super) fn at_hand(&self, order: &Order) -> Option<Crops> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.as_ref().filter(|(of, _)| of == order).map(|(_, crops)| crops.map(Tensor::shallow_clone))
+    }
+
+    /// Whether both draw from the same events in memory.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.held, &other.held)
+    }
+
+    /// How many hold what it draws from.
+    #[cfg(test)]
+    pub(super) fn holders(&self) -> usize {
+        Arc::strong_count(&self.held)
+    }
+}
+
+impl Held {
     fn weigh(&mut self, task: &Task) {
         let crop = &task.training.crop;
         let of_clip = |(index, clip): (usize, &Clip)| {
@@ -196,9 +235,7 @@ impl Archive {
         Some(if rain { floor + wet / (count - missing).max(1) as f64 } else { 1.0 })
     }
 
-    /// The crop of a domain, by its number, or of any at a uniform number in [0, 1), read in some way. Where its event is too small for a coarser one, it is not
-    /// coarser.
-    pub fn draw(&self, domain: Option<usize>, uniform: f64, reading: Reading) -> Crop {
+    fn draw(&self, domain: Option<usize>, uniform: f64, reading: Reading) -> Crop {
         let range = domain.and_then(|domain| self.domains.get(domain)).map_or(0..self.places.len(), |(_, r)| r.clone());
         let up_to = |place: usize| if place == 0 { 0.0 } else { self.places[place - 1].cumulative };
         let (least, total) = (up_to(range.start), up_to(range.end) - up_to(range.start));

@@ -14,6 +14,7 @@ use super::batch::{self, Crops};
 use super::config::Task;
 use super::data::Archive;
 use super::domains;
+use super::spectrum;
 use super::stages::Networks;
 use crate::diffusion::Transform;
 use crate::diffusion::denoiser::Condition;
@@ -91,9 +92,15 @@ pub(super) fn loss(
     let members = config.members as i64;
     let fields =
         one_step(networks, process, task, &crops, &batch::member_noise(task, process, &crops, &random, members));
+    let weight = task.training.loss.spectrum;
+    let of_spectrum = (weight > 0.0).then(|| spectrum::of_members(task, &crops, &fields) * weight);
     let judged = Judged::new(task, &crops, fields);
     let parts: Vec<Tensor> = config.scales.iter().map(|side| judged.at(*side as i64, config)).collect();
-    Tensor::stack(&parts, 0).mean(Kind::Float)
+    let loss = Tensor::stack(&parts, 0).mean(Kind::Float);
+    match of_spectrum {
+        Some(of_spectrum) => loss + of_spectrum,
+        None => loss,
+    }
 }
 
 /// What the network makes of noise: transformed future frames `[member * sample, lead, channel, y, x]`, as the sampler reads
@@ -180,11 +187,11 @@ fn weight_of_leads(residual: Option<&Residual>, leads: i64, device: Device) -> T
         (1.0 / factor.max(1e-6)) as f32
     };
     let weights: Vec<f32> = (0..leads).map(of).collect();
-    Tensor::from_slice(&weights).to_device(device).reshape([1, -1, 1, 1, 1])
+    crate::device::sent(&Tensor::from_slice(&weights), device).reshape([1, -1, 1, 1, 1])
 }
 
 /// Means over squares of cells, of `[..., y, x]`; cells that fill no square are left out.
-fn pooled(values: &Tensor, side: i64) -> Tensor {
+pub(super) fn pooled(values: &Tensor, side: i64) -> Tensor {
     if side == 1 {
         return values.shallow_clone();
     }
@@ -206,7 +213,7 @@ fn by_channel(values: &Tensor, transforms: &[Transform], of: impl Fn(Tensor, Tra
 }
 
 /// Transformed values within what their transform gives, but for a tenth of what lies beyond.
-fn in_bounds(values: &Tensor, transforms: &[Transform]) -> Tensor {
+pub(super) fn in_bounds(values: &Tensor, transforms: &[Transform]) -> Tensor {
     by_channel(values, transforms, |values, transform| match transform {
         Transform::Rain { .. } => {
             let within = values.clamp(-1.0, 1.0);

@@ -7,20 +7,25 @@
 //! The parts, in the order in which data passes through them: [`event`], [`data`] (crops), [`augment`], [`batch`]
 //! (what the network sees), [`loss`] and [`ensemble`], [`optimizer`], [`average`], [`trainer`], [`checkpoint`],
 //! [`validate`], [`report`]. Models of several networks are trained in [`stages`]. A further way to train adds a source of batches, as [`tuning`] does, or a loss, as
-//! [`ensemble`] does, and keeps the rest.
+//! [`ensemble`] and [`distill`] do, and keeps the rest. Parameters and what belongs to each of them lie in [`flat`] buffers, and
+//! crops are drawn a batch [`ahead`].
 
+pub mod ahead;
 pub mod augment;
 pub mod average;
 pub mod batch;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod distill;
 pub mod domains;
 pub mod ensemble;
 pub mod event;
+pub mod flat;
 pub mod loss;
 pub mod optimizer;
 pub mod report;
+mod spectrum;
 pub mod stages;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use crate::ModelSpec;
 use crate::diffusion::denoiser::Condition;
 use crate::diffusion::foresight;
 use crate::diffusion::latent::Space;
+use crate::diffusion::noise;
 use crate::network::config::{AUTOENCODER_PREFIX, PREDICTOR_PREFIX, UNET_PREFIX};
 use crate::network::{Autoencoder, VideoUNet};
 
@@ -149,10 +150,8 @@ pub(super) fn reconstruction(
     let parts = autoencoder.moments(&frames).chunk(2, 1);
     let (mean, spread) = (&parts[0], parts[1].clamp(-30.0, 20.0));
     // As many numbers a crop as there are latent values in its frames.
-    let each = (mean.numel() / random.len().max(1)).max(1);
-    let mut noise = vec![0f32; mean.numel()];
-    noise.chunks_mut(each).zip(&random).for_each(|(chunk, random)| random.fill_normal(batch::NOISE, chunk));
-    let noise = Tensor::from_slice(&noise).to_device(device).reshape(mean.size());
+    let each = mean.numel() / random.len().max(1);
+    let noise = noise::of_streams(&random, batch::NOISE, each, device).reshape(mean.size());
     let back = autoencoder.decode_unscaled(&(mean + (&spread * 0.5).exp() * noise));
     let error = ((back - frames).abs() * &known).sum(Kind::Float) / known.sum(Kind::Float).clamp_min(1.0);
     let divergence = (mean.square() + spread.exp() - 1.0 - &spread).mean(Kind::Float) * 0.5;

@@ -15,6 +15,8 @@ use crate::diffusion::forecaster::{DiffusionForecaster, Options};
 use crate::weights::{self, Metadata};
 use crate::{Forecaster, Request};
 
+mod distill;
+mod spectrum;
 mod stages;
 
 /// Showers that move east, and a wind that says where they will be; a corner is always missing.

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor, nn};
 
 use super::TrainingError;
+use super::ahead::Ahead;
 use super::average::Average;
 use super::batch::{self, Batch};
 use super::checkpoint::{Checkpoint, Parent};
 use super::config::{Precision, Task};
 use super::data::Archive;
+use super::distill::Teacher;
 use super::domains::{self, Phase};
 use super::ensemble;
-use super::loss::weighted_square;
+use super::flat::{Flat, Gradients};
+use super::loss;
 use super::optimizer::AdamW;
 use super::stages::{self, Networks, Stage};
 use super::tuning;
@@ -23,6 +26,9 @@ use crate::network::{Autoencoder, init};
 use crate::weights;
 
 mod heads;
+mod working;
+
+use working::Working;
 
 /// Crops that a residual's scale is fitted to.
 const FIT_CROPS: u64 = 96;
@@ -48,23 +54,27 @@ pub struct StepReport {
 
 /// A network in training.
 ///
-/// Parameters, their average and the optimizer's state are f32; the network computes in its own copy of the
-/// parameters, of the type that [`Precision`] says, which is renewed after every step.
+/// Parameters, their average and the optimizer's state are f32, each in one buffer; the network computes in its own copy of the
+/// parameters, of the type that [`Precision`] says, which is renewed after every step. While it computes, a thread cuts the
+/// crops of the next batch.
 #[derive(Debug)]
 pub struct Trainer {
     task: Task,
     device: Device,
     process: Process,
     networks: Networks,
-    working: BTreeMap<String, Tensor>,
-    parameters: BTreeMap<String, Tensor>,
+    working: Working,
+    parameters: Flat,
     average: Average,
     /// Those that have heads of their own.
     domains: Vec<Arc<str>>,
     /// What tuning keeps of the model as it was.
     bank: Option<Tensor>,
+    /// What a student learns from.
+    teacher: Option<Teacher>,
     parent: Option<Parent>,
     optimizer: AdamW,
+    ahead: Ahead,
     step: u64,
 }
 
@@ -93,8 +103,9 @@ impl Trainer {
         let autoencoder = autoencoder.map(|sizes| Autoencoder::new(&weights::at(&exact, AUTOENCODER_PREFIX), sizes));
         let networks = Networks { denoiser, predictor, autoencoder };
         [&store, &exact].into_iter().for_each(|store| init::initialise(store, task.training.seed));
-        let mut parameters = copies(&store);
-        parameters.extend(copies(&exact));
+        // As they lie in their buffer: those of a store side by side, heads of domains behind them.
+        let mut parameters = copies(&exact);
+        parameters.extend(copies(&store));
         let domains: Vec<Arc<str>> = match &task.training.domains {
             Some(_) => archive.domains().cloned().collect(),
             None => Vec::new(),
@@ -103,16 +114,18 @@ impl Trainer {
             let lacks = "training.domains needs the domain of each file of data.train";
             return Err(TrainingError::Config(vec![lacks.to_owned()]));
         }
-        let heads: Vec<_> = domains.iter().flat_map(|domain| heads::heads_of(&parameters, domain)).collect();
-        parameters.extend(heads);
+        let common: BTreeMap<String, Tensor> =
+            parameters.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect();
+        parameters.extend(domains.iter().flat_map(|domain| heads::heads_of(&common, domain)));
+        let parameters = Flat::ordered(&parameters);
         if task.training.precision == Precision::Bf16 {
             store.bfloat16();
         }
-        let working: BTreeMap<String, Tensor> = store.variables().into_iter().chain(exact.variables()).collect();
+        let working = Working::new([&exact, &store], &parameters);
         let optimizer = AdamW::new(task.training.optimizer.clone(), &parameters);
         let average = Average::new(task.training.average(), &parameters);
         let process = Process::new(task.model.process).with_target(task.model.target);
-        let (bank, parent, step) = (None, None, 0);
+        let (bank, teacher, parent, step) = (None, None, None, 0);
         Ok(Self {
             task,
             device,
@@ -123,8 +136,10 @@ impl Trainer {
             average,
             domains,
             bank,
+            teacher,
             parent,
             optimizer,
+            ahead: Ahead::default(),
             step,
         })
     }
@@ -135,15 +150,16 @@ impl Trainer {
     /// [`TrainingError::Checkpoint`] if it holds other parameters than the configuration in it says.
     pub fn resume(checkpoint: &Checkpoint, archive: &Archive, device: Device) -> Result<Self, TrainingError> {
         let mut trainer = Self::new(checkpoint.task.clone(), archive, device)?;
-        checkpoint.restore("weights", &mut trainer.parameters)?;
+        checkpoint.restore("weights", trainer.parameters.named_mut())?;
         checkpoint.restore("ema", trainer.average.weights_mut())?;
-        checkpoint.restore("adam_mean", &mut trainer.optimizer.mean)?;
-        checkpoint.restore("adam_square", &mut trainer.optimizer.square)?;
+        checkpoint.restore("adam_mean", trainer.optimizer.mean.named_mut())?;
+        checkpoint.restore("adam_square", trainer.optimizer.square.named_mut())?;
         trainer.optimizer.restore_counts(&checkpoint.group("adam_count"), checkpoint.step);
         if trainer.task.training.tuning.is_some() {
             let bank = checkpoint.group("bank").remove(CLIPS);
             trainer.bank = bank.map(|clips| clips.to_device(device));
         }
+        trainer.teacher = Teacher::of(&trainer.task, &checkpoint.group("teacher"), device)?;
         trainer.step = checkpoint.step;
         trainer.parent.clone_from(&checkpoint.parent);
         trainer.renew_working();
@@ -175,11 +191,12 @@ impl Trainer {
                 }
             }
         };
-        let fitted = self.parameters.iter().map(fitted).collect::<Result<BTreeMap<_, _>, _>>()?;
-        copy_into(&mut self.parameters, &fitted);
+        let fitted = self.parameters.named().iter().map(fitted).collect::<Result<BTreeMap<_, _>, _>>()?;
+        copy_into(self.parameters.named_mut(), &fitted);
         self.average = Average::new(self.task.training.average(), &self.parameters);
         self.renew_working();
         self.bank = tuning::bank(&self.networks.denoiser, &self.process, &self.task, self.device);
+        self.teacher = Teacher::of(&self.task, self.parameters.named(), self.device)?;
         Ok(())
     }
 
@@ -197,13 +214,16 @@ impl Trainer {
     pub fn checkpoint(&self) -> Checkpoint {
         let mut checkpoint = Checkpoint::new(self.task.clone(), self.step);
         checkpoint.parent.clone_from(&self.parent);
-        checkpoint.add("weights", &self.parameters);
+        checkpoint.add("weights", self.parameters.named());
         checkpoint.add("ema", self.average.weights());
-        checkpoint.add("adam_mean", &self.optimizer.mean);
-        checkpoint.add("adam_square", &self.optimizer.square);
+        checkpoint.add("adam_mean", self.optimizer.mean.named());
+        checkpoint.add("adam_square", self.optimizer.square.named());
         checkpoint.add("adam_count", &self.optimizer.counts());
         if let Some(bank) = &self.bank {
             checkpoint.add("bank", &BTreeMap::from([(CLIPS.to_owned(), bank.shallow_clone())]));
+        }
+        if let Some(teacher) = &self.teacher {
+            checkpoint.add("teacher", &teacher.weights());
         }
         checkpoint
     }
@@ -229,6 +249,9 @@ impl Trainer {
 
     /// One step of the optimizer.
     ///
+    /// The program reads from the device once: the losses and the norm of the gradient, together, when the backward passes are
+    /// queued and before any parameter changes. Behind that it only queues.
+    ///
     /// # Errors
     /// [`TrainingError::Diverged`] if the loss is no number.
     pub fn step(&mut self, archive: &Archive) -> Result<StepReport, TrainingError> {
@@ -236,19 +259,26 @@ impl Trainer {
             let without = "tuning needs the weights of a trained model to start from (squall train --from)";
             return Err(TrainingError::Config(vec![without.to_owned()]));
         }
+        if self.task.training.distill.is_some() && self.teacher.is_none() {
+            let without = "distill needs the weights of a teacher to start from (squall train --from)";
+            return Err(TrainingError::Config(vec![without.to_owned()]));
+        }
         let (step, parts) = (self.step, self.task.training.accumulate as u64);
         if self.task.training.domains.as_ref().is_some_and(|d| d.first(self.task.training.steps) == step) {
             self.part_heads();
         }
-        let (mut losses, mut gradients) = (0.0, BTreeMap::new());
-        for index in step * parts..(step + 1) * parts {
-            losses += self.part(archive, index, &mut gradients);
-        }
-        if !losses.is_finite() {
-            return Err(TrainingError::Diverged { step, loss: losses });
+        let mut gradients = Gradients::none(&self.parameters);
+        let of_parts = (step * parts..(step + 1) * parts).map(|index| self.part(archive, index, &mut gradients));
+        let mut unread: Vec<Tensor> = of_parts.collect();
+        unread.push(gradients.norm());
+        let mut numbers = read(&unread);
+        let gradient_norm = numbers.pop().unwrap_or_default();
+        let loss: f64 = numbers.iter().sum();
+        if !loss.is_finite() {
+            return Err(TrainingError::Diverged { step, loss });
         }
         let learning_rate = self.task.training.learning_rate(step);
-        let gradient_norm = self.optimizer.step(&mut self.parameters, &gradients, learning_rate);
+        self.optimizer.step(&mut self.parameters, &gradients, gradient_norm, learning_rate);
         self.average.update(&self.parameters, step);
         self.step += 1;
         if self.stage_of(step) != self.stage_of(self.step) {
@@ -258,13 +288,13 @@ impl Trainer {
         if self.stage_of(step) == Stage::Autoencoder && self.stage_of(self.step) != Stage::Autoencoder {
             self.fit_scale(archive);
         }
-        Ok(StepReport { step, loss: losses, gradient_norm, learning_rate })
+        Ok(StepReport { step, loss, gradient_norm, learning_rate })
     }
 
     /// Mean loss of the averaged weights over the first `count` batches of an archive: the same ones each time.
     pub fn validation_loss(&mut self, archive: &Archive, count: u64) -> f64 {
         let averaged = self.averaged();
-        copy_into(&mut self.working, &averaged);
+        copy_into(self.working.variables_mut(), &averaged);
         let mut task = self.task.clone();
         task.training.domains = None;
         task.training.condition_dropout = 0.0;
@@ -285,10 +315,19 @@ impl Trainer {
             Stage::Predictor => return stages::prediction(networks, task, archive, index, device),
             Stage::Denoiser => {}
         }
+        let batch = || batch::assemble(task, process, networks, archive, index, device);
+        let taught = self.teacher.as_ref().map(|teacher| teacher.loss(&networks.denoiser, process, task, &batch()));
         if task.training.loss.ensemble.is_some() {
-            return ensemble::loss(networks, process, task, archive, index, device);
+            let judged = ensemble::loss(networks, process, task, archive, index, device);
+            return match (taught, &task.training.distill) {
+                (Some(taught), Some(distill)) => judged + taught * distill.weight,
+                _ => judged,
+            };
         }
-        let loss = self.loss_of(&batch::assemble(task, process, networks, archive, index, device));
+        if let Some(taught) = taught {
+            return taught;
+        }
+        let loss = self.loss_of(&batch());
         let bank = self.bank.as_ref().and_then(|bank| tuning::batch_of(task, &self.process, bank, index));
         match (bank, &task.training.tuning) {
             (Some(bank), Some(tuning)) => loss + self.loss_of(&bank) * tuning.weight,
@@ -298,48 +337,52 @@ impl Trainer {
 
     fn loss_of(&self, batch: &Batch) -> Tensor {
         let output = self.networks.denoiser.forward(&batch.input, &step_tensor(&batch.steps, self.device));
-        weighted_square(&output, &batch.target, &batch.weight)
+        loss::of_denoiser(&self.task, &self.process, &output, batch)
     }
 
-    /// Adds the gradient of one of the batches of a step, by its number, to the sums in f32; gives its part of the loss.
+    /// Adds the gradient of one of the batches of a step, by its number, to the sums in f32; gives its part of the loss, which
+    /// nobody has waited for.
     ///
     /// Left to itself libtorch sums in the type of the working copy: in bf16 a gradient of less than 1/256 of the sum so
     /// far would be lost.
-    fn part(&mut self, archive: &Archive, index: u64, sums: &mut BTreeMap<String, Tensor>) -> f64 {
+    fn part(&mut self, archive: &Archive, index: u64, sums: &mut Gradients) -> Tensor {
         let domain = domains::of_batch(&self.task, archive, index).and_then(|i| archive.domains().nth(i).cloned());
         if let Some(domain) = &domain {
             self.take_head(domain);
         }
+        let archive = &self.at_hand(archive, index);
         let alone = self.phase(index / self.task.training.accumulate as u64) == Phase::HeadsAlone;
         let stage = self.stage_of(self.step);
         let loss = self.loss(&self.task, stage, archive, index) / self.task.training.accumulate as f64;
-        loss.backward();
-        tch::no_grad(|| {
-            for (name, parameter) in &mut self.working {
-                let gradient = parameter.grad();
-                let is_of_head = domains::is_of_head(name);
-                if gradient.defined() && stage.trains(name) && (is_of_head || !alone) {
-                    let name = match &domain {
-                        Some(domain) if is_of_head => domains::of_domain(name, domain),
-                        _ => name.clone(),
-                    };
-                    let gradient = gradient.to_kind(Kind::Float);
-                    match sums.get_mut(&name) {
-                        Some(sum) => drop(sum.g_add_(&gradient)),
-                        None => drop(sums.insert(name, gradient.copy())),
-                    }
-                }
-                parameter.zero_grad();
-            }
-        });
-        loss.double_value(&[])
+        let trains = |name: &str| stage.trains(name) && (domains::is_of_head(name) || !alone);
+        let trained = self.working.variables().iter().filter(|(name, _)| trains(name));
+        let (names, parameters): (Vec<&String>, Vec<&Tensor>) = trained.unzip();
+        let found = Tensor::run_backward(&[&loss], &parameters, false, false);
+        let name_of = |name: &String| match &domain {
+            Some(domain) if domains::is_of_head(name) => domains::of_domain(name, domain),
+            _ => name.clone(),
+        };
+        let found = names.into_iter().zip(found).filter(|(_, gradient)| gradient.defined());
+        sums.add(found.map(|(name, gradient)| (name_of(name), gradient)));
+        loss.detach()
+    }
+
+    /// The archive with the crops of a batch at hand, if they were drawn ahead. Those of the next batch are drawn from now on.
+    fn at_hand(&mut self, archive: &Archive, index: u64) -> Archive {
+        let order = |index| batch::order(&self.task, archive, index);
+        let ready = self.ahead.take(archive, &order(index));
+        let training = &self.task.training;
+        if index + 1 < training.steps * training.accumulate as u64 {
+            self.ahead.ask(archive, training, order(index + 1), self.device);
+        }
+        ready
     }
 
     /// What a stage has trained is its averaged weights from now on.
     fn end_stage(&mut self, stage: Stage) {
         let averaged = self.average.weights().iter().filter(|(name, _)| stage.trains(name));
         let averaged: BTreeMap<_, _> = averaged.map(|(name, weight)| (name.clone(), weight.copy())).collect();
-        copy_into(&mut self.parameters, &averaged);
+        copy_into(self.parameters.named_mut(), &averaged);
     }
 
     /// Fits the scale of the latent space, unless the configuration has one.
@@ -353,7 +396,7 @@ impl Trainer {
     }
 
     fn renew_working(&mut self) {
-        copy_into(&mut self.working, &self.parameters);
+        self.working.renew(&self.parameters);
     }
 }
 
@@ -362,8 +405,21 @@ fn takes_more(size: &[i64], wider: &[i64]) -> bool {
     size.len() == wider.len() && size.len() > 1 && size[1] < wider[1] && size[0] == wider[0] && size[2..] == wider[2..]
 }
 
-fn copies(store: &nn::VarStore) -> BTreeMap<String, Tensor> {
-    store.variables().into_iter().map(|(name, p)| (name, p.detach().copy())).collect()
+/// In the order of their names.
+fn copies(store: &nn::VarStore) -> Vec<(String, Tensor)> {
+    let mut copies: Vec<_> = store.variables().into_iter().map(|(name, p)| (name, p.detach().copy())).collect();
+    copies.sort_by(|(a, _), (b, _)| a.cmp(b));
+    copies
+}
+
+/// Numbers of the device in one transfer.
+fn read(numbers: &[Tensor]) -> Vec<f64> {
+    let numbers: Vec<Tensor> = numbers.iter().map(|number| number.to_kind(Kind::Float)).collect();
+    let together = Tensor::stack(&numbers, 0);
+    let mut values = vec![0f32; numbers.len()];
+    let count = values.len();
+    together.copy_data(&mut values, count);
+    values.into_iter().map(f64::from).collect()
 }
 
 fn copy_into(into: &mut BTreeMap<String, Tensor>, from: &BTreeMap<String, Tensor>) {

@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::batch::{self, Batch};
 use super::config::Task;
+use crate::device;
 use crate::diffusion::denoiser::{Condition, NetworkDenoiser};
 use crate::diffusion::guidance::Guidance;
 use crate::diffusion::noise;
@@ -82,9 +83,10 @@ pub(super) fn bank(network: &VideoUNet, process: &Process, task: &Task, device: 
     let clips = numbers.chunks(task.training.batch.max(1)).map(|chunk| {
         let noise = chunk.iter().map(|number| {
             let random = Philox::new(task.training.seed ^ BANK, *number);
-            noise::field(&random, frames, channels, side, side) * process.noise_factor(&random, batch::FACTOR)
+            let noise = noise::field_on(&random, [frames, channels, side, side], device);
+            noise * process.noise_factor(&random, batch::FACTOR)
         });
-        let noise = Tensor::stack(&noise.collect::<Vec<_>>(), 0).to_device(device);
+        let noise = Tensor::stack(&noise.collect::<Vec<_>>(), 0);
         let size = [chunk.len() as i64, frames as i64, beside, side as i64, side as i64];
         let none = Condition { channels: Tensor::zeros(size, (Kind::Float, device)) };
         sampler.sample(&denoiser, &none, &noise).frames
@@ -102,13 +104,14 @@ pub(super) fn batch_of(task: &Task, process: &Process, bank: &Tensor, index: u64
     let random = &random[random.len().saturating_sub(config.of_bank(random.len()))..];
     let clips = bank.size()[0];
     let chosen: Vec<i64> = random.iter().map(|r| (r.uniform(batch::CROP) * clips as f64) as i64 % clips).collect();
-    let x = bank.index_select(0, &Tensor::from_slice(&chosen).to_device(bank.device()));
+    let x = bank.index_select(0, &device::sent(&Tensor::from_slice(&chosen), bank.device()));
     let steps: Vec<usize> = random.iter().map(|r| config.clean_step(r.uniform(batch::STEP))).collect();
     let noised = process.noised(&x, &batch::noise(process, &x, random, batch::NOISE), &steps);
     let mut size = x.size();
     size[2] = task.model.network.in_channels - task.model.network.out_channels;
     let none = Condition { channels: Tensor::zeros(&size, (Kind::Float, x.device())) };
-    Some(Batch { input: none.join(&noised.x), steps, target: noised.target, weight: x.ones_like() })
+    let (input, weight) = (none.join(&noised.x), x.ones_like());
+    Some(Batch { input, steps, target: noised.target, weight, wanted: None })
 }
 
 #[cfg(test)]

@@ -47,6 +47,9 @@ pub enum MetadataError {
         /// What there is instead.
         found: Vec<String>,
     },
+    /// It holds a model of [`crate::series`].
+    #[error("it holds a model of series at places (squall series forecast); expected one of fields")]
+    OfSeries,
     /// The entry is not the JSON that it should be.
     #[error("header: {0}")]
     Json(#[from] serde_json::Error),
@@ -94,6 +97,7 @@ impl Metadata {
         let metadata: Self = match (newest, entries.get(version1::FORMAT)) {
             (Some(entry), _) => serde_json::from_str(entry)?,
             (None, Some(entry)) => version1::metadata(entry)?,
+            (None, None) if entries.contains_key(crate::series::file::FORMAT) => return Err(MetadataError::OfSeries),
             (None, None) => return Err(MetadataError::NoEntry { found: entries.keys().cloned().collect() }),
         };
         let expected: Vec<String> = metadata.spec.variables.iter().map(|v| unit_name(*v)).collect();

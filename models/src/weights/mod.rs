@@ -58,7 +58,7 @@ pub struct Description {
 
 /// Why a parameter cannot be taken from where it is.
 #[derive(Debug, thiserror::Error)]
-enum ParameterError {
+pub(crate) enum ParameterError {
     #[error("parameter {name} is missing")]
     Missing { name: String },
     #[error("parameter {name} has the shape {found:?}, {expected:?} was expected")]
@@ -67,7 +67,7 @@ enum ParameterError {
     Type { name: String, found: Dtype },
 }
 
-fn wrong(path: &Path, reason: impl Into<AnyError>) -> ModelError {
+pub(crate) fn wrong(path: &Path, reason: impl Into<AnyError>) -> ModelError {
     ModelError::file(path.display().to_string(), reason)
 }
 
@@ -87,11 +87,24 @@ pub fn save(
     if !faults.is_empty() {
         return Err(wrong(path, faults.join("; ")));
     }
+    let entries = metadata.entries().map_err(|e| wrong(path, e))?;
+    write(path, &parameters(&metadata.spec), tensors, kind, entries)
+}
+
+/// Writes parameters of these names and shapes, and the entries of the header.
+pub(crate) fn write(
+    path: &Path,
+    shapes: &BTreeMap<String, Vec<i64>>,
+    tensors: &BTreeMap<String, Tensor>,
+    kind: Kind,
+    entries: HashMap<String, String>,
+) -> Result<(), ModelError> {
     let mut stored = Vec::new();
-    for (name, shape) in parameters(&metadata.spec) {
+    for (name, shape) in shapes {
+        let name = name.clone();
         let Some(tensor) = tensors.get(&name) else { return Err(wrong(path, ParameterError::Missing { name })) };
-        if tensor.size() != shape {
-            return Err(wrong(path, ParameterError::Shape { name, found: tensor.size(), expected: shape }));
+        if tensor.size() != *shape {
+            return Err(wrong(path, ParameterError::Shape { name, found: tensor.size(), expected: shape.clone() }));
         }
         let shape: Vec<usize> = shape.iter().map(|n| *n as usize).collect();
         stored.push((name, shape, bytes_of(tensor, kind)));
@@ -106,7 +119,6 @@ pub fn save(
         let view = TensorView::new(dtype, shape.clone(), bytes).map_err(|e| wrong(path, e))?;
         views.push((name.as_str(), view));
     }
-    let entries = metadata.entries().map_err(|e| wrong(path, e))?;
     let temporary = path.with_extension("partial");
     // Not by the library's own call, which makes files that nobody else can read.
     let bytes = safetensors::serialize(views, Some(entries)).map_err(|e| wrong(path, e))?;
@@ -212,7 +224,7 @@ impl Model {
 }
 
 /// Fills every parameter of a store from a file.
-fn fill(store: &nn::VarStore, file: &SafeTensors) -> Result<(), ParameterError> {
+pub(crate) fn fill(store: &nn::VarStore, file: &SafeTensors) -> Result<(), ParameterError> {
     for (name, mut parameter) in store.variables() {
         let Ok(view) = file.tensor(&name) else { return Err(ParameterError::Missing { name }) };
         let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();

@@ -66,13 +66,25 @@ impl StoredFile {
 
 /// Name of a forecast's file in the store: `stream/issue time/rREVISION-DIGEST.ending`.
 pub fn file_name(forecast: &Forecast, bytes: &[u8], extension: &str) -> String {
-    let digest = hex::encode(&Sha256::digest(bytes)[..8]);
+    let digest = short_digest(bytes);
     format!(
         "{}/{}/r{}-{digest}.{extension}",
         folder_name(&forecast.id.stream),
         compact(forecast.id.issue_time.unix_seconds()),
         forecast.id.revision
     )
+}
+
+/// Whether a file of this URL is to hold these bytes: its [name](file_name) has their digest.
+pub fn is_file_of(url: &str, bytes: &[u8]) -> bool {
+    let name = url.rsplit('/').next().unwrap_or(url);
+    let stem = name.split('.').next().unwrap_or(name);
+    stem.rsplit_once('-').is_some_and(|(_, digest)| digest == short_digest(bytes))
+}
+
+/// The part of a digest that stands in names.
+fn short_digest(bytes: &[u8]) -> String {
+    hex::encode(&Sha256::digest(bytes)[..8])
 }
 
 /// The folder of a stream in the store: its name, with nothing in it that a path could take for more than a name.

@@ -26,7 +26,7 @@ impl NotJudged<'_> {
     }
 }
 
-/// The fields that wait to be scored take so much of the folder for temporary files.
+/// The fields that wait to be scored take so much of the folder for what waits on disk.
 pub struct ScratchHeld<'a> {
     /// Name of the stream.
     pub stream: &'a str,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ndarray::{Array2, Array3, Array4, ArrayView3, Axis};
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 use squall_fields::{Chain, Forecast, Frame, Grid, ValidTime, Variable};
 use squall_models::scores::{AnyScore, Field, Statistics, common, of_fields};
 
@@ -16,6 +17,7 @@ use super::places::Places;
 use super::region::Region;
 use super::series::{DOMAIN, STATIONS};
 use crate::control::Control;
+use crate::encode::is_file_of;
 use crate::events;
 use crate::infer::Permit;
 use crate::ports::{DecodeError, FieldStore, ForecastDecoder, Kept, Scratch, StoreError};
@@ -98,6 +100,8 @@ pub struct Tools {
 /// A field on disk.
 struct OnDisk {
     kept: Box<dyn Kept>,
+    /// SHA-256 of each part: nothing else is scored in its place.
+    digests: Vec<[u8; 32]>,
     /// Room that it takes there.
     bytes: u64,
     variables: Arc<[Variable]>,
@@ -118,14 +122,19 @@ impl OnDisk {
         made_by: (Arc<str>, Arc<str>),
     ) -> Result<Self, HoldError> {
         let bytes = parts.iter().map(|part| part.len() as u64).sum();
-        Ok(Self { kept: scratch.keep(parts)?, bytes, variables, shape, grid, made_by })
+        let digests = parts.iter().map(|part| digest(part)).collect();
+        Ok(Self { kept: scratch.keep(parts)?, digests, bytes, variables, shape, grid, made_by })
     }
 
     /// `[variable, member, y, x]`.
     fn part(&mut self, index: usize) -> Result<Array4<f32>, HoldError> {
         let (members, rows, columns) = self.shape;
         let shape = (self.variables.len(), members, rows, columns);
-        let values = unpack(&self.kept.part(index)?, shape.0 * members * rows * columns)?;
+        let packed = self.kept.part(index)?;
+        if self.digests.get(index) != Some(&digest(&packed)) {
+            return Err(HoldError::Changed);
+        }
+        let values = unpack(&packed, shape.0 * members * rows * columns)?;
         Ok(Array4::from_shape_vec(shape, values).map_err(std::io::Error::other)?)
     }
 }
@@ -160,6 +169,10 @@ impl Part {
     }
 }
 
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
 /// Bytes of so many values.
 const fn bytes_of(values: usize) -> u64 {
     (values * size_of::<f32>()) as u64
@@ -176,6 +189,10 @@ enum HoldError {
     Pack(#[from] std::io::Error),
     #[error("the file of the forecast holds no ensemble")]
     NoEnsemble,
+    #[error("{0} is not the file that was published: its digest differs")]
+    Another(String),
+    #[error("what waited on disk is not what was written there: its digest differs")]
+    Changed,
 }
 
 impl HoldError {
@@ -284,6 +301,9 @@ impl Scorer {
             Source::Stored(file) => {
                 let bytes = self.tools.store.get(&file.url, self.tools.max_bytes)?;
                 self.budget.set_beside(bytes.len() as u64);
+                if !is_file_of(&file.url, &bytes) {
+                    return Err(HoldError::Another(file.url.clone()));
+                }
                 read = self.tools.decoder.decode(&bytes)?;
                 &read
             }

@@ -140,7 +140,7 @@ impl TopicEvent {
         let (config, streams) = (&contestants.config, contestants.streams());
         let source = &streams[0].source;
         let gathering = Gathering {
-            frames: FrameFile::new()?,
+            frames: FrameFile::new(&config.store.scratch_folder())?,
             places: HashMap::new(),
             winds: HashMap::new(),
             newest: BTreeMap::new(),

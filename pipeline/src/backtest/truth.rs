@@ -63,7 +63,8 @@ impl Truth {
     ) -> anyhow::Result<Self> {
         let mut compared = StreamConfig { source: source.clone(), window_frames: 1, ..stream.clone() };
         compared.inputs.steering = None;
-        let kept = Arc::new(Mutex::new((FrameFile::new()?, BTreeMap::new(), Sha256::new())));
+        let file = FrameFile::new(&config.store.scratch_folder())?;
+        let kept = Arc::new(Mutex::new((file, BTreeMap::new(), Sha256::new())));
         let of_each = kept.clone();
         read_to_end(config, parts, &[compared], move |_, known_at, windowed| {
             if let Windowed::Observed(observed) = windowed {

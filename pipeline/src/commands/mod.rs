@@ -19,6 +19,7 @@ pub mod inspect;
 pub mod model;
 pub mod publish;
 pub mod run;
+pub mod series;
 pub mod simulate;
 pub mod store;
 pub mod supervise;

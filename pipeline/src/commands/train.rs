@@ -13,6 +13,7 @@ use squall_models::device::{ComputeDevice, Precision, has_native_bf16};
 use squall_models::diffusion::forecaster::{DiffusionForecaster, Options};
 use squall_models::scores::{AnyScore, Scoreboard, list};
 use squall_models::training;
+use squall_models::training::distill;
 use squall_models::training::report::{self, LossLog};
 use squall_models::training::stages::Stage;
 use squall_models::training::validate::{self, Case, Comparison, Contestant};
@@ -78,6 +79,10 @@ impl Arguments {
         let start = self.from.as_deref().map(weights::read).transpose()?;
         if let Some((metadata, _)) = &start {
             resume::take_scale(&mut task.model, &metadata.spec);
+            let differ = distill::differences(&task.model, &metadata.spec);
+            if task.training.distill.is_some() && !differ.is_empty() {
+                return Err(Usage(differ.join("; ")).into());
+            }
         }
         eprintln!("reading events and making first guesses");
         let train = Archive::new(events(&run, &run.data.train)?, &task, run.data.clip_every)?;
@@ -225,7 +230,8 @@ fn with_those_of(parent: Option<&Parent>, own: impl Iterator<Item = String>) -> 
 
 /// How a model was trained, as its file says it.
 fn in_words(parent: Option<&Parent>, steps: u64, config: &TrainingConfig) -> String {
-    let from = parent.map_or_else(String::new, |parent| format!("from {}, ", parent.name));
+    let taken = if config.distill.is_some() { "distilled from" } else { "from" };
+    let from = parent.map_or_else(String::new, |parent| format!("{taken} {}, ", parent.name));
     let average = match config.beta_average {
         Some(beta) => format!("Beta average {beta}"),
         None => format!("average {}", config.ema),
@@ -326,6 +332,8 @@ mod tests {
         assert_eq!(in_words(None, 9, &of("")), "9 steps of 6 crops of 32 cells, AdamW to 1e-4, average 0.9999");
         let words = in_words(Some(&parent), 9, &of(r#", "beta_average": 0.5"#));
         assert_eq!(words, "from old, 9 steps of 6 crops of 32 cells, AdamW to 1e-4, Beta average 0.5");
+        let words = in_words(Some(&parent), 9, &of(r#", "distill": {}"#));
+        assert!(words.starts_with("distilled from old, 9 steps"), "{words}");
         let own = || ["b", "c"].map(str::to_owned).into_iter();
         assert_eq!(with_those_of(Some(&parent), own()), ["a", "b", "c"]);
         assert_eq!(with_those_of(None, own()), ["b", "c"]);

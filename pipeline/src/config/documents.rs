@@ -8,7 +8,7 @@ use super::Layers;
 use super::context::Context;
 use super::layers::{Kind, STREAMS};
 use super::resolve;
-use crate::training;
+use crate::{series, training};
 
 /// Gives every table that is optional, so that its settings are asked for, and every kind of model.
 const STREAMING: &str = r#"
@@ -159,4 +159,10 @@ fn every_setting_of_a_stream_has_a_row_and_every_row_a_setting() {
 fn every_setting_of_a_training_has_a_row_and_every_row_a_setting() {
     let text = include_str!("../../../configs/train-cogdpm-rain.toml");
     compare("models.md", &asked(text, &training::read::TRAINING, training::read::run));
+}
+
+#[test]
+fn every_setting_of_a_training_on_series_has_a_row_and_every_row_a_setting() {
+    let text = include_str!("../../../configs/train-gpd-wind.toml");
+    compare("series.md", &asked(text, &series::read::SERIES, series::read::run));
 }

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use squall_connectors::kafka::Property;
+use squall_connectors::store::folder_of;
 use squall_fields::{Cadence, Grid, LeadTime, Variable, ZRelation};
 use squall_models::Context;
 use squall_models::baselines::{Baseline, ExtrapolationParams};
@@ -76,6 +78,18 @@ pub struct StoreConfig {
     pub url: String,
     /// Further places that notifications may point into.
     pub reads: Vec<String>,
+    /// Folder for what waits on disk; `None` leaves it to [`StoreConfig::scratch_folder`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<PathBuf>,
+}
+
+impl StoreConfig {
+    /// The folder for what waits on disk: the one that is given, else `.scratch` in a store that is a folder, else the
+    /// system's folder for temporary files.
+    pub fn scratch_folder(&self) -> PathBuf {
+        let below = || folder_of(&self.url).map(|store| store.join(".scratch"));
+        self.scratch.clone().or_else(below).unwrap_or_else(std::env::temp_dir)
+    }
 }
 
 /// What makes the dataflow's time advance.

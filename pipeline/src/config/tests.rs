@@ -111,6 +111,24 @@ fn what_is_printed_loads_to_the_same() {
 }
 
 #[test]
+fn what_waits_on_disk_lies_beside_what_is_stored_unless_another_folder_is_given() {
+    let of = |url: &str, more: &[&str]| {
+        let layers = more.iter().fold(right().set(format!("store.url={url}")), |layers, set| layers.set(*set));
+        let config = layers.load().unwrap();
+        let again: Config = Layers::from_text("printed.toml", &config.to_toml()).load().unwrap();
+        assert_eq!(again.store, config.store);
+        config.store.scratch_folder()
+    };
+    assert_eq!(of("out/fields", &[]), std::path::Path::new("out/fields/.scratch"));
+    assert_eq!(of("file:///srv/fields", &[]), std::path::Path::new("/srv/fields/.scratch"));
+    assert_eq!(of("s3://bucket/fields", &[]), std::env::temp_dir());
+    assert_eq!(of("out/fields", &["store.scratch=/var/tmp"]), std::path::Path::new("/var/tmp"));
+    let text = format!("{RIGHT}\n[store]\nscratch = \"s3://bucket\"\n");
+    let line = text.lines().count();
+    assert_eq!(faults(&text), [format!("x.toml:{line}: store.scratch: expected a folder, got \"s3://bucket\"")]);
+}
+
+#[test]
 fn every_fault_is_reported_at_once_with_its_line() {
     let text = r#"
 nam = "here"

@@ -54,6 +54,9 @@ pub fn task(asked: &Task, checkpoint: &Checkpoint, path: &Path) -> anyhow::Resul
     if (task.model.predictor.is_some() || task.model.autoencoder.is_some()) && steps != planned {
         found.push(format!("training.steps is {steps}, its stages are shares of {planned}"));
     }
+    if task.training.distill.is_some() && task.model.sampler.solver != checkpoint.task.model.sampler.solver {
+        found.push("model.sampler.solver has other steps than those that training.distill teaches".to_owned());
+    }
     if found.is_empty() {
         return Ok(task);
     }

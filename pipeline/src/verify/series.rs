@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use squall_connectors::options::Limits;
 use squall_fields::{Cadence, KnowledgeTime, Quantity, StationReport, ValidTime, Variable};
@@ -44,29 +45,44 @@ pub fn places(
     Ok(latest_places(reports(files)?, Control::new(ControlConfig::default()), &taken))
 }
 
-/// The same of one quantity, in its unit, as truth for cases at places. Stations are told apart by their numbers, with or
-/// without leading zeros; one whose identifier is no number is left out. Of readings over several periods, an hour at most,
-/// that over the shortest counts.
+/// The same of one quantity, in its unit, by station and valid time, of reports that are valid at wanted times. Of readings over
+/// several periods, an hour at most, that over the shortest counts.
+///
+/// # Errors
+/// The first file that holds no series of stations.
+pub fn by_station(
+    files: &[PathBuf],
+    quantity: Quantity,
+    is_wanted: impl Fn(ValidTime) -> bool,
+) -> anyhow::Result<BTreeMap<(Arc<str>, ValidTime), f32>> {
+    let mut control = Control::new(ControlConfig::default());
+    let mut latest: BTreeMap<ReadingKey, JudgedReading> = BTreeMap::new();
+    for (known_at, mut reports) in reports(files)? {
+        reports.retain(|report| is_wanted(report.valid));
+        let judged = control.push(known_at, reports).readings;
+        latest.extend(judged.into_iter().filter(|(key, _)| key.quantity == quantity));
+    }
+    let mut readings = BTreeMap::new();
+    // Of one station they are in the order of their periods.
+    for (key, JudgedReading { reading, .. }) in latest {
+        let is_short = key.period_seconds.is_none_or(|period| period <= LONGEST_SECONDS);
+        if is_short && reading.flags.is_usable() && reading.value.is_finite() {
+            readings.entry((key.station, key.valid)).or_insert(reading.value);
+        }
+    }
+    Ok(readings)
+}
+
+/// The same as truth for cases at places. Stations are told apart by their numbers, with or without leading zeros; one whose
+/// identifier is no number is left out.
 ///
 /// # Errors
 /// The first file that holds no series of stations.
 pub fn readings(files: &[PathBuf], quantity: Quantity) -> anyhow::Result<Readings> {
-    let mut control = Control::new(ControlConfig::default());
-    let mut latest: BTreeMap<ReadingKey, JudgedReading> = BTreeMap::new();
-    for (known_at, reports) in reports(files)? {
-        let judged = control.push(known_at, reports).readings;
-        latest.extend(judged.into_iter().filter(|(key, _)| key.quantity == quantity));
-    }
     let mut readings = Readings::new();
-    // Of one station they are in the order of their periods.
-    for (key, JudgedReading { reading, .. }) in latest {
-        let is_short = key.period_seconds.is_none_or(|period| period <= LONGEST_SECONDS);
-        if let Ok(station) = key.station.trim().parse::<i64>()
-            && is_short
-            && reading.flags.is_usable()
-            && reading.value.is_finite()
-        {
-            readings.entry((station, key.valid)).or_insert(reading.value);
+    for ((station, valid), value) in by_station(files, quantity, |_| true)? {
+        if let Ok(station) = station.trim().parse::<i64>() {
+            readings.entry((station, valid)).or_insert(value);
         }
     }
     Ok(readings)

@@ -160,7 +160,7 @@ pub fn observations(
     let topic = source.topic.clone();
     let mut compared = StreamConfig { source, window_frames: 1, ..stream.clone() };
     compared.inputs.steering = None;
-    let kept = Arc::new(Mutex::new((FrameFile::new()?, BTreeMap::new())));
+    let kept = Arc::new(Mutex::new((FrameFile::new(&config.store.scratch_folder())?, BTreeMap::new())));
     let of_each = kept.clone();
     read_to_end(config, parts, &[compared], move |_, _, windowed| {
         if let Windowed::Observed(observed) = windowed

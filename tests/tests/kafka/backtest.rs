@@ -1,9 +1,13 @@
 //! What a backtest says of a configuration is what a live run of the same log would have earned.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use squall_tests::rain::Rain;
 use squall_tests::setting::LIMIT;
 use squall_tests::{Kafka, Sent, Setting, forecasts};
+
+use crate::scores;
 
 /// (lead, score, value, count).
 type Row = (f64, String, f64, f64);
@@ -263,4 +267,87 @@ fn a_companion_earns_live_to_the_last_bit_what_a_backtest_of_the_topic_says_of_i
     // CRPS and its fair one, three errors, two of ranks, and two tables, at three leads.
     assert!(live.len() >= 3 * 7, "{live:?}");
     assert_eq!(own, live);
+}
+
+/// (contestant, lead in minutes, score, threshold) -> (value, count) in a region.
+type Scores = BTreeMap<(String, u64, String, String), (f64, f64)>;
+
+/// What a backtest of the configuration says of its companion STEPS over all events in some regions, and its notes.
+fn of_steps(setting: &Setting, name: &str, regions: [&str; 2], more: &[&str]) -> ([Scores; 2], String) {
+    let (report, config) = (setting.folder().join(name), setting.config());
+    let folder = report.display().to_string();
+    setting.start(&[&["backtest", &config, "--report", &folder], more].concat()).success(LIMIT);
+    let text = std::fs::read(report.join("report.json")).expect("a report");
+    let json: Value = serde_json::from_slice(&text).expect("a report as JSON");
+    let of = |json: &Value| json.as_str().map_or_else(|| json.to_string(), str::to_owned);
+    let scores = regions.map(|region| {
+        let rows = json["scores"].as_array().expect("a list of scores").iter();
+        let rows = rows.filter(|row| row["model"] == "rain/steps" && row["event"] == "all" && row["region"] == region);
+        let one = |row: &Value| {
+            let lead = row["lead_minutes"].as_f64()? as u64;
+            let key = ("steps".to_owned(), lead, of(&row["score"]), of(&row["threshold"]));
+            Some((key, (row["value"].as_f64()?, row["count"].as_f64()?)))
+        };
+        rows.filter_map(one).collect::<Scores>()
+    });
+    (scores, json["notes"].to_string())
+}
+
+#[test]
+fn another_truth_and_stations_give_a_backtest_of_topics_the_scores_that_they_give_a_run() {
+    let mut setting = scores::verified("backtest-truth");
+    // Persistence has a value everywhere: what STEPS has none of counts for neither, live and in a backtest.
+    setting.stream = setting.stream.replace("extrapolation", "persistence");
+    setting.more = setting.more.replace("persistence", "steps").replace("members = 1", "members = 3");
+    let (adjusted, stations) = (setting.topic("adjusted"), setting.topic("stations"));
+    setting.more += &format!(
+        "[streams.inputs]\ntruth = \"adjusted\"\n[streams.inputs.stations]\ntopic = \"{stations}\"\n\
+         [[sources]]\nname = \"adjusted\"\ntopic = \"{adjusted}\"\nvariables = [\"rain_rate\"]\ncadence = \"5 min\"\n"
+    );
+    let size = ["--frames", "14", "--size", "64x64"];
+    let (rain, records) = scores::storm(setting.folder(), "1", &size);
+    let (truth, others) = scores::storm(setting.folder(), "2", &size);
+    scores::write(&setting, 1, &records);
+    Kafka::shared().create(&adjusted, 1);
+    Kafka::shared().write(&adjusted, &others);
+    // One station, whose reading of one time is corrected later.
+    let place = scores::centre(&rain, 64);
+    let says = |slot: i64, mm_h: f64, known_ms: i64| {
+        scores::sent(vec![scores::report("centre", place, &squall_tests::rain::rfc3339(slot), mm_h)], known_ms)
+    };
+    let mut reports: Vec<Sent> = rain.slots.iter().map(|slot| says(*slot, 2.0, slot * 1000 + 2000)).collect();
+    reports.push(says(rain.slots[8], 0.0, rain.slots[13] * 1000 + 3000));
+    Kafka::shared().create(&stations, 1);
+    Kafka::shared().write(&stations, &reports);
+    setting.run();
+
+    let regions = ["domain", "stations"];
+    let live = regions.map(|region| {
+        let mut live = scores::region(&setting, region);
+        live.retain(|(contestant, ..), _| contestant == "steps");
+        live
+    });
+    // CRPS and its fair one, and three errors, at three leads: the others need events.
+    assert!(live.iter().all(|scores| scores.len() >= 3 * 5), "{live:?}");
+    let (of_topics, notes) = of_steps(&setting, "topics", regions, &[]);
+    assert_eq!(of_topics, live, "to the last bit");
+    assert!(notes.contains("compared with adjusted") && notes.contains("stations"), "{notes}");
+    // Twelve windows, of which each lead has one less in the event.
+    let of = |all: &Scores, score: &str, lead: u64| {
+        let key = ("steps".to_owned(), lead, score.to_owned(), "null".to_owned());
+        *all.get(&key).unwrap_or_else(|| panic!("no {key:?} in {all:?}"))
+    };
+    assert_eq!([5, 10, 15].map(|lead| of(&live[1], "bias", lead).1), [11.0, 10.0, 9.0]);
+
+    // The files of that truth say the same of the whole grid, and those of the radar itself say something else.
+    let [file, truth] = [&rain.file, &truth.file].map(|file| file.display().to_string());
+    let of_files = |name: &str, truth: &str| {
+        let more = ["--input", &file, "--delay", "1 s", "--truth", truth];
+        let ([domain, at_stations], notes) = of_steps(&setting, name, regions, &more);
+        assert!(at_stations.is_empty(), "the reports of a topic are not those of files: {notes}");
+        domain
+    };
+    assert_eq!(of_files("same", &truth), live[0]);
+    let (own, other) = (of(&of_files("own", &file), "mae", 5), of(&live[0], "mae", 5));
+    assert!(own.0 < 0.9 * other.0, "{own:?} {other:?}");
 }

@@ -23,7 +23,7 @@ pub(crate) fn verified(name: &str) -> Setting {
     setting
 }
 
-fn write(setting: &Setting, partitions: i32, records: &[Sent]) {
+pub(crate) fn write(setting: &Setting, partitions: i32, records: &[Sent]) {
     let topic = setting.topic("observations");
     Kafka::shared().create(&topic, partitions);
     Kafka::shared().write(&topic, records);
@@ -65,7 +65,7 @@ pub(crate) fn region(setting: &Setting, region: &str) -> BTreeMap<(String, u64, 
 }
 
 /// Frames of a simulated storm as `squall publish` writes them, each known one second after its slot.
-fn storm(folder: &Path, seed: &str, arguments: &[&str]) -> (Rain, Vec<Sent>) {
+pub(crate) fn storm(folder: &Path, seed: &str, arguments: &[&str]) -> (Rain, Vec<Sent>) {
     let name = format!("storm-{seed}.nc");
     let rain = Rain::storm(folder, &name, &[&["--seed", seed, "--variables", "rain"], arguments].concat());
     let seen = Setting::new("scores-source").published(&rain.file);
@@ -358,7 +358,7 @@ fn a_corrected_frame_changes_exactly_what_rested_on_it() {
 }
 
 /// A report of one station at one time.
-fn report(station: &str, place: (f64, f64), time: &str, mm_h: f64) -> Value {
+pub(crate) fn report(station: &str, place: (f64, f64), time: &str, mm_h: f64) -> Value {
     serde_json::json!({
         "station": {"id": station, "latitude": place.0, "longitude": place.1},
         "time": time,
@@ -376,14 +376,14 @@ fn unpacked(file: &netcdf::File, name: &str, at: usize) -> f64 {
 }
 
 /// Latitude and longitude of the middle of a square grid.
-fn centre(rain: &Rain, side: usize) -> (f64, f64) {
+pub(crate) fn centre(rain: &Rain, side: usize) -> (f64, f64) {
     let file = squall_tests::files::open(&rain.file);
     let middle = side / 2 * side + side / 2;
     (unpacked(&file, "latitude", middle), unpacked(&file, "longitude", middle))
 }
 
 /// A record of reports that are known at a time.
-fn sent(reports: Vec<Value>, known_ms: i64) -> Sent {
+pub(crate) fn sent(reports: Vec<Value>, known_ms: i64) -> Sent {
     Sent {
         partition: 0,
         timestamp_ms: known_ms,

@@ -126,6 +126,32 @@ fn of_steps(limit: f64) -> (DiffusionForecaster, Request) {
 }
 
 #[test]
+fn a_model_is_warmed_up_for_the_tiles_it_will_see_and_forecasts_as_if_it_were_cold() {
+    let mut metadata = metadata();
+    metadata.spec.sampler.guidance = Guidance::Precision(PrecisionConfig::default());
+    let (mut cold, mut warm) = (forecaster(&metadata, &Options::default()), forecaster(&metadata, &Options::default()));
+    let request = request(10, 24, 1, true);
+    let context = Context {
+        stream: "test".into(),
+        variables: vec![Variable::RainRate],
+        cadence: request.window.cadence,
+        grid: request.window.newest().map(|frame| frame.grid.clone()),
+        window_frames: 2,
+        leads: 3,
+        members: 1,
+    };
+    assert_eq!(warm.tile_sizes(), [(16, 16)]);
+    warm.prepare_for(&Context { grid: None, ..context.clone() });
+    assert_eq!(warm.tile_sizes(), [(16, 16)]);
+    warm.prepare_for(&context);
+    let own = warm.tiles((10, 24)).tile;
+    assert!(own.0 < 16 && warm.tile_sizes().contains(&own) && warm.tile_sizes().len() == 2);
+    warm.warm_up();
+    let (a, b) = (values(&mut cold, request.clone()), values(&mut warm, request));
+    assert!(a.outer_iter().zip(b.outer_iter()).all(|(a, b)| same_bits(a, b)));
+}
+
+#[test]
 fn each_member_starts_from_that_of_steps_with_its_number_or_of_the_extrapolation() {
     let (mut model, mut request) = of_steps(0.0);
     let of = |mut baseline: Box<dyn Forecaster>, request: &Request| {

@@ -54,24 +54,24 @@ impl Trainer {
     /// Each domain's head becomes the common one.
     pub(super) fn part_heads(&mut self) {
         for domain in &self.domains {
-            for weights in [&mut self.parameters, self.average.weights_mut()] {
-                let heads = heads_of(weights, domain);
-                weights.extend(heads);
+            for weights in [self.parameters.named_mut(), self.average.weights_mut()] {
+                let heads: BTreeMap<_, _> = heads_of(weights, domain).into_iter().collect();
+                copy_into(weights, &heads);
             }
         }
     }
 
     /// The working copy has the head of a domain.
     pub(super) fn take_head(&mut self, domain: &Arc<str>) {
-        let own = self.working.keys().filter(|name| domains::is_of_head(name));
-        let own = own.map(|name| (name.clone(), self.parameters[&domains::of_domain(name, domain)].shallow_clone()));
-        let own = own.collect();
-        copy_into(&mut self.working, &own);
+        let own = self.working.variables().keys().filter(|name| domains::is_of_head(name));
+        let of = |name: &String| self.parameters.named()[&domains::of_domain(name, domain)].shallow_clone();
+        let own = own.map(|name| (name.clone(), of(name))).collect();
+        copy_into(self.working.variables_mut(), &own);
     }
 }
 
 /// The parameters of the common head, as those of a domain.
-pub(super) fn heads_of(parameters: &BTreeMap<String, Tensor>, domain: &Arc<str>) -> BTreeMap<String, Tensor> {
+pub(super) fn heads_of(parameters: &BTreeMap<String, Tensor>, domain: &Arc<str>) -> Vec<(String, Tensor)> {
     let common = parameters.iter().filter(|(name, _)| domains::of_all(name) == *name && domains::is_of_head(name));
     common.map(|(name, value)| (domains::of_domain(name, domain), value.copy())).collect()
 }

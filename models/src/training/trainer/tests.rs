@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ndarray::Array3;
 use squall_fields::{Axis, Cadence, Frame, Grid, InputRef, ValidTime, Variable};
 
+use super::super::batch::Crops;
 use super::*;
 use crate::diffusion::ProcessConfig;
 use crate::training::Event;
@@ -93,21 +94,74 @@ fn gradients_of_sixteen_bits_are_summed_in_thirty_two() {
     let mut trainer = Trainer::new(task, &archive, Device::Cpu).unwrap();
     // One step, so that no layer starts from zero.
     trainer.step(&archive).unwrap();
-    let (mut together, mut alone) = (BTreeMap::new(), Vec::new());
-    for index in 6..12 {
-        trainer.part(&archive, index, &mut together);
-        let mut one = BTreeMap::new();
-        trainer.part(&archive, index, &mut one);
-        alone.push(one);
+    let none = || Gradients::none(&trainer.parameters);
+    let (mut together, mut alone) = (none(), [(); 6].map(|()| none()));
+    for (index, one) in (6..12).zip(&mut alone) {
+        let _ = trainer.part(&archive, index, &mut together);
+        let _ = trainer.part(&archive, index, one);
     }
     let mut finer = false;
-    for (name, sum) in &together {
+    for name in trainer.parameters.named().keys() {
+        let Some(sum) = together.get(name) else { continue };
         assert_eq!(sum.kind(), Kind::Float);
-        let of_parts = alone.iter().map(|part| part[name].shallow_clone()).reduce(|a, b| a + b).unwrap();
+        let of_parts = alone.iter().map(|part| part.get(name).unwrap().shallow_clone()).reduce(|a, b| a + b).unwrap();
         assert_eq!(*sum, of_parts, "{name}");
         finer |= *sum != sum.to_kind(Kind::BFloat16).to_kind(Kind::Float);
     }
     assert!(finer, "the sums have no more digits than bf16");
+}
+
+#[test]
+fn batches_drawn_ahead_are_those_drawn_in_place_and_end_with_the_trainer() {
+    let archive = Archive::new(vec![event(12)], &task("f32"), 1).unwrap();
+    let mut trainer = Trainer::new(task("f32"), &archive, Device::Cpu).unwrap();
+    assert_eq!(archive.holders(), 1);
+    let wanted = |trainer: &Trainer, index| batch::order(&trainer.task, &archive, index);
+    let same = |a: &Crops, b: &Crops| {
+        let bits = |x: &Tensor| x.nan_to_num(-7.0, None, None);
+        let parts = |crops: &Crops| {
+            let all = [&crops.history, &crops.future, &crops.beside].into_iter().chain(&crops.guesses);
+            all.map(bits).collect::<Vec<_>>()
+        };
+        parts(a) == parts(b) && a.density == b.density && a.moved.is_none() && b.moved.is_none()
+    };
+    for step in 0..3 {
+        let report = trainer.step(&archive).unwrap();
+        // Of two batches a step the next is on its way.
+        let next = wanted(&trainer, 2 * (step + 1));
+        let ready = trainer.ahead.take(&archive, &next);
+        let ahead = ready.at_hand(&next).unwrap();
+        assert!(same(&ahead, &batch::drawn(&trainer.task.training, &archive, &next)), "{step}");
+        assert!(ready.at_hand(&wanted(&trainer, 0)).is_none() && archive.at_hand(&next).is_none());
+        // A trainer that has drawn nothing ahead gives the same losses.
+        let mut fresh = Trainer::resume(&trainer.checkpoint(), &archive, Device::Cpu).unwrap();
+        assert!(fresh.ahead.take(&archive, &next).at_hand(&next).is_none());
+        let mut other = Trainer::new(task("f32"), &archive, Device::Cpu).unwrap();
+        let reports: Vec<StepReport> = (0..=step).map(|_| other.step(&archive).unwrap()).collect();
+        assert_eq!((reports[step as usize], fresh.step(&archive).unwrap()), (report, other.step(&archive).unwrap()));
+        // What was asked for last is drawn, and is not what the trainer needs now.
+        let far = wanted(&trainer, 60);
+        trainer.ahead.ask(&archive, &trainer.task.training, far, Device::Cpu);
+    }
+    assert!(archive.holders() > 1);
+    drop(trainer);
+    assert_eq!(archive.holders(), 1);
+}
+
+#[test]
+fn a_loss_that_is_no_number_changes_nothing() {
+    let archive = Archive::new(vec![event(12)], &task("f32"), 1).unwrap();
+    let mut trainer = Trainer::new(task("f32"), &archive, Device::Cpu).unwrap();
+    trainer.step(&archive).unwrap();
+    let name = format!("{UNET_PREFIX}.{INPUT}");
+    let _ = tch::no_grad(|| trainer.parameters.named_mut().get_mut(&name).unwrap().fill_(f64::NAN));
+    trainer.renew_working();
+    let before = (trainer.parameters.copied(), trainer.optimizer.counts());
+    let error = trainer.step(&archive).unwrap_err();
+    assert!(matches!(error, TrainingError::Diverged { step: 1, loss } if loss.is_nan()), "{error}");
+    let known = |flat: &Flat| flat.named().values().map(|x| x.nan_to_num(7.0, None, None)).collect::<Vec<_>>();
+    assert_eq!(known(&trainer.parameters), known(&before.0));
+    assert_eq!((trainer.optimizer.counts(), trainer.steps_done()), (before.1, 1));
 }
 
 /// The loss of a batch as it is written in a publication: the mean of weighted squares, value by value.

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::commands::{ConfigFile, print};
+use crate::series::SeriesRun;
 use crate::training::RunConfig;
 
 /// Arguments of `squall inspect config`.
@@ -15,9 +16,14 @@ pub struct Arguments {
 impl Arguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let layers = self.config.layers()?;
-        // A training configuration is told by the one table that it must have.
-        let text =
-            if layers.gives("training") { RunConfig::load(&layers)?.to_toml() } else { layers.load()?.to_toml() };
+        // Configurations of trainings are told by the tables that they must have.
+        let text = if layers.gives("series") {
+            SeriesRun::load(&layers)?.to_toml()
+        } else if layers.gives("training") {
+            RunConfig::load(&layers)?.to_toml()
+        } else {
+            layers.load()?.to_toml()
+        };
         print(&text);
         Ok(())
     }

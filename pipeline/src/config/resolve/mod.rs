@@ -71,8 +71,11 @@ fn check_name(section: &Section<'_>, text: &str) -> Option<Arc<str>> {
 }
 
 fn store(section: &Section<'_>) -> Option<StoreConfig> {
-    let (url, reads) = (section.text("url"), section.texts("reads"));
+    let (url, reads, scratch) = (section.text("url"), section.texts("reads"), section.optional_text("scratch"));
     section.finish();
+    if let Some(scratch) = scratch.as_deref().filter(|text| text.is_empty() || text.contains("://")) {
+        section.fault("scratch", format!("expected a folder, got \"{scratch}\""));
+    }
     let (url, reads) = (url?, reads?);
     for (key, url) in std::iter::once(("url", &url)).chain(reads.iter().map(|url| ("reads", url))) {
         let scheme = url.split_once("://").map(|(scheme, _)| scheme);
@@ -80,7 +83,7 @@ fn store(section: &Section<'_>) -> Option<StoreConfig> {
             section.fault(key, format!("expected a folder, file://... or s3://..., got \"{url}\""));
         }
     }
-    Some(StoreConfig { url, reads })
+    Some(StoreConfig { url, reads, scratch: scratch.map(Into::into) })
 }
 
 fn runtime(section: &Section<'_>) -> Option<RuntimeConfig> {
